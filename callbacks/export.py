@@ -1,0 +1,88 @@
+"""The best model of a run, as a Hugging Face folder."""
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from transformers.utils import logging as transformers_logging
+
+from lightning_app.artifacts import write_json
+from lightning_app.card import model_card
+from lightning_app.models import CARD_FACTS
+
+
+class ExportBest(Callback):
+    """Exports the model after each check on the source dev set that beats all earlier ones; of equals the first.
+
+    The folder holds safetensors, tokenizer, `id2label` in the task's order, a model card and `labelbridge.json`; it
+    loads in `transformers.pipeline`.
+
+    Args:
+        out: The run's output folder; linked to `out`. The model lies in `out/model`.
+        monitor: The metric to choose by.
+        mode: Whether more or less of it is better.
+    """
+
+    def __init__(self, out: str, monitor: str = "dev/accuracy", mode: str = "max") -> None:
+        self.folder = Path(out) / "model"
+        self.monitor = monitor
+        self.mode = mode
+        self.facts: dict[str, Any] = {}
+        self._best = -math.inf if mode == "max" else math.inf
+        self._record: dict[str, Any] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take up a folder whose exchange was cut short."""
+        if stage == "fit" and trainer.is_global_zero and self._previous.is_dir():
+            if self.folder.is_dir():
+                shutil.rmtree(self._previous)
+            else:
+                self._previous.rename(self.folder)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Export, if this is the best check so far."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("dev/")}
+        if self.monitor not in metrics:
+            raise KeyError(f"export.monitor '{self.monitor}' is not among the logged {sorted(metrics)}")
+        value = metrics[self.monitor]
+        better = value > self._best if self.mode == "max" else value < self._best
+        if better:
+            self._best = value
+            self._record = {"step": trainer.global_step, "epoch": trainer.current_epoch, "dev": metrics}
+            self.export(trainer, pl_module)
+            rank_zero_info(f"step {trainer.global_step}: {self.monitor} {value:.4f}, best so far -> {self.folder}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best check so far."""
+        return {"best": self._best, "record": self._record}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the best check so far."""
+        self._best, self._record = state_dict["best"], state_dict["record"]
+
+    @rank_zero_only
+    def export(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the folder under another name, then exchange the two."""
+        temporary = self.folder.with_name(".model.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        network: Any = pl_module.network
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined] # `fit` sets it
+        transformers_logging.disable_progress_bar()
+        network.save_pretrained(temporary, state_dict=network.state_dict())  # safetensors by default
+        datamodule.tokenizer.save_pretrained(temporary)
+        facts = {**self.facts, **self._record}
+        write_json(temporary / CARD_FACTS, facts)
+        (temporary / "README.md").write_text(model_card(facts), encoding="utf-8")
+        if self.folder.exists():
+            self.folder.rename(self._previous)
+        temporary.rename(self.folder)
+        shutil.rmtree(self._previous, ignore_errors=True)
+
+    @property
+    def _previous(self) -> Path:
+        return self.folder.with_name(".model.previous")

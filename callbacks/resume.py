@@ -1,0 +1,118 @@
+"""Checkpoints to resume from: everything a run needs to go on as if nothing had happened."""
+
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+
+from lightning_app.runs import CHECKPOINTS
+
+CHECKPOINT = "last.ckpt"
+
+
+class Resume(Callback):
+    """Saves one Lightning checkpoint now and then, and the random-number state with it.
+
+    Checkpoints exist only to resume; the command removes them when the run is whole. A checkpoint that would fall
+    before a validation waits for it, so that the validation is never skipped or doubled.
+
+    Args:
+        out: The run's output folder; linked to `out`.
+        every_minutes: Time between checkpoints.
+        every_n_steps: If given, optimizer steps between checkpoints instead.
+    """
+
+    def __init__(self, out: str, every_minutes: float = 10.0, every_n_steps: int | None = None) -> None:
+        self.path = Path(out) / CHECKPOINTS / CHECKPOINT
+        self.every_minutes = every_minutes
+        self.every_n_steps = every_n_steps
+        self._saved_at = time.monotonic()
+        self._saved_step = 0
+        self._to_restore: dict[str, Any] | None = None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Put the random-number state back, right before it is drawn from again."""
+        if self._to_restore is not None:
+            _restore_random_state(self._to_restore)
+            self._to_restore = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save between two windows, if it is time and no validation follows."""
+        if batch["ends_window"] and not self._validation_follows(trainer):
+            self._save_if_due(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save after a validation, if it is time."""
+        epoch_loop = trainer.fit_loop.epoch_loop
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and not epoch_loop._should_accumulate():
+            self._save_if_due(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The random-number state, and when the last checkpoint was saved."""
+        return {"random": _random_state(), "saved_step": self._saved_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remember what to put back."""
+        self._to_restore = state_dict["random"]
+        self._saved_step = state_dict["saved_step"]
+
+    def _save_if_due(self, trainer: Trainer) -> None:
+        if self.every_n_steps is not None:
+            due = trainer.global_step >= self._saved_step + self.every_n_steps
+        else:
+            due = time.monotonic() - self._saved_at >= 60 * self.every_minutes
+        # All ranks must agree: saving may be collective.
+        if trainer.strategy.broadcast(due):
+            self.save(trainer)
+
+    def save(self, trainer: Trainer) -> None:
+        """Write the checkpoint under a temporary name, then rename it."""
+        self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
+        temporary = self.path.with_name(f".{CHECKPOINT}.tmp")
+        trainer.save_checkpoint(temporary)
+        _rename(temporary, self.path)
+
+    @staticmethod
+    def _validation_follows(trainer: Trainer) -> bool:
+        fetcher = trainer.fit_loop._data_fetcher
+        return fetcher is not None and bool(trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher))
+
+
+@rank_zero_only
+def _rename(temporary: Path, final: Path) -> None:
+    temporary.replace(final)
+
+
+def _random_state() -> dict[str, Any]:
+    """Every generator's state, in types that `weights_only` loading accepts."""
+    kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - libraries draw from the global one
+    version, internal, gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [
+            str(kind),
+            torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            int(position),
+            int(has_gauss),
+            float(cached),
+        ],
+        "python": [version, list(internal), gauss],
+    }
+
+
+def _restore_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
+    kind, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002 - as above
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))

@@ -1,0 +1,114 @@
+"""How fast a run goes, and how much of it is padding."""
+
+import logging
+import time
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+log = logging.getLogger(__name__)
+
+
+class Throughput(Callback):
+    """Logs rows/s, tokens/s, the share of padding and the learning rate; in predict and test, rows done and ETA.
+
+    Rates count this process's rows times the number of ranks, over the time between reports that was spent on
+    batches (validations are left out).
+
+    Args:
+        report_seconds: Time between two lines in predict and test.
+    """
+
+    def __init__(self, report_seconds: float = 30.0) -> None:
+        self.report_seconds = report_seconds
+        self._reset()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Start the clock."""
+        self._batch_started = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count a batch, and log at the Trainer's `log_every_n_steps`."""
+        self._count(batch, time.perf_counter() - self._batch_started)
+        if batch["ends_window"] and trainer.global_step % self._every(trainer) == 0:
+            rates = self._rates(trainer.world_size)
+            rates["train/learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+            pl_module.log_dict(rates, batch_size=1)
+            self._reset()
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._start(trainer.predict_dataloaders)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._start(trainer.test_dataloaders)
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: int
+    ) -> None:
+        """Count a batch."""
+        self._progress(trainer, batch)
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: int
+    ) -> None:
+        """Count a batch."""
+        self._progress(trainer, batch)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say how it went."""
+        self._say(trainer)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say how it went."""
+        self._say(trainer)
+
+    @staticmethod
+    def _every(trainer: Trainer) -> int:
+        return max(int(trainer.log_every_n_steps), 1)  # type: ignore[attr-defined] # the Trainer's __init__ sets it
+
+    def _start(self, loader: Any) -> None:
+        self._reset()
+        self._began = self._said = time.perf_counter()
+        batches = getattr(getattr(loader, "sampler", None), "batches", [])
+        self._expected = sum(len(rows) for rows in batches)
+
+    def _progress(self, trainer: Trainer, batch: dict[str, Any]) -> None:
+        now = time.perf_counter()
+        self._count(batch, 0.0)
+        self._seconds = now - self._began
+        if now - self._said >= self.report_seconds:
+            self._say(trainer)
+            self._said = now
+
+    def _say(self, trainer: Trainer) -> None:
+        if trainer.global_rank or not self._rows:
+            return
+        rates = self._rates(trainer.world_size)
+        left = (self._expected - self._rows) * self._seconds / self._rows
+        log.info(
+            "%d of %d rows, %.0f rows/s, %.0f tokens/s, %.0f %% padding, %d s to go",
+            self._rows, self._expected, rates["throughput/rows_per_s"], rates["throughput/tokens_per_s"],
+            100 * rates["throughput/padding_share"], round(left),
+        )  # fmt: skip
+
+    def _count(self, batch: dict[str, Any], seconds: float) -> None:
+        self._rows += batch["n_rows"]
+        self._tokens += batch["n_tokens"]
+        self._cells += batch["n_cells"]
+        self._seconds += seconds
+
+    def _rates(self, world_size: int) -> dict[str, float]:
+        seconds = max(self._seconds, 1e-9)
+        return {
+            "throughput/rows_per_s": world_size * self._rows / seconds,
+            "throughput/tokens_per_s": world_size * self._tokens / seconds,
+            "throughput/padding_share": 1 - self._tokens / max(self._cells, 1),
+        }
+
+    def _reset(self) -> None:
+        self._rows = self._tokens = self._cells = self._expected = 0
+        self._seconds = self._batch_started = self._began = self._said = 0.0

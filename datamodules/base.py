@@ -1,0 +1,134 @@
+"""What all DataModules share: a tokenizer, evaluation batches by token budget, and rank slices of their own."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import AutoTokenizer
+
+from datamodules.batches import Batch, RowBatches
+from datamodules.encoding import Encoded, encode
+from datamodules.windows import BudgetSampler
+from lightning_app.errors import InputError
+from lightning_app.models import locate
+from lightning_app.sources import Rows
+from lightning_app.task import Task
+
+log = logging.getLogger(__name__)
+
+
+class RowsDataModule(LightningDataModule):
+    """Encodes rows and serves them for inference; the Trainer's own sampler stays off.
+
+    Every loader brings the exact slice of its rank: nothing is repeated to even out the ranks.
+
+    Args:
+        task: Text columns and labels.
+        model: The model whose tokenizer is used; linked to the module's `model`.
+        trust_remote_code: Whether to run code that comes with the tokenizer; linked to the module's.
+        max_length: Longer rows are cut to this many tokens.
+        tokens_per_batch: Rows times longest row of an inference batch, at most.
+        num_workers: Worker processes of a loader.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        model: str,
+        trust_remote_code: bool = False,
+        max_length: int = 128,
+        tokens_per_batch: int = 4096,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        if max_length < 4 or tokens_per_batch < 1:
+            raise InputError(
+                f"data: max_length {max_length}, tokens_per_batch {tokens_per_batch}, expected at least 4, 1"
+            )
+        self.task = task
+        self.model_name = model
+        self.trust_remote_code = trust_remote_code
+        self.max_length = max_length
+        self.tokens_per_batch = tokens_per_batch
+        self.num_workers = num_workers
+        self.finished_rows: np.ndarray | None = None
+        self.lineage: dict[str, str] = {}
+        self._tokenizer: Any = None
+
+    def inputs(self, subcommand: str) -> dict[str, dict[str, str]]:
+        """What a run reads through this module: name -> `{"path", "fingerprint"}`."""
+        raise NotImplementedError
+
+    def identity(self, subcommand: str) -> dict[str, Any]:
+        """What of this module determines the rows or weights that a run writes; JSON values."""
+        prints = {name: one["fingerprint"] for name, one in self.inputs(subcommand).items()}
+        return {"class": type(self).__name__, "inputs": prints, "max_length": self.max_length}
+
+    def output_rows(self, subcommand: str) -> pa.Table:
+        """The columns that a predict or test artifact carries over from its input, one row for each input row."""
+        raise NotImplementedError
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer.
+
+        Raises:
+            InputError: If the model has no tokenizer.
+        """
+        if self._tokenizer is None:
+            try:
+                self._tokenizer = AutoTokenizer.from_pretrained(
+                    locate(self.model_name), trust_remote_code=self.trust_remote_code
+                )
+            except (OSError, ValueError) as error:
+                reason = " ".join(str(error).split())[:160]
+                raise InputError(
+                    f"model {self.model_name}: its tokenizer cannot be loaded ({reason}); save it into the same folder"
+                ) from None
+            if self._tokenizer.pad_token is None:
+                raise InputError(f"model {self.model_name}: its tokenizer has no pad token; set one and save it again")
+        return self._tokenizer
+
+    def encode(self, rows: Rows, name: str) -> Encoded:
+        """Tokenize rows and log what the tokenizer made of them."""
+        encoded = encode(rows.table, self.task, self.tokenizer, self.max_length)
+        encoded.stats.report(name)
+        logger = getattr(self.trainer, "logger", None)
+        if logger is not None:
+            logger.log_metrics(encoded.stats.as_metrics(name), step=0)
+        return encoded
+
+    def labels(self, rows: Rows, column: str = "label") -> Tensor:
+        """Label numbers of rows; int64 of shape (N,)."""
+        numbers = {label: number for number, label in enumerate(self.task.labels)}
+        return torch.tensor([numbers[label] for label in rows.table[column].to_pylist()], dtype=torch.int64)
+
+    def inference_loader(self, encoded: Encoded, columns: Mapping[str, Tensor] | None = None) -> DataLoader[Batch]:
+        """Batches by token budget, this rank's share, without rows that are finished already."""
+        assert self.trainer is not None, "loaders are made for a Trainer"
+        sampler = BudgetSampler(
+            encoded.lengths,
+            self.tokens_per_batch,
+            self.finished_rows,
+            self.trainer.global_rank,
+            self.trainer.world_size,
+        )
+        return DataLoader(
+            RowBatches(encoded, self.tokenizer, columns),
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            pin_memory=self.pins_memory,
+            generator=torch.Generator().manual_seed(0),
+        )
+
+    @property
+    def pins_memory(self) -> bool:
+        """Whether batches go to an accelerator."""
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"

@@ -1,0 +1,131 @@
+"""Planned micro-batches to padded tensors."""
+
+# B = rows of a micro-batch, L = its longest row in tokens, C = classes
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.encoding import Encoded
+from datamodules.windows import MicroBatch, WindowSampler
+from lightning_app.errors import InputError
+
+Batch = dict[str, Any]
+
+
+class RowBatches(Dataset[Batch]):
+    """Maps a planned micro-batch to its tensors.
+
+    A batch holds `inputs` (what the model takes; `BL`), `row` (numbers in the table; `B`), `real` (False for the
+    one stand-in row of an empty micro-batch; `B`), the given columns, the given constants, `window_rows`,
+    `ends_window`, and the counts `n_rows`, `n_tokens`, `n_cells` (tokens with padding).
+
+    Args:
+        encoded: Token ids of every row.
+        tokenizer: Says how to pad.
+        columns: Tensors with one entry for every row, such as `label` or `probs`.
+        constants: Values that every batch carries, such as the sizes of the sets.
+    """
+
+    def __init__(
+        self,
+        encoded: Encoded,
+        tokenizer: Any,
+        columns: Mapping[str, Tensor] | None = None,
+        constants: Mapping[str, int] | None = None,
+    ) -> None:
+        self.encoded = encoded
+        self.columns = dict(columns or {})
+        self.constants = dict(constants or {})
+        self.pad_values = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+        self.pad_left = tokenizer.padding_side == "left"
+
+    def __getitem__(self, planned: MicroBatch) -> Batch:
+        rows = planned.rows if len(planned.rows) else np.zeros(1, dtype=np.int64)
+        inputs = self._pad(rows)
+        index = torch.from_numpy(rows)
+        n_real = len(planned.rows)
+        return {
+            "inputs": inputs,
+            "row": index,
+            "real": torch.full((len(rows),), bool(n_real)),
+            **{name: column[index] for name, column in self.columns.items()},
+            **self.constants,
+            "window_rows": planned.window_rows,
+            "ends_window": planned.ends_window,
+            "n_rows": n_real,
+            "n_tokens": int(self.encoded.lengths[planned.rows].sum()),
+            "n_cells": inputs["input_ids"].numel(),
+        }
+
+    def _pad(self, rows: np.ndarray) -> dict[str, Tensor]:
+        lengths_B = self.encoded.lengths[rows]
+        width = int(lengths_B.max())
+        positions_L = np.arange(width)
+        if self.pad_left:
+            positions_L = positions_L - (width - lengths_B)[:, None]
+        filled_BL = np.broadcast_to((positions_L >= 0) & (positions_L < lengths_B[:, None]), (len(rows), width))
+        starts = self.encoded.starts
+        flat = np.concatenate([np.arange(starts[row], starts[row + 1]) for row in rows])
+        padded = {"attention_mask": torch.from_numpy(filled_BL.astype(np.int64))}
+        for name, values in self.encoded.features.items():
+            grid_BL = np.full((len(rows), width), self.pad_values.get(name, 0), dtype=np.int64)
+            grid_BL[filled_BL] = values[flat]
+            padded[name] = torch.from_numpy(grid_BL)
+        return padded
+
+
+class WindowLoader(DataLoader[Batch]):
+    """Serves an epoch's micro-batches, and can be told to go on where a checkpoint was taken.
+
+    Lightning saves `state_dict` with its checkpoints and hands it back before the next epoch begins.
+
+    Args:
+        dataset: Where rows come from.
+        sampler: Which rows, in which order.
+        num_workers: Worker processes.
+        pin_memory: Whether to copy batches to pinned memory first.
+    """
+
+    def __init__(self, dataset: RowBatches, sampler: WindowSampler, num_workers: int, pin_memory: bool) -> None:
+        self.windows = sampler
+        self._served = 0
+        super().__init__(
+            dataset,
+            batch_size=None,
+            sampler=sampler,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            # A generator of its own: iterating must not draw from the training run's random numbers.
+            generator=torch.Generator().manual_seed(0),
+        )
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override] # a generator around the base's iterator
+        self._served, batches = self.windows.skip, super().__iter__()
+        self.windows.skip = 0
+        for batch in batches:
+            self._served += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many micro-batches of the epoch have been served, and how windows were cut."""
+        return {"served": self._served % max(len(self), 1), "shape": asdict(self.windows.shape)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on behind the micro-batches that a checkpoint has seen.
+
+        Raises:
+            InputError: If windows are cut in another way now: micro-batches could not be matched.
+        """
+        here = asdict(self.windows.shape)
+        if state["shape"] != here:
+            raise InputError(
+                f"the checkpoint was taken with {state['shape']}, expected the same here, not {here}; set batch_size, "
+                "accumulate_grad_batches and devices as they were, or start again with --overwrite true"
+            )
+        self.windows.skip = state["served"]

@@ -1,0 +1,101 @@
+"""Texts to token ids, and what the tokenizer made of them."""
+
+import logging
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lightning_app.task import Task
+
+log = logging.getLogger(__name__)
+
+UNKNOWN_WARNING = 0.1
+CHUNK_ROWS = 10_000
+
+
+@dataclass(frozen=True)
+class TokenStats:
+    """How well a tokenizer fits a set of rows.
+
+    Args:
+        rows: Number of rows.
+        truncated: Rows that were longer than `max_length` tokens.
+        unknown_rate: Share of `[UNK]` among the tokens that stand for text, 0 to 1.
+        tokens_per_word: Tokens that stand for text, per whitespace-separated word.
+    """
+
+    rows: int
+    truncated: int
+    unknown_rate: float
+    tokens_per_word: float
+
+    def report(self, name: str) -> None:
+        """Log the numbers, and warn where the tokenizer does not know the language."""
+        log.info(
+            "%s: %d rows, %d truncated, %.1f %% unknown tokens, %.2f tokens a word",
+            name, self.rows, self.truncated, 100 * self.unknown_rate, self.tokens_per_word,
+        )  # fmt: skip
+        if self.unknown_rate > UNKNOWN_WARNING:
+            log.warning(
+                "%s: %.0f %% of its tokens are unknown to the tokenizer, which hides much of the text from the model; "
+                "use an encoder trained on this language",
+                name, 100 * self.unknown_rate,
+            )  # fmt: skip
+
+    def as_metrics(self, name: str) -> dict[str, float]:
+        """The numbers under TensorBoard names."""
+        return {f"data/{name}/{key}": float(value) for key, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of every row, unpadded and end to end.
+
+    Args:
+        features: Feature name (`input_ids`, perhaps `token_type_ids`) -> all rows' values, int32 of shape (sum of
+            lengths,).
+        lengths: Tokens of every row; int64 of shape (N,).
+        stats: What the tokenizer made of the texts.
+    """
+
+    features: dict[str, np.ndarray]
+    lengths: np.ndarray
+    stats: TokenStats
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """Where each row begins in the features; int64 of shape (N + 1,)."""
+        return np.concatenate([[0], np.cumsum(self.lengths)])
+
+
+def encode(table: pa.Table, task: Task, tokenizer: Any, max_length: int) -> Encoded:
+    """Tokenize all rows, without padding.
+
+    Args:
+        table: Rows with the task's text columns.
+        task: One text column is encoded alone, two as a pair.
+        tokenizer: A Hugging Face fast tokenizer.
+        max_length: Longer rows are cut, of a pair the longer side first.
+    """
+    features: dict[str, list[np.ndarray]] = {}
+    lengths: list[int] = []
+    truncated = unknown = content = words = 0
+    for start in range(0, table.num_rows, CHUNK_ROWS):
+        texts = [table[name].slice(start, CHUNK_ROWS).to_pylist() for name in task.columns]
+        batch = tokenizer(*texts, truncation=True, max_length=max_length, return_special_tokens_mask=True)
+        special = batch.pop("special_tokens_mask")
+        batch.pop("attention_mask", None)
+        for key, rows in batch.items():
+            features.setdefault(key, []).append(np.fromiter(chain.from_iterable(rows), dtype=np.int32))
+        lengths += [len(ids) for ids in batch["input_ids"]]
+        truncated += sum(bool(encoding.overflowing) for encoding in batch.encodings)
+        unknown += sum(ids.count(tokenizer.unk_token_id) for ids in batch["input_ids"])
+        content += sum(len(mask) - sum(mask) for mask in special)
+        words += sum(len(text.split()) for column in texts for text in column)
+    stats = TokenStats(table.num_rows, truncated, unknown / max(content, 1), content / max(words, 1))
+    flat = {key: np.concatenate(chunks) for key, chunks in features.items()}
+    return Encoded(flat, np.array(lengths, dtype=np.int64), stats)

@@ -1,0 +1,162 @@
+"""Labelled rows: to train on, to choose the checkpoint by, and to test on."""
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from torch.utils.data import DataLoader
+
+from datamodules.base import RowsDataModule
+from datamodules.batches import Batch, RowBatches, WindowLoader
+from datamodules.encoding import Encoded
+from datamodules.windows import WindowSampler, WindowShape
+from lightning_app.errors import InputError
+from lightning_app.sources import Rows, Source, load_rows
+
+
+class GoldDataModule(RowsDataModule):
+    """Gold rows for fit, the source dev set for validation, any number of named targets for test.
+
+    In fit and validate `targets` must be empty: no target label reaches training or the choice of the checkpoint.
+
+    Args:
+        train: Gold rows, one source or several; `[]` for none.
+        dev: The source dev set, in the language of the gold.
+        targets: Name -> labelled rows; read by test alone.
+        batch_size: Rows that a device passes through the model at once. With `trainer.accumulate_grad_batches` and
+            the number of devices it gives the rows of an optimizer step, which are sorted by length and cut.
+        seed: Seed of the order of rows; linked to `seed_everything`.
+        **rows: As for `RowsDataModule`.
+    """
+
+    def __init__(
+        self,
+        train: Source | list[Source] | None = None,
+        dev: Source | list[Source] | None = None,
+        targets: dict[str, Source] | None = None,
+        batch_size: int = 32,
+        seed: int = 0,
+        **rows: Any,
+    ) -> None:
+        super().__init__(**rows)
+        if batch_size < 1:
+            raise InputError(f"data: batch_size {batch_size}, expected at least 1")
+        self.train = train
+        self.dev = dev
+        self.targets = targets or {}
+        self.batch_size = batch_size
+        self.seed = seed
+        self.encoded: dict[str, Encoded] = {}
+
+    @cached_property
+    def train_rows(self) -> Rows:
+        """The gold rows."""
+        return self._labelled("train", self.train)
+
+    @cached_property
+    def dev_rows(self) -> Rows:
+        """The source dev set.
+
+        Raises:
+            InputError: If it is in another language than the gold: it would be a target.
+        """
+        rows = self._labelled("dev", self.dev)
+        gold, dev = (set(one.table["lang"].drop_null().to_pylist()) for one in (self.train_rows, rows))
+        if gold and not dev <= gold:
+            raise InputError(
+                f"data.dev {', '.join(rows.places)}: language {sorted(dev - gold)} is not the gold's {sorted(gold)}, so "
+                "it is a target, whose labels may not choose the checkpoint; give one in the source language"
+            )
+        return rows
+
+    @cached_property
+    def target_rows(self) -> Rows:
+        """All targets in one table, with a `target` column; ids are told apart by the target's name."""
+        if not self.targets:
+            raise InputError("data.targets: empty, expected one or more named sources to test on; see test.yaml")
+        tables, lineage = [], {}
+        for name, source in self.targets.items():
+            rows = load_rows(source, self.task, "label")
+            if not len(rows.table):
+                raise InputError(f"data.targets.{name} {source.place}: no rows, expected at least one")
+            names = pa.array([name] * rows.table.num_rows, pa.string())
+            tables.append(rows.table.append_column("target", names))
+            lineage[name] = rows.fingerprint
+        table = pa.concat_tables(tables, promote_options="default")
+        return Rows(table, {}, [source.place for source in self.targets.values()], lineage)
+
+    def inputs(self, subcommand: str) -> dict[str, dict[str, str]]:
+        """See `RowsDataModule.inputs`."""
+        if subcommand == "test":
+            prints = self.target_rows.lineage
+            return {
+                f"target.{name}": {"path": source.place, "fingerprint": prints[name]}
+                for name, source in self.targets.items()
+            }
+        self._refuse_targets(subcommand)
+        named = {"gold": self.train_rows, "dev": self.dev_rows} if subcommand == "fit" else {"dev": self.dev_rows}
+        return {name: rows.reference for name, rows in named.items()}
+
+    def identity(self, subcommand: str) -> dict[str, Any]:
+        """See `RowsDataModule.identity`."""
+        identity = super().identity(subcommand)
+        if subcommand == "test":
+            identity["targets"] = list(self.targets)
+        if subcommand == "fit":
+            identity["seed"] = self.seed
+        return identity
+
+    def output_rows(self, subcommand: str) -> pa.Table:
+        """See `RowsDataModule.output_rows`."""
+        return self.target_rows.table.select(["id", "target", "lang", "label"])
+
+    def setup(self, stage: str) -> None:
+        """Encode what the stage needs."""
+        if stage == "test":
+            self.encoded["test"] = self.encode(self.target_rows, "test")
+            return
+        self._refuse_targets(stage)
+        self.encoded["dev"] = self.encode(self.dev_rows, "dev")
+        if stage == "fit":
+            self.encoded["train"] = self.encode(self.train_rows, "train")
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """This rank's micro-batches, window by window."""
+        return self.window_loader(
+            RowBatches(self.encoded["train"], self.tokenizer, {"label": self.labels(self.train_rows)}),
+            n_gold=len(self.encoded["train"].lengths),
+        )
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The source dev set."""
+        return self.inference_loader(self.encoded["dev"], {"label": self.labels(self.dev_rows)})
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """All targets, in one loader, without their labels."""
+        return self.inference_loader(self.encoded["test"])
+
+    def window_loader(self, dataset: RowBatches, n_gold: int) -> WindowLoader:
+        """Training batches of a data set whose gold rows come first."""
+        assert self.trainer is not None, "loaders are made for a Trainer"
+        shape = WindowShape(self.batch_size, self.trainer.accumulate_grad_batches, self.trainer.world_size)
+        lengths: np.ndarray = dataset.encoded.lengths
+        if not len(lengths):
+            raise InputError("data.train: no rows to train on; give gold rows, a selection, or both")
+        sampler = WindowSampler(lengths, n_gold, shape, self.trainer.global_rank, self.seed)
+        return WindowLoader(dataset, sampler, self.num_workers, self.pins_memory)
+
+    def _labelled(self, name: str, source: Source | list[Source] | None) -> Rows:
+        if source is None:
+            raise InputError(f"data.{name}: not given, expected a source of labelled rows, such as `path: my.jsonl`")
+        rows = load_rows(source, self.task, "label")
+        if not len(rows.table) and source != []:
+            raise InputError(f"data.{name} {', '.join(rows.places)}: no rows, expected at least one")
+        return rows
+
+    def _refuse_targets(self, stage: str) -> None:
+        if self.targets:
+            raise InputError(
+                f"data.targets: {sorted(self.targets)} configured into {stage}, where no target label may be seen; "
+                'remove them, and test with "python main.py test --config test.yaml"'
+            )

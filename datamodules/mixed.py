@@ -1,0 +1,117 @@
+"""Gold and selection, dealt in proportion."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from datamodules.batches import Batch, RowBatches
+from datamodules.gold import GoldDataModule
+from lightning_app import artifacts
+from lightning_app.errors import InputError
+from lightning_app.paths import find
+from lightning_app.probabilities import read_probs
+from lightning_app.sources import Rows, Source, load_rows
+
+REMEDY = 'rebuild it with "python main.py select --config select.yaml"'
+
+
+class MixedDataModule(GoldDataModule):
+    """Gold rows and selected synthetic rows for the student.
+
+    Each window holds gold and synthetic rows in the proportion of the two sets, within one row. A batch adds to
+    `label`: `synthetic` (which rows are), `probs` (the teacher's; zeros for gold), and the sizes `n_gold`,
+    `n_synthetic`.
+
+    Args:
+        selection: The selection artifact.
+        synthetic_labels: What the student fits synthetic rows to; linked to the module's.
+        **gold: As for `GoldDataModule`; `train: []` trains on the selection alone.
+    """
+
+    def __init__(
+        self,
+        selection: str,
+        synthetic_labels: Literal["teacher", "teacher_hard", "prompt"] = "teacher",
+        **gold: Any,
+    ) -> None:
+        super().__init__(**gold)
+        self.selection = selection
+        self.synthetic_labels = synthetic_labels
+
+    @cached_property
+    def selected(self) -> artifacts.Artifact:
+        """The selection artifact."""
+        return artifacts.read(find(self.selection) or Path(self.selection), "select")
+
+    @cached_property
+    def selected_rows(self) -> Rows:
+        """The selection's rows under the task's names."""
+        artifact = self.selected
+        rows = load_rows(Source(path=str(artifact.path)), self.task, "prompt_label")
+        self.lineage = artifact.manifest.lineage
+        return rows
+
+    @cached_property
+    def probs_NC(self) -> Tensor:
+        """The teacher's probabilities of the selection; shape (|D'|, C).
+
+        Raises:
+            InputError: If the selection was made without a teacher, or a row is not a probability vector.
+        """
+        artifact = self.selected
+        labels = artifact.manifest.facts.get("labels", self.task.labels)
+        return torch.from_numpy(read_probs(artifact.table, labels, self.task, str(artifact.path), REMEDY)).float()
+
+    def inputs(self, subcommand: str) -> dict[str, dict[str, str]]:
+        """See `RowsDataModule.inputs`."""
+        read = super().inputs(subcommand)
+        if subcommand == "fit":
+            self._synthetic_columns()
+            read["selection"] = artifacts.reference(self.selected.path, self.selected.manifest)
+            self.lineage = self.selected.manifest.lineage
+        return read
+
+    def setup(self, stage: str) -> None:
+        """Encode what the stage needs; gold rows come first, the selection after them."""
+        super().setup(stage)
+        if stage == "fit":
+            merged = pa.concat_tables([self.train_rows.table, self.selected_rows.table], promote_options="default")
+            columns = ["id", *self.task.columns]
+            self.encoded["train"] = self.encode(Rows(merged.select(columns), {}, [], {}), "train")
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """This rank's micro-batches, window by window."""
+        gold_label = self.labels(self.train_rows)
+        hard_label, probs_NC = self._synthetic_columns()
+        n_gold, n_synthetic = len(gold_label), len(hard_label)
+        columns = {
+            "label": torch.cat([gold_label, hard_label]),
+            "probs": torch.cat([torch.zeros(n_gold, len(self.task.labels)), probs_NC]),
+            "synthetic": torch.arange(n_gold + n_synthetic) >= n_gold,
+        }
+        sizes = {"n_gold": n_gold, "n_synthetic": n_synthetic}
+        return self.window_loader(RowBatches(self.encoded["train"], self.tokenizer, columns, sizes), n_gold)
+
+    def _synthetic_columns(self) -> tuple[Tensor, Tensor]:
+        """The hard label and the probabilities of every selected row, as `synthetic_labels` asks.
+
+        Raises:
+            InputError: If the selection does not hold them.
+        """
+        prompt_label = self.labels(self.selected_rows, "prompt_label")
+        if self.synthetic_labels == "prompt":
+            return prompt_label, torch.zeros(len(prompt_label), len(self.task.labels))
+        if "probs" not in self.selected.table.column_names:
+            raise InputError(
+                f"{self.selected.path}: selected without a teacher, so it has no probabilities for synthetic_labels "
+                f"'{self.synthetic_labels}'; select with --pseudolabels, or fit to `prompt` labels"
+            )
+        hard = (
+            self.probs_NC.argmax(dim=1) if self.synthetic_labels == "teacher_hard" else torch.zeros_like(prompt_label)
+        )
+        return hard, self.probs_NC

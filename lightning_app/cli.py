@@ -1,0 +1,271 @@
+"""The Trainer commands: LightningCLI, plus what every stage needs around `fit`, `validate`, `test` and `predict`."""
+
+import inspect
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from lightning_app import artifacts
+from lightning_app.commands import OneLineErrors
+from lightning_app.errors import InputError
+from lightning_app.evaluation.metrics import target_metrics
+from lightning_app.models import card_facts, model_fingerprint
+from lightning_app.runs import CHECKPOINTS, Run, State, command_line
+from lightning_app.task import Task
+
+log = logging.getLogger(__name__)
+
+# What of the Trainer's settings determines the weights or rows; devices and progress bars do not.
+FIT_KEYS = (
+    "max_epochs", "max_steps", "gradient_clip_val", "gradient_clip_algorithm", "precision", "val_check_interval",
+    "check_val_every_n_epoch", "limit_train_batches", "limit_val_batches", "overfit_batches",
+)  # fmt: skip
+INFERENCE_KEYS = ("precision",)
+# Data parameter -> where its value comes from.
+LINKS = {
+    "model.init_args.task": "task",
+    "data.init_args.task": "task",
+    "data.init_args.model": "model.init_args.model",
+    "data.init_args.trust_remote_code": "model.init_args.trust_remote_code",
+    "data.init_args.synthetic_labels": "model.init_args.synthetic_labels",
+    "model.init_args.seed": "seed_everything",
+    "data.init_args.seed": "seed_everything",
+    "trainer.default_root_dir": "out",
+}
+
+
+class TrainerParser(OneLineErrors, LightningArgumentParser):
+    """LightningCLI's parser with one-line errors."""
+
+
+class Cli(LightningCLI):
+    """LightningCLI with `task`, `out`, `method`, `setting` and `overwrite`, which knows whole and partial runs.
+
+    Args:
+        forced_callbacks: Callbacks that every run has, by the name of their settings; each takes `out` if it can.
+    """
+
+    def __init__(self, forced_callbacks: dict[str, type]) -> None:
+        self.forced_callbacks = forced_callbacks
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_class=TrainerParser,
+            # Loaders bring their own rank slices, and checkpoints exist only to resume (the Resume callback).
+            trainer_defaults={"use_distributed_sampler": False, "enable_checkpointing": False},
+            load_from_checkpoint_support=False,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the settings that all stages share, and link them to where they are needed."""
+        parser.add_argument("--task", type=Task, help="Text columns and labels; see configs/tasks.")
+        parser.add_argument("--out", type=str, default="runs/unnamed", help="Where everything of this run is written.")
+        parser.add_argument(
+            "--method", type=str | None, help="The name of the method in the report; of the model in test."
+        )
+        parser.add_argument("--setting", type=str | None, help="zero-shot or translate-train, for the report.")
+        parser.add_argument("--overwrite", type=bool, default=False, help="Replace what another run left in `out`.")
+        for name, callback in self.forced_callbacks.items():
+            parser.add_lightning_class_args(callback, name)
+            if "out" in inspect.signature(callback).parameters:
+                parser.link_arguments("out", f"{name}.out")
+        for target, source in LINKS.items():
+            parser.link_arguments(source, target)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add the progress bar and the TensorBoard logger, unless the user chose others."""
+        chosen = self._get(self.config_init, "trainer")
+        callbacks = chosen.get("callbacks") or []
+        if chosen.get("enable_progress_bar") is not False and not any(
+            isinstance(one, ProgressBar) for one in callbacks
+        ):
+            kwargs["callbacks"] = [*callbacks, RichProgressBar()]
+        if chosen.get("logger") in (None, True):
+            kwargs["logger"] = TensorBoardLogger(self._setting("out"), name="logs", version="")
+        return super().instantiate_trainer(**kwargs)
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the configuration alone: a checkpoint's hyperparameters must not override it."""
+
+    def fit(self, **arguments: Any) -> None:
+        """Train, from the last checkpoint if the run is partial; then write the manifest."""
+
+        def go(run: Run) -> None:
+            facts = {**self._facts(), "base": self.model.model_name, "inputs": self.datamodule.inputs("fit")}
+            self._get(self.config_init, "export").facts = {**facts, "max_length": self.datamodule.max_length}
+            checkpoint = run.out / CHECKPOINTS / "last.ckpt"
+            if checkpoint.is_file() and arguments.get("ckpt_path") is None:
+                log.info("%s: resuming from %s", run.out, checkpoint)
+                arguments.update(ckpt_path=str(checkpoint), weights_only=True)
+            self.trainer.fit(**arguments)
+            if self.trainer.is_global_zero:
+                self._finish_fit(run)
+
+        self._stage("fit", go)
+
+    def validate(self, **arguments: Any) -> None:
+        """Score a model on the source dev set; writes no artifact."""
+        self.model.check("validate")
+        self.trainer.validate(**arguments)
+
+    def test(self, **arguments: Any) -> None:
+        """Score the targets, and write predictions and metrics."""
+
+        def go(run: Run) -> None:
+            table = self._rows(run, self.trainer.test, arguments)
+            if table is None:
+                return
+            metrics = target_metrics(table, self.model.task)
+            artifacts.write_json(run.out / "metrics.json", metrics)
+            self._write(run, table, {"metrics": metrics})
+            for target, one in metrics.items():
+                log.info("%s: %s", target, ", ".join(f"{name} {value:.4g}" for name, value in one.items()))
+                if self.trainer.logger is not None:
+                    self.trainer.logger.log_metrics({f"test/{target}/{name}": value for name, value in one.items()})
+            if self.trainer.logger is not None:
+                self.trainer.logger.save()
+
+        self._stage("test", go)
+
+    def predict(self, **arguments: Any) -> None:
+        """Write one output row for each input row."""
+
+        def go(run: Run) -> None:
+            table = self._rows(run, self.trainer.predict, {**arguments, "return_predictions": False})
+            if table is not None:
+                self._write(run, table, {})
+
+        self._stage("predict", go)
+
+    def _stage(self, subcommand: str, go: Callable[[Run], None]) -> None:
+        """Claim the output folder, then go; a whole run is left as it is."""
+        self.model.check(subcommand)
+        run = Run(Path(self._setting("out")), self._stage_name(subcommand), self._identity(subcommand))
+        if self.trainer.is_global_zero:
+            state = run.begin(self._setting("overwrite"))
+            if state is State.WHOLE:
+                log.info("%s: whole already, nothing to do", run.out)
+                return
+            if state is State.PARTIAL:
+                log.info("%s: partial, going on", run.out)
+            self._save_config(run.out)
+        go(run)
+        if self.trainer.is_global_zero:
+            run.release()
+
+    def _rows(self, run: Run, loop: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        """Compute the rows that are not on the disk yet, and merge all in input order (on rank 0; elsewhere None)."""
+        spool = self._get(self.config_init, "rows").spool
+        expected = self.datamodule.output_rows(self.subcommand)
+        self.datamodule.finished_rows = spool.finished()
+        if len(self.datamodule.finished_rows):
+            log.info("%s: %d of %d rows are finished", run.out, len(self.datamodule.finished_rows), expected.num_rows)
+        if len(self.datamodule.finished_rows) < expected.num_rows:
+            loop(**arguments)
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()  # every rank has put its last rows on the disk
+        if not self.trainer.is_global_zero:
+            return None
+        merged = spool.merge(expected.num_rows)
+        for column in merged.column_names:
+            expected = expected.append_column(merged.field(column), merged[column])
+        return expected
+
+    def _write(self, run: Run, table: Any, facts: dict[str, Any]) -> None:
+        inputs = self.datamodule.inputs(self.subcommand)
+        name = self.model.model_name
+        inputs["teacher" if run.stage == "pseudolabel" else "model"] = {
+            "path": name,
+            "fingerprint": model_fingerprint(name),
+        }
+        artifacts.write(
+            run.out,
+            table,
+            stage=run.stage,
+            inputs=inputs,
+            lineage=self.datamodule.lineage,
+            config=run.identity,
+            facts={**self._facts(), **facts},
+            command=command_line(),
+        )
+        self._get(self.config_init, "rows").spool.clear()
+        log.info("%s: %d rows written", run.out, table.num_rows)
+
+    def _finish_fit(self, run: Run) -> None:
+        """Write the manifest of a finished fit and drop its checkpoints."""
+        model = run.out / "model"
+        if not model.is_dir():
+            raise InputError(f"{run.out}: no check on the source dev set happened, so there is no best model; set "
+                             "trainer.val_check_interval or trainer.check_val_every_n_epoch")  # fmt: skip
+        artifacts.write(
+            run.out,
+            None,
+            stage=run.stage,
+            fingerprint_of_files=model_fingerprint(str(model)),
+            inputs={**self.datamodule.inputs("fit"), "base": self._base()},
+            lineage=self.datamodule.lineage,
+            config=run.identity,
+            facts=card_facts(str(model)),
+            command=command_line(),
+        )
+        shutil.rmtree(run.out / CHECKPOINTS, ignore_errors=True)
+        log.info("%s: finished, best model in %s", run.out, model)
+
+    def _base(self) -> dict[str, str]:
+        name = self.model.model_name
+        return {"path": name, "fingerprint": model_fingerprint(name)}
+
+    def _facts(self) -> dict[str, Any]:
+        """What the report needs to know; of a trained model, what was said when it was trained."""
+        known = card_facts(self.model.model_name) if self.subcommand != "fit" else {}
+        task: Task = self.model.task
+        return {
+            "task": asdict(task),
+            "labels": task.labels,
+            "method": self._setting("method") or known.get("method") or self.model.model_name,
+            "setting": self._setting("setting") or known.get("setting") or "zero-shot",
+            "seed": known.get("seed", self._setting("seed_everything")),
+        }
+
+    def _identity(self, subcommand: str) -> dict[str, Any]:
+        trainer = self._setting("trainer")
+        keys = FIT_KEYS if subcommand == "fit" else INFERENCE_KEYS
+        identity = {
+            "model": self.model.identity(subcommand),
+            "data": self.datamodule.identity(subcommand),
+            "trainer": {key: trainer.get(key) for key in keys},
+            "method": self._setting("method"),
+            "setting": self._setting("setting"),
+        }
+        if subcommand == "fit":
+            rows = self.datamodule.batch_size * self.trainer.accumulate_grad_batches * self.trainer.world_size
+            identity["rows_per_step"] = rows
+        return identity
+
+    def _stage_name(self, subcommand: str) -> str:
+        stages: dict[str, str] = self.model.STAGES
+        if subcommand not in stages:
+            raise InputError(f"model.class_path {type(self.model).__name__}: has no {subcommand}, only {list(stages)}")
+        return stages[subcommand]
+
+    def _save_config(self, out: Path) -> None:
+        parser = self._parser(self.subcommand)
+        config = self.config[str(self.subcommand)]
+        parser.save(config, out / "config.yaml", skip_none=False, overwrite=True, multifile=False)
+
+    def _setting(self, key: str) -> Any:
+        return self._get(self.config, key)

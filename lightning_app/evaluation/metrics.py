@@ -1,0 +1,65 @@
+"""Metrics of written predictions. `test` logs these and `report` shows them, so the two cannot disagree."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from lightning_app.task import Task
+
+BINS = 15
+
+
+def target_metrics(table: pa.Table, task: Task) -> dict[str, dict[str, float]]:
+    """Metrics of each target in a predictions table.
+
+    Args:
+        table: Columns `target`, `label`, `probs` (task's label order); one row a target row.
+        task: The task.
+
+    Returns:
+        Target -> metric -> value, targets in order of first appearance; see `classification_metrics`.
+    """
+    targets = np.asarray(table["target"].to_pylist())
+    numbers = {label: number for number, label in enumerate(task.labels)}
+    label_N = np.array([numbers[label] for label in table["label"].to_pylist()])
+    probs_NC = np.asarray(table["probs"].to_pylist(), dtype=np.float64)
+    return {
+        name: classification_metrics(label_N[targets == name], probs_NC[targets == name])
+        for name in dict.fromkeys(targets.tolist())
+    }
+
+
+def classification_metrics(label_N: np.ndarray, probs_NC: np.ndarray) -> dict[str, float]:
+    """Accuracy, macro-F1, calibration error and cross-entropy of one set of rows.
+
+    `macro_f1` averages over the classes that occur among labels or predictions. `ece` is the expected calibration error
+    over 15 equal bins of the largest probability (Guo et al., arXiv 1706.04599). All are shares from 0 to 1; `ce` is in
+    nats, with probabilities clipped at 1e-12.
+
+    Args:
+        label_N: Gold label numbers.
+        probs_NC: Predicted probabilities.
+    """
+    import torch
+    from torchmetrics.functional.classification import (
+        multiclass_accuracy,
+        multiclass_calibration_error,
+        multiclass_f1_score,
+    )
+
+    labels, probs = torch.from_numpy(np.asarray(label_N)), torch.from_numpy(np.asarray(probs_NC))
+    n_classes = probs.shape[1]
+    own_N = probs[torch.arange(len(labels)), labels]
+    return {
+        "rows": float(len(labels)),
+        "accuracy": float(multiclass_accuracy(probs, labels, n_classes, average="micro")),
+        "macro_f1": float(multiclass_f1_score(probs, labels, n_classes, average="macro")),
+        "ece": float(multiclass_calibration_error(probs, labels, n_classes, n_bins=BINS)),
+        "ce": float(-own_N.clamp_min(1e-12).log().mean()),
+    }
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation (n - 1) over seeds; no deviation for a single value."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None

@@ -1,0 +1,162 @@
+"""`python main.py report`: one table of methods and targets from any number of tested runs."""
+
+import glob
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from lightning_app import artifacts, fingerprint
+from lightning_app.errors import InputError
+from lightning_app.evaluation.metrics import mean_and_deviation, target_metrics
+from lightning_app.runs import Run, State, command_line
+from lightning_app.task import Task
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One `test` artifact: which method and seed it is of, and its metrics by target."""
+
+    path: str
+    task: str
+    setting: str
+    method: str
+    seed: int | None
+    metrics: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one target: a metric over seeds."""
+
+    task: str
+    setting: str
+    method: str
+    target: str
+    rows: int
+    mean: float
+    deviation: float | None
+    by_seed: dict[str, float]
+
+
+def report(
+    runs: list[str],
+    out: str = "runs/report",
+    metric: str = "accuracy",
+    overwrite: bool = False,
+) -> None:
+    """Write the table of methods and targets as Markdown and JSON.
+
+    Args:
+        runs: Folders of `test`, or patterns such as `runs/*/test`; rows stand in this order.
+        out: The output folder: `report.md`, `report.json`.
+        metric: `accuracy`, `macro_f1`, `ece` or `ce`.
+        overwrite: Replace what another run left there.
+    """
+    folders = _folders(runs)
+    tested = [_read(folder) for folder in folders]
+    if metric not in next(iter(tested[0].metrics.values())):
+        raise InputError(f"metric '{metric}': expected one of {', '.join(next(iter(tested[0].metrics.values())))}")
+    inputs = {f"run.{folder}": artifacts.reference(folder, artifacts.read_manifest(folder)) for folder in folders}
+    prints = {name: one["fingerprint"] for name, one in inputs.items()}
+    run = Run(Path(out), "report", {"metric": metric, "inputs": fingerprint.of_value(prints)})
+    if run.begin(overwrite) is State.WHOLE:
+        log.info("%s: whole already", out)
+        print((Path(out) / "report.md").read_text(encoding="utf-8"))
+        return
+    cells = _cells(tested, metric)
+    markdown = _markdown(cells, metric)
+    artifacts.write_json(
+        Path(out) / "report.json",
+        {"metric": metric, "cells": [asdict(cell) for cell in cells], "runs": [asdict(one) for one in tested]},
+    )
+    (Path(out) / "report.md").write_text(markdown, encoding="utf-8")
+    artifacts.write(
+        Path(out),
+        pa.Table.from_pylist([{**asdict(cell), "by_seed": list(cell.by_seed.values())} for cell in cells]),
+        stage="report",
+        inputs=inputs,
+        config={"runs": runs, "metric": metric},
+        command=command_line(),
+    )
+    run.release()
+    print(markdown)
+    log.info("%s: report.md, report.json", out)
+
+
+def _folders(runs: Sequence[str]) -> list[Path]:
+    """Expand patterns; keep the order given, each folder once."""
+    found: dict[Path, None] = {}
+    for pattern in runs:
+        matches = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207 - may be absolute
+        if not matches:
+            raise InputError(f'runs: nothing matches {pattern}; test a model first: "{artifacts.MAKERS["test"]}"')
+        found.update(dict.fromkeys(map(Path, matches)))
+    if not found:
+        raise InputError("runs: empty, expected folders of `test`, such as --runs '[runs/test]'")
+    return list(found)
+
+
+def _read(folder: Path) -> Tested:
+    artifact = artifacts.read(folder, "test")
+    facts = artifact.manifest.facts
+    task = Task(**facts["task"])
+    return Tested(
+        str(folder),
+        task.name,
+        facts.get("setting", "zero-shot"),
+        facts.get("method", str(folder)),
+        facts.get("seed"),
+        target_metrics(artifact.table, task),
+    )
+
+
+def _cells(tested: Sequence[Tested], metric: str) -> list[Cell]:
+    """Average over seeds; two runs of the same method and seed on the same target are a mistake."""
+    groups: dict[tuple[str, str, str, str], dict[str, float]] = {}
+    rows: dict[tuple[str, str, str, str], int] = {}
+    paths: dict[tuple[tuple[str, str, str, str], str], str] = {}
+    for one in tested:
+        for target, metrics in one.metrics.items():
+            key, seed = (one.task, one.setting, one.method, target), str(one.seed)
+            if seed in groups.setdefault(key, {}):
+                raise InputError(
+                    f"{one.path}: method '{one.method}', seed {seed}, target {target} was also read from "
+                    f"{paths[key, seed]}; give each run its own `method`, or leave one out"
+                )
+            groups[key][seed], paths[key, seed] = metrics[metric], one.path
+            rows[key] = int(metrics["rows"])
+    return [
+        Cell(*key, rows[key], *mean_and_deviation(list(by_seed.values())), by_seed) for key, by_seed in groups.items()
+    ]
+
+
+def _markdown(cells: Sequence[Cell], metric: str) -> str:
+    """One table for each task and setting."""
+    lines = ["# Report", "", f"{metric} in %; with several seeds the mean ± sample deviation (and each seed in JSON)."]
+    for task, setting in dict.fromkeys((cell.task, cell.setting) for cell in cells):
+        group = [cell for cell in cells if (cell.task, cell.setting) == (task, setting)]
+        targets = list(dict.fromkeys(cell.target for cell in group))
+        sizes = {cell.target: cell.rows for cell in group}
+        lines += ["", f"## {task}, {setting}", ""]
+        lines.append("| method | seeds | " + " | ".join(f"{name} ({sizes[name]})" for name in targets) + " |")
+        lines.append("|---|---|" + "---|" * len(targets))
+        for method in dict.fromkeys(cell.method for cell in group):
+            own = {cell.target: cell for cell in group if cell.method == method}
+            seeds = sorted({seed for cell in own.values() for seed in cell.by_seed})
+            shown = " | ".join(_show(own.get(target), metric) for target in targets)
+            lines.append(f"| {method} | {', '.join(seeds)} | {shown} |")
+    return "\n".join(lines) + "\n"
+
+
+def _show(cell: Cell | None, metric: str) -> str:
+    if cell is None:
+        return ""
+    scale: Any = 1 if metric == "ce" else 100
+    deviation = "" if cell.deviation is None else f" ± {scale * cell.deviation:.1f}"
+    return f"{scale * cell.mean:.1f}{deviation}"

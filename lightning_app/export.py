@@ -1,0 +1,56 @@
+"""`python main.py export`: a model folder ready for the Hub."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lightning_app import artifacts
+from lightning_app.card import model_card
+from lightning_app.errors import InputError
+from lightning_app.evaluation.metrics import target_metrics
+from lightning_app.models import CARD_FACTS
+from lightning_app.task import Task
+
+log = logging.getLogger(__name__)
+
+
+def export(
+    model: str = "runs/student/model", out: str = "runs/export", test: str | None = None, overwrite: bool = False
+) -> None:
+    """Copy a trained model to a folder ready for the Hub, with its card.
+
+    Args:
+        model: The model folder of a fit run.
+        out: The new folder; upload it with `hf upload USER/NAME FOLDER`.
+        test: A test artifact of this model, whose results go into the card.
+        overwrite: Replace the folder.
+    """
+    source, target = Path(model), Path(out)
+    if not (source / CARD_FACTS).is_file():
+        maker = artifacts.MAKERS["student"]
+        raise InputError(f'{model}: no {CARD_FACTS}, expected a model folder of a fit run; make it with "{maker}"')
+    facts: dict[str, Any] = json.loads((source / CARD_FACTS).read_text(encoding="utf-8"))
+    if test is not None:
+        facts["results"] = _results(Path(test), facts, model)
+    if target.exists() and any(target.iterdir()) and not overwrite:
+        raise InputError(f"{out}: not empty; choose another --out, or replace it with --overwrite true")
+    temporary = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(source, temporary)
+    artifacts.write_json(temporary / CARD_FACTS, facts)
+    (temporary / "README.md").write_text(model_card(facts), encoding="utf-8")
+    shutil.rmtree(target, ignore_errors=True)
+    temporary.rename(target)
+    log.info("%s: ready; upload it with: hf upload USER/NAME %s", out, out)
+
+
+def _results(test: Path, facts: dict[str, Any], model: str) -> dict[str, dict[str, float]]:
+    """The metrics of a test artifact, if it is of this very model."""
+    from lightning_app.models import model_fingerprint
+
+    artifact = artifacts.read(test, "test")
+    if artifact.manifest.lineage.get("model") != model_fingerprint(model):
+        raise InputError(f'{test}: predictions of another model than {model}; run "{artifacts.MAKERS["test"]}" on it')
+    return target_metrics(artifact.table, Task(**facts["task"]))

@@ -1,0 +1,61 @@
+"""`python main.py peek`: look into an artifact."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from lightning_app import artifacts
+
+COUNTED = ("target", "lang", "label", "prompt_label", "class", "prediction", "strategy", "domain", "reason")
+CELL_WIDTH = 300
+
+
+def peek(artifact: str, rows: int = 5) -> None:
+    """Show an artifact: what it is, where it comes from, label counts and a few rows.
+
+    Args:
+        artifact: The artifact's folder.
+        rows: How many rows to show, spread evenly over the artifact.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    read = artifacts.read(Path(artifact))
+    manifest, table = read.manifest, read.table
+    console = Console()
+    console.print(
+        f"[bold]{artifact}[/bold]: stage {manifest.stage}, {manifest.rows} rows, {manifest.fingerprint[:19]}…"
+    )
+    console.print(f"written {manifest.written} by [italic]{manifest.command or 'unknown'}[/italic]", highlight=False)
+    for name, one in manifest.inputs.items():
+        console.print(f"  from {name}: {one['path']} ({one['fingerprint'][:19]}…)", highlight=False)
+    for name, value in manifest.facts.items():
+        console.print(f"  {name}: {value}", highlight=False)
+    for name in [name for name in COUNTED if name in table.column_names]:
+        counts = Counter(table[name].to_pylist()).most_common(12)
+        console.print(f"  {name}: " + ", ".join(f"{value} {count}" for value, count in counts), highlight=False)
+    for row in _spread(table, rows):
+        shown = Table(show_header=False, box=None, padding=(0, 1))
+        for name, value in row.items():
+            shown.add_row(f"[bold]{name}[/bold]", _show(value))
+        console.print()
+        console.print(shown)
+
+
+def _spread(table: pa.Table, rows: int) -> list[dict[str, Any]]:
+    count = min(rows, table.num_rows)
+    picked: list[dict[str, Any]] = table.take([number * table.num_rows // count for number in range(count)]).to_pylist()
+    return picked
+
+
+def _show(value: Any) -> str:
+    from rich.markup import escape
+
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_show(one) for one in value) + "]" if len(value) < 8 else f"{len(value)} values"
+    text = str(value)
+    return escape(text if len(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + "…")

@@ -1,0 +1,1 @@
+"""Which rows of the pool the student learns from."""

@@ -1,0 +1,47 @@
+"""How many rows each class may keep, and which ones win."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from lightning_app.errors import InputError
+from lightning_app.hashing import seeded_hash
+from lightning_app.task import Task
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The rows of one class that were kept.
+
+    Args:
+        kept: Positions among the class's rows, best first.
+        shortfall: Quota minus rows, where the class has too few; they are not taken from elsewhere.
+        ties: Rows left out whose score equals the last kept one's.
+    """
+
+    kept: np.ndarray
+    shortfall: int
+    ties: int
+
+
+def quotas_by_class(quota: int | Mapping[str, int], task: Task) -> dict[str, int]:
+    """Spell a quota out for every label.
+
+    Raises:
+        InputError: If a map names a label the task does not have, or leaves one out, or a quota is negative.
+    """
+    if isinstance(quota, int):
+        quota = dict.fromkeys(task.labels, quota)
+    named = {task.labels[task.index(name, "quota")]: size for name, size in quota.items()}
+    if set(named) != set(task.labels) or min(named.values()) < 0:
+        raise InputError(f"quota {dict(quota)}: expected a number of rows, 0 or more, for each of {task.labels}")
+    return {label: named[label] for label in task.labels}
+
+
+def cut(scores: np.ndarray, ids: list[str], quota: int, seed: int) -> Cut:
+    """Keep the `quota` highest scores; ties go by a seeded hash of the id, never by file order."""
+    order = np.lexsort((seeded_hash(ids, seed, "ties"), -scores))
+    kept = order[:quota]
+    ties = int((scores[order[quota:]] == scores[kept[-1]]).sum()) if 0 < quota < len(order) else 0
+    return Cut(kept, max(quota - len(order), 0), ties)

@@ -1,0 +1,347 @@
+"""Rows from anywhere: local files, artifacts and Hub data sets, as one table with the task's names."""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lightning_app import artifacts, fingerprint
+from lightning_app.errors import InputError, shorten
+from lightning_app.hashing import seeded_hash
+from lightning_app.paths import find
+from lightning_app.task import Task
+
+log = logging.getLogger(__name__)
+
+HUB = "hub:"
+FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where rows come from and how their columns and labels are called there.
+
+    Args:
+        path: A local file (JSONL, CSV, TSV without quoting, Parquet; also gzipped), an artifact's folder, or a data
+            set on the Hugging Face Hub as `hub:SetFit/sst5`. One key for all of them, so that a flag can put a local
+            file in the place of a Hub data set.
+        subset: The Hub data set's configuration name.
+        split: The Hub data set's split.
+        revision: The Hub data set's commit, tag or branch.
+        columns: Our column -> the source's column, where they differ (`{text: sentence, label: label3}`).
+        label_map: The source's label -> the task's; null drops the row, and the drop is counted.
+        start: First row to read, counted from 0 before anything is dropped.
+        stop: Row to stop before.
+        per_class: Keep this many rows of each label, drawn by `sample_seed` from the ids.
+        sample_seed: Seed of that draw.
+        language: Language code of the rows, where the source has no `lang` column.
+        keep: Further columns to carry along, such as `[domain]`.
+    """
+
+    path: str
+    subset: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    label_map: dict[str, str | None] = field(default_factory=dict)
+    start: int = 0
+    stop: int | None = None
+    per_class: int | None = None
+    sample_seed: int = 0
+    language: str | None = None
+    keep: list[str] = field(default_factory=list)
+
+    @property
+    def hub(self) -> str | None:
+        """The Hub data set's id, if it is one."""
+        return self.path.removeprefix(HUB) if self.path.startswith(HUB) else None
+
+    @property
+    def place(self) -> str:
+        """What an error calls this source."""
+        if self.hub is None:
+            return self.path
+        return "/".join(part for part in (self.path, self.subset, self.split) if part)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows under the task's names.
+
+    Args:
+        table: Columns `id`, the task's text columns, the label column if one was asked for, `lang`, then kept ones.
+        dropped: How many rows a `label_map` to null dropped, by the source's label.
+        places: Where they were read, for messages.
+        lineage: Ancestors' fingerprints, where a source is an artifact.
+    """
+
+    table: pa.Table
+    dropped: dict[str, int]
+    places: list[str]
+    lineage: dict[str, str]
+
+    @property
+    def ids(self) -> list[str]:
+        """Row ids, in order."""
+        ids: list[str] = self.table["id"].to_pylist()
+        return ids
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the rows as they are used, not of the file they came from."""
+        return fingerprint.of_table(self.table)
+
+    @property
+    def reference(self) -> dict[str, str]:
+        """The entry that names these rows among an artifact's `inputs`."""
+        return {"path": ", ".join(self.places), "fingerprint": self.fingerprint}
+
+
+def load_rows(sources: Source | Sequence[Source], task: Task, label_column: str | None) -> Rows:
+    """Read rows from one or more sources, in order, and check every one of them.
+
+    Args:
+        sources: Where to read.
+        task: Gives the text columns and the labels.
+        label_column: `"label"`, `"prompt_label"`, or None for rows whose labels must not be looked at.
+
+    Raises:
+        InputError: For a missing file, column or label, an empty text, or an id that stands twice.
+    """
+    listed = [sources] if isinstance(sources, Source) else list(sources)
+    tables, dropped, lineage = [], Counter[str](), {}
+    for source in listed:
+        raw, ancestors = _read_raw(source)
+        lineage.update(ancestors)
+        table, source_dropped = _under_task_names(raw, source, task, label_column)
+        dropped.update(source_dropped)
+        tables.append(table)
+        if source_dropped:
+            log.info("%s: dropped by label_map: %s", source.place, dict(source_dropped))
+    merged = pa.concat_tables(tables, promote_options="default") if tables else _empty_table(task, label_column)
+    _check_ids(merged["id"].to_pylist(), [source.place for source in listed])
+    return Rows(merged, dict(dropped), [source.place for source in listed], lineage)
+
+
+def _read_raw(source: Source) -> tuple[pa.Table, dict[str, str]]:
+    """The source's own columns and, if it is an artifact, its ancestors."""
+    if source.hub is not None:
+        return _read_hub(source), {}
+    found = find(source.path)
+    if found is None:
+        raise InputError(f"{source.path}: no such file or artifact; check `path` (looked up here, then beside main.py)")
+    if found.is_dir():
+        artifact = artifacts.read(found)
+        table = artifact.table.slice(source.start, _length(source))
+        return table, dict(artifact.manifest.lineage)
+    return _read_file(found, source), {}
+
+
+def _length(source: Source) -> int | None:
+    return None if source.stop is None else max(source.stop - source.start, 0)
+
+
+def _read_file(path: Path, source: Source) -> pa.Table:
+    """Read a local file through `datasets`."""
+    suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
+    suffix = suffixes[-1] if suffixes else ""
+    if suffix not in FORMATS:
+        raise InputError(f"{path}: format '{suffix}' is not known, expected one of {', '.join(FORMATS)} (or .gz of it)")
+    options: dict[str, Any] = {}
+    if FORMATS[suffix] == "csv":
+        # Without this, pandas reads the texts "None", "NA" and "null" as missing.
+        options = {"keep_default_na": False, "encoding": "utf-8"}
+        if suffix == ".tsv":
+            options |= {"sep": "\t", "quoting": 3}
+    import datasets
+
+    try:
+        data = _quiet_load(datasets, FORMATS[suffix], data_files=str(path), split="train", **options)
+    except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
+        raise InputError(f"{path}: {_first_bad_line(path, suffix) or _root_cause(error)}") from None
+    return _to_arrow(data, source)
+
+
+def _read_hub(source: Source) -> pa.Table:
+    """Read a Hub data set through `datasets`."""
+    import datasets
+
+    try:
+        data = _quiet_load(datasets, source.hub, source.subset, split=source.split, revision=source.revision)
+    except Exception as error:  # noqa: BLE001 - the Hub client raises a score of unrelated types
+        raise InputError(
+            f"{source.place}: the Hub data set cannot be loaded ({_root_cause(error)}); "
+            "check name, subset, split and network, or give a local file as `path`"
+        ) from None
+    return _to_arrow(data, source)
+
+
+def _quiet_load(datasets: Any, *args: Any, **options: Any) -> Any:
+    """Load without a progress bar a file; the commands report rows themselves."""
+    was_on = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        return datasets.load_dataset(*args, **options)
+    finally:
+        if was_on:
+            datasets.enable_progress_bars()
+
+
+def _to_arrow(data: Any, source: Source) -> pa.Table:
+    """Rows as Arrow, with class numbers replaced by the names the data set gives them."""
+    table = data.with_format("arrow")[source.start : source.stop]
+    for name, feature in data.features.items():
+        names = getattr(feature, "names", None)
+        if names:
+            column = [None if value in (None, -1) else names[value] for value in table[name].to_pylist()]
+            table = table.set_column(table.column_names.index(name), name, pa.array(column, pa.string()))
+    return table
+
+
+def _under_task_names(
+    raw: pa.Table, source: Source, task: Task, label_column: str | None
+) -> tuple[pa.Table, Counter[str]]:
+    """Rename, check and filter one source's rows."""
+    wanted = [*task.columns, *([label_column] if label_column else []), *source.keep]
+    columns = {name: _column(raw, source, name) for name in wanted}
+    row_ids = _ids(raw, source)
+    for name in task.columns:
+        _check_texts(columns[name], name, source)
+    kept = np.arange(raw.num_rows)
+    dropped = Counter[str]()
+    if label_column:
+        columns[label_column], kept, dropped = _map_labels(columns[label_column], source, task)
+        if source.per_class is not None:
+            labels = np.asarray([columns[label_column][row] for row in kept])
+            kept = kept[_sample_per_class(labels, [row_ids[row] for row in kept], source)]
+    language = _languages(raw, source)
+    strings = {"id": row_ids, **columns, "lang": language}
+    table = pa.table(
+        {
+            name: pa.array([values[row] for row in kept], None if name in source.keep else pa.string())
+            for name, values in strings.items()
+        }
+    )
+    return table, dropped
+
+
+def _column(raw: pa.Table, source: Source, name: str) -> list[Any]:
+    theirs = source.columns.get(name, name)
+    if theirs not in raw.column_names:
+        raise InputError(
+            f"{source.place}: no column '{theirs}' among {raw.column_names}; "
+            f"say which one holds '{name}' with `columns: {{{name}: ...}}`"
+        )
+    values: list[Any] = raw[theirs].to_pylist()
+    return values
+
+
+def _ids(raw: pa.Table, source: Source) -> list[str]:
+    """The source's own ids, or `<source>/<split>/<row>`."""
+    if source.columns.get("id", "id") in raw.column_names:
+        values = _column(raw, source, "id")
+        missing = next((row for row, value in enumerate(values) if value in (None, "")), None)
+        if missing is not None:
+            raise InputError(f"{_row_place(source, missing)}: empty id; fill it in, or remove the id column")
+        return [str(value) for value in values]
+    if "id" in source.columns:
+        _column(raw, source, "id")
+    if source.hub is None:
+        path = Path(source.path)
+        prefix = f"{path.resolve().parent.name}/{path.name.split('.')[0]}"
+    else:
+        prefix = source.place.removeprefix(HUB)
+    return [f"{prefix}/{source.start + row}" for row in range(raw.num_rows)]
+
+
+def _check_texts(values: Sequence[Any], name: str, source: Source) -> None:
+    for row, value in enumerate(values):
+        if not isinstance(value, str) or not value.strip():
+            raise InputError(
+                f"{_row_place(source, row)}: {name} is {shorten(value)}, expected a text; "
+                "remove the row, or name another column with `columns`"
+            )
+
+
+def _map_labels(values: Sequence[Any], source: Source, task: Task) -> tuple[list[str | None], np.ndarray, Counter[str]]:
+    """Labels in the task's spelling, the rows that keep one, and what was dropped."""
+    mapping = {key.casefold(): value for key, value in source.label_map.items()}
+    mapped: list[str | None] = []
+    dropped = Counter[str]()
+    for row, value in enumerate(values):
+        name = "null" if value is None else str(value)
+        target = mapping.get(name.casefold(), name)
+        if target is None:
+            dropped[name] += 1
+            mapped.append(None)
+        else:
+            mapped.append(task.labels[task.index(target, _row_place(source, row))])
+    kept = np.array([row for row, label in enumerate(mapped) if label is not None], dtype=np.int64)
+    return mapped, kept, dropped
+
+
+def _sample_per_class(labels: np.ndarray, row_ids: Sequence[str], source: Source) -> np.ndarray:
+    """Positions of `per_class` rows of each label, in file order; the draw depends on the ids, not on the order."""
+    order = np.argsort(seeded_hash(row_ids, source.sample_seed, "sample"), kind="stable")
+    chosen = []
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        if source.per_class is not None and len(members) < source.per_class:
+            log.warning("%s: %d rows of '%s', %d asked for", source.place, len(members), label, source.per_class)
+        chosen.append(members[: source.per_class])
+    return np.sort(np.concatenate(chosen))
+
+
+def _languages(raw: pa.Table, source: Source) -> list[str | None]:
+    if source.language is None and source.columns.get("lang", "lang") in raw.column_names:
+        return _column(raw, source, "lang")
+    return [source.language] * raw.num_rows
+
+
+def _check_ids(row_ids: Iterable[str], places: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for one in row_ids:
+        if one in seen:
+            raise InputError(f"{', '.join(places)}: id {shorten(one)} stands twice; ids must differ within a set")
+        seen.add(one)
+
+
+def _row_place(source: Source, row: int) -> str:
+    number = source.start + row
+    line = f" (line {number + 1})" if ".jsonl" in source.path else ""
+    return f"{source.place} row {number}{line}"
+
+
+def _empty_table(task: Task, label_column: str | None) -> pa.Table:
+    names = ["id", *task.columns, *([label_column] if label_column else []), "lang"]
+    return pa.table({name: pa.array([], pa.string()) for name in names})
+
+
+def _first_bad_line(path: Path, suffix: str) -> str | None:
+    """Where a JSONL file stops being JSON, which the reader's own error does not say."""
+    if suffix != ".jsonl":
+        return None
+    import gzip
+
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8", errors="replace") as stream:
+        for number, line in enumerate(stream):
+            try:
+                parsed = json.loads(line) if line.strip() else {}
+            except json.JSONDecodeError as error:
+                return f"row {number} (line {number + 1}): not JSON ({error.msg}); mend or remove the line"
+            if not isinstance(parsed, dict):
+                return f"row {number} (line {number + 1}): {shorten(parsed)}, expected a JSON object; mend the line"
+    return None
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return shorten(" ".join(str(error).split()), 200)

@@ -1,0 +1,54 @@
+"""The table of commands. It imports nothing heavy, so that `--help` answers at once."""
+
+import sys
+
+HELP = """usage: python main.py COMMAND [--config FILE ...] [--key value ...]
+
+Labelled English text and an LLM's text in, a classifier for a language without labels out.
+
+Trainer commands (PyTorch Lightning):
+  fit        train a teacher or a student            --config teacher.yaml | student.yaml
+  validate   score a model on the source dev set     --config validate.yaml
+  test       score a model on target sets            --config test.yaml
+  predict    write rows: pseudolabels                --config pseudolabel.yaml
+
+Other commands:
+  select     keep the pool rows worth learning from  --config select.yaml
+  report     one table from any number of tests      --config report.yaml
+  export     make a model folder ready for the Hub   --model RUN/model --out FOLDER
+  peek       look into an artifact                   ARTIFACT
+
+FILE is looked up here and then in configs/ beside main.py, '.yaml' optional; several files merge left to right, and
+the command line wins. Every key of a command: python main.py COMMAND --help
+"""
+TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        The exit status: 0, or 2 for a mistake in the input, which is told in one line.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    from lightning_app.commands import run_function, run_trainer
+
+    if words[0] in TRAINER_COMMANDS:
+        return run_trainer(words, _forced_callbacks)
+    return run_function(words)
+
+
+def _forced_callbacks() -> dict[str, type]:
+    """Callbacks that every Trainer command has, by the name of their settings; bound here, where all rooms meet."""
+    import datamodules  # noqa: F401 - makes the short class names known
+    import modules  # noqa: F401
+    from callbacks import ExportBest, Resume, RowWriter, Throughput
+
+    return {"export": ExportBest, "resume": Resume, "rows": RowWriter, "throughput": Throughput}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,7 @@
+"""Anything that holds weights: batches to a loss, or to rows."""
+
+from modules.classifier import ClassifierModule
+from modules.student import StudentModule
+from modules.teacher import TeacherModule
+
+__all__ = ["ClassifierModule", "StudentModule", "TeacherModule"]

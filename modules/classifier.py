@@ -1,0 +1,218 @@
+"""What teacher and student share: the encoder, the optimizer, the dev metrics, and rows out of batches."""
+
+# B = rows of a micro-batch, C = classes
+
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.nn import functional
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
+from transformers import PreTrainedModel, get_linear_schedule_with_warmup
+
+from lightning_app.models import model_fingerprint
+from lightning_app.task import Task
+from modules.heads import label_order, load_classifier, load_config
+from modules.losses import RowLosses
+
+Batch = dict[str, Any]
+NO_LABEL = -100
+
+
+class ClassifierModule(LightningModule):
+    """A Hugging Face sequence classifier: scores rows in validate, test and predict.
+
+    `TeacherModule` and `StudentModule` add a loss. `predict` and `test` give each row its probability vector `probs`
+    (temperature 1, the task's label order) and its `prediction`.
+
+    Args:
+        task: Text columns and labels.
+        model: A model folder, a Hub id, or `bundled` (MiniLM, English only).
+        label_map: The model's label -> the task's, where the names differ.
+        trust_remote_code: Whether to run code that comes with the model.
+        revision: The Hub model's commit, tag or branch.
+        learning_rate: Peak learning rate of AdamW.
+        weight_decay: AdamW's weight decay.
+        adam_epsilon: AdamW's epsilon.
+        warmup_ratio: Share of the optimizer steps in which the rate rises from zero; then it falls linearly to zero.
+        dropout: If given, replaces every dropout rate of the model.
+        gradient_checkpointing: Recompute activations to save memory.
+        seed: Seed of a new head and of dropout; linked to `seed_everything`.
+    """
+
+    STAGES: ClassVar[dict[str, str]] = {"validate": "validate", "test": "test", "predict": "pseudolabel"}
+
+    def __init__(
+        self,
+        task: Task,
+        model: str,
+        label_map: dict[str, str] | None = None,
+        trust_remote_code: bool = False,
+        revision: str | None = None,
+        learning_rate: float = 5e-5,
+        weight_decay: float = 0.0,
+        adam_epsilon: float = 1e-8,
+        warmup_ratio: float = 0.0,
+        dropout: float | None = None,
+        gradient_checkpointing: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.task = task
+        self.model_name = model
+        self.label_map = label_map
+        self.trust_remote_code = trust_remote_code
+        self.revision = revision
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.adam_epsilon = adam_epsilon
+        self.warmup_ratio = warmup_ratio
+        self.dropout = dropout
+        self.gradient_checkpointing = gradient_checkpointing
+        self.seed = seed
+        self.network: PreTrainedModel | None = None
+        self._window_sums: Tensor | None = None
+        n_classes = len(task.labels)
+        self.dev_metrics = MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(n_classes, average="micro", ignore_index=NO_LABEL),
+                "macro_f1": MulticlassF1Score(n_classes, average="macro", ignore_index=NO_LABEL),
+                "ece": MulticlassCalibrationError(n_classes, ignore_index=NO_LABEL),
+            },
+            prefix="dev/",
+        )
+        self.dev_loss = MeanMetric()
+
+    def identity(self, subcommand: str) -> dict[str, Any]:
+        """What of this module determines the rows or weights that a run writes; JSON values."""
+        shared = {
+            "class": type(self).__name__,
+            "task": vars(self.task),
+            "model": model_fingerprint(self.model_name),
+            "label_map": self.label_map,
+        }
+        return {**shared, **self._recipe()} if subcommand == "fit" else shared
+
+    def check(self, subcommand: str) -> None:
+        """Refuse a model that cannot serve, before any row is read or any weight is loaded.
+
+        Raises:
+            InputError: See `modules.heads.label_order`.
+        """
+        config = load_config(self.model_name, self.trust_remote_code, self.revision)
+        order = label_order(config, self.task, self.label_map, self.model_name)
+        if order is None and subcommand != "fit":
+            self._load(new_head=False)
+
+    def configure_model(self) -> None:
+        """Load the weights, once, when the Trainer is ready for them."""
+        if self.network is not None:
+            return
+        # `from_pretrained` leaves dropout off, and Lightning keeps each submodule's mode.
+        self.network = self._load(new_head=self.trainer.state.fn == "fit").train()
+        if self.gradient_checkpointing:
+            self.network.gradient_checkpointing_enable()
+
+    def on_fit_start(self) -> None:
+        """Give each rank dropout of its own; weights are already the same on all."""
+        torch.manual_seed(self.seed + 7919 * self.global_rank)
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Logits in the task's order; float32 or wider, whatever the precision of the network. Shape (B, C)."""
+        assert self.network is not None, "configure_model loads the network"
+        logits_BC: Tensor = self.network(**inputs).logits
+        return logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32))
+
+    def row_losses(self, logits_BC: Tensor, batch: Batch) -> RowLosses:
+        """Loss and weight of every row; given by the subclasses that can be fitted."""
+        raise TypeError(f"{type(self).__name__} cannot be fitted; use TeacherModule or StudentModule")
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """A window's loss, as far as this micro-batch goes.
+
+        Lightning divides by `accumulate_grad_batches`, also in a shorter last window, and DDP averages over ranks;
+        both are undone here, so that the gradients of a window add up to that of `sum_i w_i loss_i / W`.
+        """
+        losses = self.row_losses(self(batch["inputs"]), batch)
+        share = losses.weighted_sum / batch["window_rows"]
+        self._log_window(losses, share.detach(), batch)
+        return share * self.trainer.accumulate_grad_batches * self.trainer.world_size
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Update the metrics on the source dev set."""
+        logits_BC = self(batch["inputs"])
+        label_B = batch["label"].masked_fill(~batch["real"], NO_LABEL)
+        loss = functional.cross_entropy(logits_BC, label_B, ignore_index=NO_LABEL, reduction="sum")
+        n_rows = batch["n_rows"]
+        self.dev_metrics.update(logits_BC.softmax(dim=1), label_B)
+        self.dev_loss.update(loss / max(n_rows, 1), weight=n_rows)
+        # torchmetrics objects add up over ranks of unequal size; `sync_dist` of plain numbers would not.
+        self.log_dict(self.dev_metrics, prog_bar=True, batch_size=max(n_rows, 1))
+        self.log("dev/loss", self.dev_loss, batch_size=max(n_rows, 1))
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Rows out, as in predict; the metrics are computed from the written rows."""
+        return self.predict_step(batch, batch_idx)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Probabilities of every row, float64 so that the log of a near-certain one keeps its digits."""
+        log_probs_BC = functional.log_softmax(self(batch["inputs"]), dim=1)
+        best_B = log_probs_BC.argmax(dim=1).tolist()
+        return {
+            "prediction": [self.task.labels[best] for best in best_B],
+            "probs": log_probs_BC.double().exp().cpu().numpy(),
+        }
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW with linear decay, as in the paper's code."""
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=self.learning_rate, eps=self.adam_epsilon, weight_decay=self.weight_decay
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = get_linear_schedule_with_warmup(optimizer, round(self.warmup_ratio * steps), steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _load(self, new_head: bool) -> PreTrainedModel:
+        return load_classifier(
+            self.model_name,
+            self.task,
+            self.label_map,
+            new_head=new_head,
+            seed=self.seed,
+            trust_remote_code=self.trust_remote_code,
+            revision=self.revision,
+            dropout=self.dropout,
+        )
+
+    def _recipe(self) -> dict[str, Any]:
+        names = ("learning_rate", "weight_decay", "adam_epsilon", "warmup_ratio", "dropout", "seed")
+        return {name: getattr(self, name) for name in names}
+
+    def _log_window(self, losses: RowLosses, share: Tensor, batch: Batch) -> None:
+        """Log what the window amounts to, once, when its last micro-batch has been seen."""
+        real_B = batch["real"]
+        synthetic_B = batch.get("synthetic", torch.zeros_like(real_B))
+        soft_B = losses.soft_B
+        parts = (
+            share,
+            losses.ce_B[real_B & ~soft_B].sum().detach(),
+            losses.kl_B[real_B & soft_B].sum().detach(),
+            (real_B & soft_B).sum(),
+            (real_B & ~synthetic_B).sum(),
+            (real_B & synthetic_B).sum(),
+        )
+        sums = torch.stack([part.to(share.dtype) for part in parts])
+        self._window_sums = sums if self._window_sums is None else self._window_sums + sums
+        if not batch["ends_window"]:
+            return
+        total = self.trainer.strategy.reduce(self._window_sums, reduce_op="sum")
+        self._window_sums = None
+        loss, ce, kl, n_soft, n_gold, n_synthetic = total.unbind()
+        self.log("train/loss", loss, prog_bar=True, batch_size=1)
+        self.log("train/ce", ce / (n_gold + n_synthetic - n_soft).clamp_min(1), batch_size=1)
+        self.log("train/kl", kl / n_soft.clamp_min(1), batch_size=1)
+        self.log("train/gold_rows", n_gold, batch_size=1)
+        self.log("train/synthetic_rows", n_synthetic, batch_size=1)

@@ -1,0 +1,183 @@
+"""Sequence classifiers whose logits stand in the task's order."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from lightning_app.errors import InputError
+from lightning_app.models import locate
+from lightning_app.task import Task
+
+log = logging.getLogger(__name__)
+
+
+def load_config(name: str, trust_remote_code: bool = False, revision: str | None = None) -> PretrainedConfig:
+    """Read a model's configuration.
+
+    Raises:
+        InputError: If there is no such model, or the Hub cannot be reached.
+    """
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            locate(name), trust_remote_code=trust_remote_code, revision=revision
+        )
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"model {name}: cannot be loaded ({reason}); give a local folder or a Hub id") from None
+    return config
+
+
+def label_order(
+    config: PretrainedConfig, task: Task, label_map: Mapping[str, str] | None, name: str
+) -> list[int] | None:
+    """Where the task's labels stand among a model's outputs.
+
+    Args:
+        config: The model's configuration.
+        task: The task.
+        label_map: Model label -> task label, where they differ.
+        name: The model's name, for the error.
+
+    Returns:
+        For every task label the model's output number, or None for a bare encoder (labels `LABEL_0` ... and no
+        `label_map`).
+
+    Raises:
+        InputError: If the model has named labels that do not cover the task.
+    """
+    renames = {key.casefold(): value for key, value in (label_map or {}).items()}
+    names = [str(config.id2label[number]) for number in range(config.num_labels)]
+    own = [task.match(renames.get(one.casefold(), one)) for one in names]
+    if all(label in own for label in task.labels):
+        return [own.index(label) for label in task.labels]
+    if not renames and all(one.startswith("LABEL_") for one in names):
+        return None
+    raise InputError(
+        f"model {name}: its labels {names} do not cover the task's {task.labels}; "
+        "rename them with `label_map`, or choose another model"
+    )
+
+
+def load_classifier(
+    name: str,
+    task: Task,
+    label_map: Mapping[str, str] | None = None,
+    *,
+    new_head: bool,
+    seed: int = 0,
+    trust_remote_code: bool = False,
+    revision: str | None = None,
+    dropout: float | None = None,
+) -> PreTrainedModel:
+    """Load a classifier with its logits in the task's order.
+
+    Args:
+        name: A folder, a Hub id, or `bundled`.
+        task: The task.
+        label_map: Model label -> task label, where they differ.
+        new_head: Whether a bare encoder may be given a new head (in fit), seeded by `seed`.
+        seed: Seed of a new head.
+        trust_remote_code: Whether to run code that comes with the model.
+        revision: The Hub model's commit, tag or branch.
+        dropout: If given, replaces every dropout rate of the model.
+
+    Raises:
+        InputError: If the labels do not cover the task, or weights are missing that may not be made anew.
+    """
+    config = load_config(name, trust_remote_code, revision)
+    order = label_order(config, task, label_map, name)
+    if order is None and not new_head:
+        raise InputError(
+            f"model {name}: a bare encoder, or a classifier whose labels have no names, where one for {task.labels} is "
+            "needed; give a fine-tuned classifier (RUN/model), name its labels with `label_map`, or train one with "
+            '"python main.py fit --config teacher.yaml"'
+        )
+    overrides = dict.fromkeys(_dropout_keys(config), dropout) if dropout is not None else {}
+    fresh = {"num_labels": len(task.labels), **_label_names(task)} if order is None else {}
+    with torch.random.fork_rng(), _quiet_transformers():
+        torch.manual_seed(seed)
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            locate(name),
+            trust_remote_code=trust_remote_code,
+            revision=revision,
+            output_loading_info=True,
+            ignore_mismatched_sizes=order is None,
+            dtype=torch.float32,
+            **fresh,
+            **overrides,
+        )
+    if order is not None:
+        missing = sorted(info["missing_keys"])
+        if missing:
+            raise InputError(
+                f"model {name}: weights missing for {missing[:3]}, they would be made at random; "
+                "give a folder that holds the fine-tuned classifier"
+            )
+        if order != list(range(config.num_labels)):
+            log.info("model %s: outputs reordered to %s", name, task.labels)
+            reorder_outputs(model, order, name)
+        for key, value in _label_names(task).items():
+            setattr(model.config, key, value)
+    classifier: PreTrainedModel = model
+    return classifier
+
+
+def reorder_outputs(model: Any, order: list[int], name: str) -> None:
+    """Permute (or cut down) a classifier's last layer so that output i becomes the old output `order[i]`.
+
+    The change is checked by a forward pass before and after.
+
+    Raises:
+        InputError: If the model's outputs do not come from one linear layer.
+    """
+    heads = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+    heads = [layer for layer in heads if layer.out_features == model.config.num_labels]
+    probe = torch.arange(5, 9).unsqueeze(0)
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        before_1C: Tensor = model(input_ids=probe).logits
+        if heads:
+            head, index = heads[-1], torch.tensor(order)
+            head.weight = nn.Parameter(head.weight[index].clone())
+            if head.bias is not None:
+                head.bias = nn.Parameter(head.bias[index].clone())
+            head.out_features = len(order)
+        model.config.num_labels = model.num_labels = len(order)
+        after_1C: Tensor = model(input_ids=probe).logits
+    model.train(was_training)
+    if after_1C.shape[1] != len(order) or not torch.allclose(after_1C, before_1C[:, order], atol=1e-5):
+        raise InputError(
+            f"model {name}: its outputs cannot be reordered to the task's labels; rename them in its config"
+        )
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Missing weights are judged here, so the library's own report and progress bars are left out."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        transformers_logging.enable_progress_bar()
+
+
+def _label_names(task: Task) -> dict[str, Any]:
+    return {
+        "id2label": dict(enumerate(task.labels)),
+        "label2id": {label: number for number, label in enumerate(task.labels)},
+    }
+
+
+def _dropout_keys(config: PretrainedConfig) -> list[str]:
+    values = config.to_dict().items()
+    return [key for key, value in values if "dropout" in key and type(value) in (int, float)]

@@ -1,0 +1,147 @@
+"""Equation 1 of the paper, as a sum over rows that can be cut into any micro-batches.
+
+The paper (Fazili, Agrawal and Jyothi) minimises, for gold D and selection D' over classes C,
+
+    L = 1/|D| sum_D CE(y, softmax(z)) + 1/(|C| |D'|) sum_D' KL(p || softmax(z / T)),    T = 1.5
+
+where z are the student's logits and p the teacher's probabilities. One optimizer step sees a window of W rows and
+minimises `sum_i w_i loss_i / W` with `w = N/|D|` for gold rows and `w = N/(|C| |D'|)` for synthetic ones, N = |D| +
+|D'|. Rows are dealt in proportion, so this is an unbiased estimate of L whatever the window holds.
+"""
+
+# B = rows of a micro-batch, C = classes
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+SyntheticLabels = Literal["teacher", "teacher_hard", "prompt"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a student minimises.
+
+    Args:
+        objective: `paper` weighs the two sets as Eq. 1 does; `released` weighs every row 1, as the paper's code does.
+        synthetic_labels: What a synthetic row is fitted to: the teacher's probabilities (KL), the teacher's most
+            likely class (CE), or the class its prompt asked for (CE). The last two are plain CE over both sets:
+            weight 1, T = 1, no 1/|C|.
+        temperature: T, the divisor of the student's logits in the KL term; the teacher's side is not divided.
+        teacher_temperature: t: the teacher's probabilities become p^(1/t), renormalised.
+        kl_weight: A further factor on the KL term.
+        t_squared: Multiply the KL term by T^2, as Hinton et al. (arXiv 1503.02531) do and the paper does not.
+    """
+
+    objective: Literal["paper", "released"] = "paper"
+    synthetic_labels: SyntheticLabels = "teacher"
+    temperature: float = 1.5
+    teacher_temperature: float = 1.0
+    kl_weight: float = 1.0
+    t_squared: bool = False
+
+    @property
+    def is_soft(self) -> bool:
+        """Whether synthetic rows are fitted to probabilities."""
+        return self.synthetic_labels == "teacher"
+
+    def synthetic_weight(self, n_gold: int, n_synthetic: int, n_classes: int) -> float:
+        """`w_i` of a synthetic row."""
+        if not self.is_soft:
+            return 1.0
+        scale = self.kl_weight * (self.temperature**2 if self.t_squared else 1.0)
+        if self.objective == "released":
+            return scale
+        return scale * (n_gold + n_synthetic) / (n_classes * max(n_synthetic, 1))
+
+    def gold_weight(self, n_gold: int, n_synthetic: int) -> float:
+        """`w_i` of a gold row."""
+        if not self.is_soft or self.objective == "released":
+            return 1.0
+        return (n_gold + n_synthetic) / max(n_gold, 1)
+
+
+@dataclass(frozen=True)
+class RowLosses:
+    """Losses of a micro-batch, row by row; each shape (B,), zero where it does not apply.
+
+    Args:
+        ce_B: Cross-entropy, weight not yet applied.
+        kl_B: Kullback-Leibler divergence, weight not yet applied.
+        weight_B: `w_i`; zero for rows that only stand in.
+        soft_B: Which rows are fitted to probabilities rather than to a label.
+    """
+
+    ce_B: Tensor
+    kl_B: Tensor
+    weight_B: Tensor
+    soft_B: Tensor
+
+    @property
+    def weighted_sum(self) -> Tensor:
+        """`sum_i w_i loss_i` over this micro-batch; a scalar."""
+        return (self.weight_B * (self.ce_B + self.kl_B)).sum()
+
+
+def cross_entropy_rows(logits_BC: Tensor, label_B: Tensor, real_B: Tensor) -> RowLosses:
+    """Plain cross-entropy, every row of weight 1: the teacher's loss."""
+    ce_B = functional.cross_entropy(logits_BC, label_B, reduction="none")
+    return RowLosses(ce_B, torch.zeros_like(ce_B), real_B.to(ce_B.dtype), torch.zeros_like(real_B))
+
+
+def mixed_rows(
+    logits_BC: Tensor,
+    label_B: Tensor,
+    probs_BC: Tensor,
+    synthetic_B: Tensor,
+    real_B: Tensor,
+    n_gold: int,
+    n_synthetic: int,
+    objective: Objective,
+) -> RowLosses:
+    """The student's row losses and weights.
+
+    Args:
+        logits_BC: Student logits.
+        label_B: Gold label of gold rows; of synthetic rows the hard label to fit, if any is.
+        probs_BC: Teacher probabilities of synthetic rows; unused for gold rows.
+        synthetic_B: Which rows are synthetic.
+        real_B: False for rows that only stand in.
+        n_gold: |D|.
+        n_synthetic: |D'|.
+        objective: What to minimise.
+    """
+    soft_B = synthetic_B if objective.is_soft else torch.zeros_like(synthetic_B)
+    # Rows that are not fitted to a label get label 0 before they are masked, so that none is out of range.
+    ce_B = functional.cross_entropy(logits_BC, label_B.masked_fill(soft_B, 0), reduction="none")
+    ce_B = ce_B.masked_fill(soft_B, 0.0)
+    kl_B = kl_rows(logits_BC, probs_BC, objective.temperature, objective.teacher_temperature)
+    kl_B = kl_B.masked_fill(~soft_B, 0.0)
+    gold = objective.gold_weight(n_gold, n_synthetic)
+    synthetic = objective.synthetic_weight(n_gold, n_synthetic, logits_BC.shape[1])
+    weight_B = torch.where(synthetic_B, ce_B.new_tensor(synthetic), ce_B.new_tensor(gold)) * real_B
+    return RowLosses(ce_B, kl_B, weight_B, soft_B)
+
+
+def kl_rows(logits_BC: Tensor, probs_BC: Tensor, temperature: float, teacher_temperature: float = 1.0) -> Tensor:
+    """KL(p || softmax(z / T)) of every row, with 0 log 0 = 0; shape (B,), in nats."""
+    probs_BC = soften(probs_BC.to(logits_BC.dtype), teacher_temperature)
+    log_student_BC = functional.log_softmax(logits_BC / temperature, dim=1)
+    divergence_BC: Tensor = torch.special.xlogy(probs_BC, probs_BC) - probs_BC * log_student_BC
+    return divergence_BC.sum(dim=1)
+
+
+def soften(probs_BC: Tensor, teacher_temperature: float) -> Tensor:
+    """p^(1/t), renormalised: what dividing the teacher's logits by t would have given.
+
+    Rows are scaled by their largest entry first, so that small powers do not underflow; a row of zeros (a gold row,
+    which has no teacher) stays as it is.
+    """
+    if teacher_temperature == 1.0:
+        return probs_BC
+    largest_B1 = probs_BC.amax(dim=1, keepdim=True).clamp_min(torch.finfo(probs_BC.dtype).tiny)
+    powers_BC = (probs_BC / largest_B1) ** (1.0 / teacher_temperature)
+    return powers_BC / powers_BC.sum(dim=1, keepdim=True).clamp_min(torch.finfo(probs_BC.dtype).tiny)

@@ -1,0 +1,21 @@
+"""The teacher: a classifier fitted to gold rows."""
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from modules.classifier import Batch, ClassifierModule
+from modules.losses import RowLosses, cross_entropy_rows
+
+
+class TeacherModule(ClassifierModule):
+    """A classifier trained on gold with cross-entropy; its `predict` writes pseudolabels.
+
+    The paper calls the same model SRC where it is tested itself.
+    """
+
+    STAGES: ClassVar[dict[str, str]] = {**ClassifierModule.STAGES, "fit": "teacher"}
+
+    def row_losses(self, logits_BC: Tensor, batch: Batch) -> RowLosses:
+        """Cross-entropy of every row, weight 1."""
+        return cross_entropy_rows(logits_BC, batch["label"], batch["real"])
