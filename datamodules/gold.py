@@ -65,8 +65,8 @@ class GoldDataModule(RowsDataModule):
         gold, dev = (set(one.table["lang"].drop_null().to_pylist()) for one in (self.train_rows, rows))
         if gold and not dev <= gold:
             raise InputError(
-                f"data.dev {', '.join(rows.places)}: language {sorted(dev - gold)} is not the gold's {sorted(gold)}, so "
-                "it is a target, whose labels may not choose the checkpoint; give one in the source language"
+                f"data.dev {', '.join(rows.places)}: language {sorted(dev - gold)} is not the gold's {sorted(gold)}, "
+                "so it is a target, whose labels may not choose the checkpoint; give one in the source language"
             )
         return rows
 

@@ -124,7 +124,8 @@ class ClassifierModule(LightningModule):
         """Logits in the task's order; float32 or wider, whatever the precision of the network. Shape (B, C)."""
         assert self.network is not None, "configure_model loads the network"
         logits_BC: Tensor = self.network(**inputs).logits
-        return logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32))
+        wide_BC: Tensor = logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32))
+        return wide_BC
 
     def row_losses(self, logits_BC: Tensor, batch: Batch) -> RowLosses:
         """Loss and weight of every row; given by the subclasses that can be fitted."""
