@@ -138,9 +138,10 @@ class ClassifierModule(LightningModule):
         both are undone here, so that the gradients of a window add up to that of `sum_i w_i loss_i / W`.
         """
         losses = self.row_losses(self(batch["inputs"]), batch)
-        share = losses.weighted_sum / batch["window_rows"]
+        share: Tensor = losses.weighted_sum / batch["window_rows"]
         self._log_window(losses, share.detach(), batch)
-        return share * self.trainer.accumulate_grad_batches * self.trainer.world_size
+        scale: int = self.trainer.accumulate_grad_batches * self.trainer.world_size
+        return share * scale
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Update the metrics on the source dev set."""
