@@ -265,7 +265,7 @@ class Cli(LightningCLI):
     def _save_config(self, out: Path) -> None:
         parser = self._parser(self.subcommand)
         config = self.config[str(self.subcommand)]
-        parser.save(config, out / "config.yaml", skip_none=False, overwrite=True, multifile=False)
+        parser.save(config, out / "config.yaml", skip_unset=False, overwrite=True, multifile=False)
 
     def _setting(self, key: str) -> Any:
         return self._get(self.config, key)

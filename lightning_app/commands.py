@@ -91,7 +91,10 @@ def find_configs(options: list[str]) -> list[str]:
 
 
 class OneLineErrors:
-    """Mix-in for parsers: an error is raised as one `InputError` instead of a usage text."""
+    """Mix-in for parsers: an error is raised as one `InputError` instead of a usage text, and keys are spelled out."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Turn the parser's message into one line; nested parsers keep their own way."""
@@ -110,7 +113,7 @@ def _call(name: str, options: list[str]) -> None:
     parser = Parser(prog=f"main.py {name}", description=inspect.getdoc(function))
     parser.add_argument("-c", "--config", action="config", help="A configuration file; may be given several times.")
     parser.add_function_arguments(function, as_positional=name == "peek")
-    settings = parser.instantiate_classes(parser.parse_args(find_configs(options)))
+    settings = parser.instantiate(parser.parse_args(find_configs(options)))
     function(**{key: value for key, value in settings.as_dict().items() if key != "config"})
 
 
@@ -120,13 +123,23 @@ def _guarded(go: Callable[[], None]) -> int:
         sys.path.insert(0, str(Path.cwd()))
     try:
         go()
-    except InputError as error:
-        return _tell(str(error))
+    except (InputError, ValueError) as error:
+        mistake = _mistake_behind(error)
+        if mistake is None:
+            raise
+        return _tell(str(mistake))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return 0
+
+
+def _mistake_behind(error: BaseException | None) -> InputError | None:
+    """The `InputError` in a chain of exceptions: jsonargparse wraps what a class raises while it is made."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _tell(message: str) -> int:

@@ -183,12 +183,14 @@ def _read_hub(source: Source) -> pa.Table:
 
 
 def _quiet_load(datasets: Any, *args: Any, **options: Any) -> Any:
-    """Load without a progress bar a file; the commands report rows themselves."""
-    was_on = datasets.is_progress_bar_enabled()
+    """Load without a progress bar a file and without the reader's log of an error, which is told in one line here."""
+    was_on, verbosity = datasets.is_progress_bar_enabled(), datasets.logging.get_verbosity()
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(logging.CRITICAL)
     try:
         return datasets.load_dataset(*args, **options)
     finally:
+        datasets.logging.set_verbosity(verbosity)
         if was_on:
             datasets.enable_progress_bars()
 

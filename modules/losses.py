@@ -11,12 +11,15 @@ minimises `sum_i w_i loss_i / W` with `w = N/|D|` for gold rows and `w = N/(|C| 
 
 # B = rows of a micro-batch, C = classes
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from lightning_app.errors import InputError
 
 SyntheticLabels = Literal["teacher", "teacher_hard", "prompt"]
 
@@ -34,6 +37,9 @@ class Objective:
         teacher_temperature: t: the teacher's probabilities become p^(1/t), renormalised.
         kl_weight: A further factor on the KL term.
         t_squared: Multiply the KL term by T^2, as Hinton et al. (arXiv 1503.02531) do and the paper does not.
+
+    Raises:
+        InputError: If a temperature is not above 0, or the weight is negative.
     """
 
     objective: Literal["paper", "released"] = "paper"
@@ -42,6 +48,15 @@ class Objective:
     teacher_temperature: float = 1.0
     kl_weight: float = 1.0
     t_squared: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("temperature", "teacher_temperature"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(
+                    f"model.{name} {getattr(self, name)}: expected a number above 0; the paper has 1.5 and 1"
+                )
+        if not 0 <= self.kl_weight < math.inf:
+            raise InputError(f"model.kl_weight {self.kl_weight}: expected a number of 0 or more; the paper has 1")
 
     @property
     def is_soft(self) -> bool:

@@ -1,0 +1,117 @@
+"""The whole loop, command by command, with tiny encoders."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Stages, labelled, write_jsonl
+
+from lightning_app import artifacts
+
+
+@pytest.fixture
+def loop(stages: Stages) -> Stages:
+    for stage in (stages.teacher, stages.pseudolabel, stages.select, stages.student, stages.test, stages.report):
+        outcome = stage()
+        assert outcome.code == 0, outcome.err
+    return stages
+
+
+def test_the_loop_ends_in_a_report(loop: Stages):
+    cells = json.loads(Path("report/report.json").read_text())["cells"]
+    assert [(cell["method"], cell["target"], cell["rows"]) for cell in cells] == [("T-top-k", "en", 23)]
+
+
+def test_the_pipeline_reproduces_the_test_predictions(loop: Stages):
+    from transformers import pipeline
+
+    tested = artifacts.read(Path("test"), "test").table.to_pylist()
+    texts = {row["id"]: row["text"] for row in labelled(23, 4)}
+    classify = pipeline("text-classification", model="student/model", top_k=None)
+    for row, all_scores in zip(tested, classify([texts[row["id"]] for row in tested]), strict=True):
+        scores = {one["label"]: one["score"] for one in all_scores}
+        assert max(scores, key=scores.get) == row["prediction"]
+        assert [scores[label] for label in ("negative", "neutral", "positive")] == pytest.approx(row["probs"], abs=1e-5)
+
+
+def test_lineage_leads_from_the_predictions_to_the_pool(loop: Stages):
+    selected = artifacts.read_manifest(Path("select"))
+    student = artifacts.read_manifest(Path("student"))
+    assert student.lineage["pool"] == selected.lineage["pool"]
+    assert student.lineage["pseudolabels"] == artifacts.read_manifest(Path("pseudolabel")).fingerprint
+    assert artifacts.read_manifest(Path("test")).lineage["model"] == student.fingerprint
+
+
+def test_a_whole_stage_says_so_and_writes_nothing(loop: Stages, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
+    for folder, stage in (("teacher", loop.teacher), ("pseudolabel", loop.pseudolabel), ("select", loop.select),
+                          ("student", loop.student), ("test", loop.test), ("report", loop.report)):  # fmt: skip
+        before = (Path(folder) / "manifest.json").stat().st_mtime_ns
+        caplog.clear()
+        assert stage().code == 0
+        assert f"{folder}: whole already" in caplog.text
+        assert (Path(folder) / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_the_same_seed_gives_the_same_bits(loop: Stages):
+    folders = ("teacher", "pseudolabel", "select", "student", "test")
+    before = [artifacts.read_manifest(Path(folder)).fingerprint for folder in folders]
+    for stage in (loop.teacher, loop.pseudolabel, loop.select, loop.student, loop.test):
+        assert stage("--overwrite=true").code == 0
+    assert [artifacts.read_manifest(Path(folder)).fingerprint for folder in folders] == before
+
+
+def test_the_loop_runs_on_xlm_roberta(cli, files, tiny_xlmr: Path):
+    loop = Stages(cli, files, tiny_xlmr)
+    write_jsonl(files.target, [{"text": "यह बहुत अच्छा है", "label": "positive", "lang": "hi"}])
+    for stage in (loop.teacher, loop.pseudolabel, loop.select, loop.student, loop.test, loop.report):
+        outcome = stage()
+        assert outcome.code == 0, outcome.err
+    assert artifacts.read(Path("test")).table["id"].to_pylist() == ["data/target/0"]
+
+
+def test_every_method_of_the_paper_is_a_configuration(stages: Stages):
+    assert stages.teacher().code == 0
+    assert stages.pseudolabel().code == 0
+    assert stages.select().code == 0
+    assert stages.select("--strategy=random", "--class_from=prompt", "--pseudolabels=null", "--out=by-prompt").code == 0
+    methods = {
+        "SRC+GEN": ["--data.selection=by-prompt", "--model.synthetic_labels=prompt"],
+        "GEN": ["--data.selection=by-prompt", "--model.synthetic_labels=prompt", "--data.train=[]"],
+        "T_pl": ["--model.synthetic_labels=prompt"],
+        "T-hard": ["--model.synthetic_labels=teacher_hard"],
+        "released": ["--model.objective=released"],
+    }
+    fingerprints = set()
+    for method, words in methods.items():
+        outcome = stages.student(f"--method={method}", f"--out={method}", *words)
+        assert outcome.code == 0, outcome.err
+        fingerprints.add(artifacts.read_manifest(Path(method)).fingerprint)
+    assert len(fingerprints) == len(methods)
+
+
+def test_tensorboard_shows_the_scalars_of_a_fit(loop: Stages):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert loop.student("--out=logged", "--trainer.logger=true", "--trainer.log_every_n_steps=1").code == 0
+    events = EventAccumulator("logged/logs")
+    events.Reload()
+    assert {
+        "dev/accuracy", "dev/macro_f1", "dev/ece", "dev/loss", "train/loss", "train/ce", "train/kl", "train/gold_rows",
+        "train/synthetic_rows", "train/learning_rate", "throughput/rows_per_s", "throughput/tokens_per_s",
+        "throughput/padding_share", "data/train/rows", "data/train/truncated", "data/train/unknown_rate",
+        "data/train/tokens_per_word", "data/dev/rows",
+    } <= set(events.Tags()["scalars"])  # fmt: skip
+    assert sum(one.value for one in events.Scalars("train/gold_rows")) == 2 * 37  # twice, in two epochs
+    kept = artifacts.read_manifest(Path("select")).rows
+    assert sum(one.value for one in events.Scalars("train/synthetic_rows")) == 2 * kept
+
+
+def test_validate_scores_the_exported_model_as_fit_did(loop: Stages):
+    facts = json.loads(Path("student/model/labelbridge.json").read_text())
+    outcome = loop.cli(
+        "validate", "--config", "validate.yaml", "--model.model=student/model", f"--data.dev.path={loop.files.dev}",
+        "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.logger=false",
+    )  # fmt: skip
+    assert outcome.code == 0
+    assert f"{facts['dev']['dev/accuracy']:.4f}"[:6] in outcome.out

@@ -1,0 +1,276 @@
+"""Every mistake in the input is one line that names place, value and remedy, with exit status 2, and harms nothing."""
+
+import json
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from conftest import Outcome, Stages, labelled, save_classifier, write_jsonl
+
+from lightning_app import artifacts
+
+
+def refused(outcome: Outcome, *patterns: str) -> None:
+    """One line on stderr, nothing on stdout, status 2."""
+    assert outcome.code == 2, outcome
+    last = [line for line in outcome.err.splitlines() if "Loading weights" not in line]
+    assert len(last) == 1, outcome.err
+    assert last[0].startswith("error: ")
+    for pattern in patterns:
+        assert re.search(pattern, last[0]), f"{pattern!r} not in {last[0]!r}"
+
+
+@pytest.fixture
+def taught(stages: Stages, tiny_classifier: Path) -> Stages:
+    """Pseudolabels of a ready-made classifier, so that no test has to train a teacher."""
+    assert stages.pseudolabel(f"--model.model={tiny_classifier}").code == 0
+    return stages
+
+
+def rewrite(folder: str, stage: str, table: pa.Table, like: artifacts.Manifest) -> None:
+    """Write an artifact again with other rows, as a whole one."""
+    artifacts.write(Path(folder), table, stage=stage, inputs=like.inputs, lineage=like.lineage, facts=like.facts)
+
+
+def test_a_missing_gold_file(stages: Stages):
+    refused(stages.teacher("--data.train.path=nowhere.jsonl"), "nowhere.jsonl: no such file", "check `path`")
+    assert not Path("teacher").exists()
+
+
+def test_a_missing_artifact_names_the_command_that_makes_it(stages: Stages):
+    refused(stages.select(), "pseudolabel: no such artifact", "predict --config pseudolabel.yaml")
+    refused(stages.student(), "select: no such artifact", "main.py select --config select.yaml")
+    refused(stages.report(), "test: no such artifact", "main.py test --config test.yaml")
+
+
+def test_a_missing_model_names_the_command_that_makes_it(stages: Stages):
+    refused(
+        stages.test("--model.model=runs/student/model"), "runs/student/model: no such model", "fit --config student"
+    )
+    assert not Path("test").exists()
+
+
+def test_a_label_outside_the_task(stages: Stages):
+    rows = labelled(9, 1)
+    rows[5]["label"] = "mixed"
+    write_jsonl(stages.files.gold, rows)
+    refused(stages.teacher(), r"gold.jsonl row 5 \(line 6\): label 'mixed'", "negative.*neutral.*positive", "label_map")
+    assert not Path("teacher").exists()
+
+
+@pytest.mark.parametrize("text", ["", "   ", None, 3])
+def test_an_empty_text(stages: Stages, text: object):
+    rows = labelled(9, 3, "prompt_label")
+    rows[7]["text"] = text
+    if text == 3:
+        rows = [{**row, "text": 3} for row in rows]
+    write_jsonl(stages.files.pool, rows)
+    refused(
+        stages.select("--strategy=random", "--class_from=prompt", "--pseudolabels=null"),
+        r"pool.jsonl row [07] \(line [18]\): text is", "expected a text", "remove the row",
+    )  # fmt: skip
+
+
+def test_a_missing_column(stages: Stages):
+    write_jsonl(stages.files.target, [{"sentence": "a b", "label": "neutral"}])
+    outcome = stages.test(f"--model.model={stages.encoder}")
+    refused(outcome, "bare encoder|no column")
+    rows = [{"sentence": "a b", "prompt_label": "neutral"}]
+    write_jsonl(stages.files.pool, rows)
+    refused(
+        stages.select("--strategy=random", "--class_from=prompt", "--pseudolabels=null"),
+        r"pool.jsonl: no column 'text' among \['sentence', 'prompt_label'\]", "`columns: {text: ...}`",
+    )  # fmt: skip
+
+
+def test_a_doubled_id(stages: Stages):
+    write_jsonl(stages.files.pool, [*labelled(5, 3, "prompt_label"), *labelled(1, 3, "prompt_label")])
+    refused(stages.pseudolabel("--model.model=teacher/model"), "")
+    refused(
+        stages.select("--strategy=random", "--class_from=prompt", "--pseudolabels=null"),
+        "pool.jsonl.*id '3/0' stands twice",
+    )
+
+
+def test_a_broken_line(stages: Stages):
+    with stages.files.gold.open("a") as stream:
+        stream.write('{"text": "half a row\n')
+    refused(stages.teacher(), r"gold.jsonl.*row 37 \(line 38\): not JSON")
+
+
+def test_a_model_whose_labels_do_not_match(stages: Stages, tiny_bert: Path):
+    save_classifier(Path("other"), tiny_bert, ["spam", "ham", "eggs"])
+    refused(
+        stages.test("--model.model=other"), r"other: its labels \['spam', 'ham', 'eggs'\] do not cover", "label_map"
+    )
+    refused(stages.teacher("--model.model=other"), "do not cover")
+
+
+def test_a_label_map_makes_another_model_fit(stages: Stages, tiny_bert: Path):
+    save_classifier(Path("other"), tiny_bert, ["spam", "ham", "eggs"])
+    names = '--model.label_map={"spam": "negative", "ham": "neutral", "eggs": "positive"}'
+    assert stages.pseudolabel("--model.model=other", names).code == 0
+
+
+def test_a_bare_encoder_where_a_classifier_is_needed(stages: Stages):
+    refused(
+        stages.test(f"--model.model={stages.encoder}"), "bare encoder", "fine-tuned classifier", "fit --config teacher"
+    )
+    refused(stages.pseudolabel(f"--model.model={stages.encoder}"), "bare encoder")
+
+
+def test_probabilities_that_do_not_sum_to_one(taught: Stages):
+    read = artifacts.read(Path("pseudolabel"))
+    probs = read.table["probs"].to_pylist()
+    probs[17] = [0.5, 0.2, 0.12]
+    table = read.table.set_column(read.table.column_names.index("probs"), "probs", pa.array(probs))
+    rewrite("pseudolabel", "pseudolabel", table, read.manifest)
+    refused(taught.select(), r"pseudolabel row 17: probs sum to 0.82, expected 1", "pseudolabel.yaml")
+    assert not Path("select").exists()
+
+
+def test_an_artifact_without_a_manifest(taught: Stages):
+    Path("pseudolabel/manifest.json").unlink()
+    refused(taught.select(), "pseudolabel: no manifest.json, so the artifact is not whole", "again, it resumes")
+
+
+def test_an_artifact_whose_shard_was_changed(taught: Stages):
+    shard = next(Path("pseudolabel").glob("part-*.parquet"))
+    artifacts.write_parquet(shard, artifacts.read(Path("pseudolabel")).table.slice(0, 9))
+    refused(taught.select(), r"pseudolabel: 9 rows that do not match the manifest \(50 rows", "rebuild with")
+
+
+def test_pseudolabels_of_another_pool(taught: Stages):
+    write_jsonl(taught.files.pool, labelled(50, 33, "prompt_label"))
+    refused(taught.select(), "pseudolabel: built from another pool", "pool.jsonl", "rebuild it with")
+
+
+def test_pseudolabels_that_lack_a_row(taught: Stages):
+    read = artifacts.read(Path("pseudolabel"))
+    rewrite("pseudolabel", "pseudolabel", read.table.slice(1), read.manifest)
+    refused(taught.select(), "pseudolabel: no row for id '3/0'")
+
+
+def test_an_artifact_of_another_stage(taught: Stages):
+    refused(taught.student("--data.selection=pseudolabel"), "written by stage 'pseudolabel', expected 'select'")
+
+
+@pytest.mark.parametrize("stage", ["teacher", "student"])
+def test_target_labels_configured_into_fit(taught: Stages, stage: str):
+    assert taught.select().code == 0
+    target = f'--data.targets={{"hi": {{"path": "{taught.files.target}"}}}}'
+    refused(getattr(taught, stage)(target), r"data.targets: \['hi'\] configured into fit", "test --config test.yaml")
+    assert not Path(stage).exists()
+
+
+def test_a_target_as_dev_set(stages: Stages):
+    write_jsonl(stages.files.dev, [{**row, "lang": "hi"} for row in labelled(9, 2)])
+    refused(stages.teacher(), r"data.dev .*dev.jsonl: language \['hi'\] is not the gold's \['en'\]")
+
+
+@pytest.mark.parametrize(
+    ("key", "closest"),
+    [
+        ("model.init_args.temprature=2", "temperature"),
+        ("trainer.max_epoch=2", "trainer.max_epochs"),
+        ("data.init_args.batchsize=2", "batch_size"),
+        ("metod=x", "method"),
+    ],
+)
+def test_an_unknown_key_on_the_command_line(stages: Stages, key: str, closest: str):
+    refused(stages.student(f"--{key}"), "key '.*' is not known", f"did you mean '.*{re.escape(closest)}'")
+
+
+def test_an_unknown_key_in_a_config_names_the_file(stages: Stages):
+    Path("mine.yaml").write_text("model: {init_args: {temprature: 2}}\n")
+    refused(stages.student("--config", "mine.yaml"), "mine.yaml: key '.*temprature' is not known", "'temperature'")
+
+
+def test_an_unknown_key_of_a_function_command(stages: Stages):
+    Path("mine.yaml").write_text("stategy: top\n")
+    refused(stages.select("--config", "mine.yaml"), "key 'stategy' is not known", "'strategy'")
+
+
+def test_a_config_that_is_not_there(stages: Stages):
+    refused(stages.cli("fit", "--config", "studnt.yaml"), "studnt.yaml: no such file", "did you mean 'student.yaml'")
+
+
+def test_an_unknown_command(stages: Stages):
+    refused(stages.cli("selct"), "'selct' is not a command, did you mean 'select'")
+
+
+def test_a_strategy_that_does_not_exist(taught: Stages):
+    refused(taught.select("--strategy=topp"), "strategy 'topp': not one of")
+
+
+def test_a_selection_without_probabilities_for_a_soft_student(stages: Stages):
+    assert stages.select("--strategy=random", "--class_from=prompt", "--pseudolabels=null").code == 0
+    refused(stages.student(), "select: selected without a teacher", "--pseudolabels", "`prompt`")
+
+
+def test_classes_from_a_teacher_without_a_teacher(stages: Stages):
+    refused(stages.select("--pseudolabels=null"), "class_from 'teacher' needs", "--class_from prompt")
+
+
+def test_a_quota_larger_than_the_class_is_a_shortfall(taught: Stages, caplog: pytest.LogCaptureFixture):
+    assert taught.select("--quota=1000").code == 0
+    assert "rows short of its quota of 1000" in caplog.text
+    classes = artifacts.read_manifest(Path("select")).facts["classes"]
+    assert all(one["kept"] == one["available"] == 1000 - one["shortfall"] for one in classes.values())
+    assert sum(one["kept"] for one in classes.values()) == 50
+
+
+@pytest.mark.parametrize("quota", ['{"negative": 3}', '{"negative": 3, "neutral": 3, "happy": 3}', "-1"])
+def test_a_quota_that_does_not_fit_the_labels(taught: Stages, quota: str):
+    refused(taught.select(f"--quota={quota}"), "quota")
+
+
+def test_another_run_in_the_folder_is_not_replaced(taught: Stages):
+    assert taught.select().code == 0
+    before = artifacts.read_manifest(Path("select")).fingerprint
+    refused(taught.select("--quota=3"), "select: holds another run", "quota.*6 -> 3", "--overwrite")
+    assert artifacts.read_manifest(Path("select")).fingerprint == before
+    assert taught.select("--quota=3", "--overwrite=true").code == 0
+    assert artifacts.read_manifest(Path("select")).rows <= 9
+
+
+def test_two_runs_of_one_method_in_a_report(taught: Stages, tiny_classifier: Path):
+    for out in ("one", "two"):
+        assert taught.test(f"--model.model={tiny_classifier}", f"--out={out}").code == 0
+    refused(taught.cli("report", "--runs=[one, two]"), "two: method .* was also read from one", "leave one out")
+
+
+def test_a_metric_that_does_not_exist(taught: Stages, tiny_classifier: Path):
+    assert taught.test(f"--model.model={tiny_classifier}").code == 0
+    refused(taught.report("--metric=f1"), "metric 'f1': expected one of", "macro_f1")
+
+
+def test_a_torn_manifest(taught: Stages):
+    Path("pseudolabel/manifest.json").write_text('{"stage": "pseudo')
+    refused(taught.select(), "manifest.json: not a manifest", "pseudolabel.yaml")
+
+
+def test_values_of_the_wrong_type(stages: Stages):
+    refused(stages.student("--model.temperature=warm"), "temperature", "warm")
+    refused(stages.select("--quota=many"), "quota")
+
+
+@pytest.mark.parametrize("word", ["--model.temperature=0", "--model.teacher_temperature=-1", "--model.kl_weight=-2"])
+def test_numbers_that_make_no_sense(stages: Stages, word: str):
+    refused(stages.student(word), word.split("=", maxsplit=1)[0].rsplit(".", maxsplit=1)[-1], "expected")
+
+
+def test_a_file_where_the_output_folder_should_be(taught: Stages):
+    Path("select").write_text("mine")
+    refused(taught.select(), "select: is a file, expected a folder")
+    assert Path("select").read_text() == "mine"
+
+
+def test_the_error_line_is_valid_for_machines(stages: Stages):
+    """Values are quoted and cut, so that a page of text in a label does not flood the terminal."""
+    write_jsonl(stages.files.gold, [{"text": "a", "label": "x\n" * 500}])
+    outcome = stages.teacher()
+    refused(outcome, "label 'x")
+    assert len(outcome.err) < 400
+    assert json.dumps(outcome.err)
