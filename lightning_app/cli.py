@@ -154,18 +154,16 @@ class Cli(LightningCLI):
     def _stage(self, subcommand: str, go: Callable[[Run], None]) -> None:
         """Claim the output folder, then go; a whole run is left as it is."""
         self.model.check(subcommand)
-        run = Run(Path(self._setting("out")), self._stage_name(subcommand), self._identity(subcommand))
-        if self.trainer.is_global_zero:
-            state = run.begin(self._setting("overwrite"))
-            if state is State.WHOLE:
-                log.info("%s: whole already, nothing to do", run.out)
-                return
-            if state is State.PARTIAL:
-                log.info("%s: partial, going on", run.out)
-            self._save_config(run.out)
-        go(run)
-        if self.trainer.is_global_zero:
-            run.release()
+        with Run(Path(self._setting("out")), self._stage_name(subcommand), self._identity(subcommand)) as run:
+            if self.trainer.is_global_zero:
+                state = run.begin(self._setting("overwrite"))
+                if state is State.WHOLE:
+                    log.info("%s: whole already, nothing to do", run.out)
+                    return
+                if state is State.PARTIAL:
+                    log.info("%s: partial, going on", run.out)
+                self._save_config(run.out)
+            go(run)
 
     def _rows(self, run: Run, loop: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         """Compute the rows that are not on the disk yet, and merge all in input order (on rank 0; elsewhere None)."""

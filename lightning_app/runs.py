@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import filelock
 
@@ -28,7 +28,7 @@ class State(Enum):
 
 
 class Run:
-    """Claims an output folder for one process and one identity.
+    """Claims an output folder for one process and one identity, until the `with` block ends.
 
     The identity is what determines the rows or the weights: inputs by fingerprint, model, method, seed; not devices,
     batch sizes or paths. It is written before the first row, so that a later command knows whether it may resume.
@@ -44,6 +44,12 @@ class Run:
         self.stage = stage
         self.identity: dict[str, Any] = json.loads(json.dumps({"stage": stage, **identity}))
         self._lock = filelock.FileLock(out / LOCK)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
     def begin(self, overwrite: bool = False) -> State:
         """Lock the folder and compare identities.
@@ -88,10 +94,6 @@ class Run:
             shard.unlink()
         for folder in (PARTS, CHECKPOINTS, "model", "logs"):
             shutil.rmtree(self.out / folder, ignore_errors=True)
-
-    def release(self) -> None:
-        """Give the folder back."""
-        self._lock.release()
 
     def _previous(self) -> dict[str, Any] | None:
         file = self.out / IDENTITY

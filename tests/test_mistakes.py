@@ -10,6 +10,8 @@ from conftest import Outcome, Stages, labelled, save_classifier, write_jsonl
 
 from lightning_app import artifacts
 
+BY_PROMPT = ("--strategy=random", "--class_from=prompt", "--pseudolabels=null")
+
 
 def refused(outcome: Outcome, *patterns: str) -> None:
     """One line on stderr, nothing on stdout, status 2."""
@@ -67,7 +69,7 @@ def test_an_empty_text(stages: Stages, text: object):
         rows = [{**row, "text": 3} for row in rows]
     write_jsonl(stages.files.pool, rows)
     refused(
-        stages.select("--strategy=random", "--class_from=prompt", "--pseudolabels=null"),
+        stages.select(*BY_PROMPT),
         r"pool.jsonl row [07] \(line [18]\): text is", "expected a text", "remove the row",
     )  # fmt: skip
 
@@ -79,7 +81,7 @@ def test_a_missing_column(stages: Stages):
     rows = [{"sentence": "a b", "prompt_label": "neutral"}]
     write_jsonl(stages.files.pool, rows)
     refused(
-        stages.select("--strategy=random", "--class_from=prompt", "--pseudolabels=null"),
+        stages.select(*BY_PROMPT),
         r"pool.jsonl: no column 'text' among \['sentence', 'prompt_label'\]", "`columns: {text: ...}`",
     )  # fmt: skip
 
@@ -88,7 +90,7 @@ def test_a_doubled_id(stages: Stages):
     write_jsonl(stages.files.pool, [*labelled(5, 3, "prompt_label"), *labelled(1, 3, "prompt_label")])
     refused(stages.pseudolabel("--model.model=teacher/model"), "")
     refused(
-        stages.select("--strategy=random", "--class_from=prompt", "--pseudolabels=null"),
+        stages.select(*BY_PROMPT),
         "pool.jsonl.*id '3/0' stands twice",
     )
 
@@ -205,7 +207,7 @@ def test_a_strategy_that_does_not_exist(taught: Stages):
 
 
 def test_a_selection_without_probabilities_for_a_soft_student(stages: Stages):
-    assert stages.select("--strategy=random", "--class_from=prompt", "--pseudolabels=null").code == 0
+    assert stages.select(*BY_PROMPT).code == 0
     refused(stages.student(), "select: selected without a teacher", "--pseudolabels", "`prompt`")
 
 

@@ -64,27 +64,26 @@ def report(
         raise InputError(f"metric '{metric}': expected one of {', '.join(next(iter(tested[0].metrics.values())))}")
     inputs = {f"run.{folder}": artifacts.reference(folder, artifacts.read_manifest(folder)) for folder in folders}
     prints = {name: one["fingerprint"] for name, one in inputs.items()}
-    run = Run(Path(out), "report", {"metric": metric, "inputs": fingerprint.of_value(prints)})
-    if run.begin(overwrite) is State.WHOLE:
-        log.info("%s: whole already", out)
-        print((Path(out) / "report.md").read_text(encoding="utf-8"))
-        return
-    cells = _cells(tested, metric)
-    markdown = _markdown(cells, metric)
-    artifacts.write_json(
-        Path(out) / "report.json",
-        {"metric": metric, "cells": [asdict(cell) for cell in cells], "runs": [asdict(one) for one in tested]},
-    )
-    (Path(out) / "report.md").write_text(markdown, encoding="utf-8")
-    artifacts.write(
-        Path(out),
-        pa.Table.from_pylist([{**asdict(cell), "by_seed": list(cell.by_seed.values())} for cell in cells]),
-        stage="report",
-        inputs=inputs,
-        config={"runs": runs, "metric": metric},
-        command=command_line(),
-    )
-    run.release()
+    with Run(Path(out), "report", {"metric": metric, "inputs": fingerprint.of_value(prints)}) as run:
+        if run.begin(overwrite) is State.WHOLE:
+            log.info("%s: whole already", out)
+            print((Path(out) / "report.md").read_text(encoding="utf-8"))
+            return
+        cells = _cells(tested, metric)
+        markdown = _markdown(cells, metric)
+        artifacts.write_json(
+            Path(out) / "report.json",
+            {"metric": metric, "cells": [asdict(cell) for cell in cells], "runs": [asdict(one) for one in tested]},
+        )
+        (Path(out) / "report.md").write_text(markdown, encoding="utf-8")
+        artifacts.write(
+            Path(out),
+            pa.Table.from_pylist([{**asdict(cell), "by_seed": list(cell.by_seed.values())} for cell in cells]),
+            stage="report",
+            inputs=inputs,
+            config={"runs": runs, "metric": metric},
+            command=command_line(),
+        )
     print(markdown)
     log.info("%s: report.md, report.json", out)
 

@@ -68,25 +68,24 @@ def select(
     if teacher is not None:
         inputs["pseudolabels"] = artifacts.reference(teacher.artifact.path, teacher.artifact.manifest)
     prints = {name: one["fingerprint"] for name, one in inputs.items()}
-    run = Run(Path(out), "select", {"task": asdict(task), "inputs": prints, **method})
-    if run.begin(overwrite) is State.WHOLE:
-        log.info("%s: whole already, nothing to do", out)
-        return
-    classes = _classes(rows, teacher, task, class_from)
-    table, cuts = _keep(rows, teacher, classes, quotas, scorer, strategy, seed, task)
-    facts = {"labels": task.labels, **method, **_summary(table, cuts, quotas, classes, task)}
-    _report(facts, out)
-    artifacts.write(
-        Path(out),
-        table,
-        stage="select",
-        inputs=inputs,
-        lineage={**rows.lineage, **(teacher.artifact.manifest.lineage if teacher else {})},
-        config={"task": asdict(task), **method},
-        facts=facts,
-        command=command_line(),
-    )
-    run.release()
+    with Run(Path(out), "select", {"task": asdict(task), "inputs": prints, **method}) as run:
+        if run.begin(overwrite) is State.WHOLE:
+            log.info("%s: whole already, nothing to do", out)
+            return
+        classes = _classes(rows, teacher, task, class_from)
+        table, cuts = _keep(rows, teacher, classes, quotas, scorer, strategy, seed, task)
+        facts = {"labels": task.labels, **method, **_summary(table, cuts, quotas, classes, task)}
+        _report(facts, out)
+        artifacts.write(
+            Path(out),
+            table,
+            stage="select",
+            inputs=inputs,
+            lineage={**rows.lineage, **(teacher.artifact.manifest.lineage if teacher else {})},
+            config={"task": asdict(task), **method},
+            facts=facts,
+            command=command_line(),
+        )
     log.info("%s: %d rows kept of %d", out, table.num_rows, rows.table.num_rows)
 
 
