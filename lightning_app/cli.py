@@ -163,6 +163,8 @@ class Cli(LightningCLI):
                 if state is State.PARTIAL:
                     log.info("%s: partial, going on", run.out)
                 self._save_config(run.out)
+            elif artifacts.is_whole(run.out) and not self._setting("overwrite"):
+                return  # a rank that was started beside rank 0, not by it
             go(run)
 
     def _rows(self, run: Run, loop: Callable[..., Any], arguments: dict[str, Any]) -> Any:

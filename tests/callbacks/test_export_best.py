@@ -1,0 +1,75 @@
+"""The best check by source-dev accuracy is what is exported."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Stages
+
+from callbacks import ExportBest
+
+
+class Stub:
+    """As much of a Trainer as the callback asks for."""
+
+    def __init__(self, accuracy: float, step: int) -> None:
+        self.callback_metrics = {"dev/accuracy": accuracy}
+        self.global_step = step
+        self.current_epoch = 0
+        self.sanity_checking = False
+        self.is_global_zero = True
+        self.state = type("State", (), {"fn": "fit"})()
+
+
+@pytest.fixture
+def exported(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    steps: list[int] = []
+    monkeypatch.setattr(ExportBest, "export", lambda self, trainer, module: steps.append(trainer.global_step))
+    return steps
+
+
+def check(callback: ExportBest, accuracy: float, step: int) -> None:
+    callback.on_validation_end(Stub(accuracy, step), None)  # type: ignore[arg-type]
+
+
+def test_only_a_better_check_is_exported(tmp_path: Path, exported: list[int]):
+    callback = ExportBest(str(tmp_path))
+    for step, accuracy in enumerate([0.5, 0.4, 0.5, 0.6, 0.6]):
+        check(callback, accuracy, step)
+    assert exported == [0, 3]  # the first of equal checks stays
+
+
+def test_a_resumed_run_remembers_the_best(tmp_path: Path, exported: list[int]):
+    first = ExportBest(str(tmp_path))
+    check(first, 0.7, 1)
+    second = ExportBest(str(tmp_path))
+    second.load_state_dict(first.state_dict())
+    check(second, 0.6, 2)
+    assert exported == [1]
+
+
+def test_a_monitor_can_go_down(tmp_path: Path, exported: list[int]):
+    callback = ExportBest(str(tmp_path), monitor="dev/accuracy", mode="min")
+    check(callback, 0.5, 0)
+    check(callback, 0.4, 1)
+    assert exported == [0, 1]
+
+
+def test_an_exchange_that_was_cut_short_is_put_right(tmp_path: Path):
+    """Between the two renames only the previous model is there."""
+    (tmp_path / ".model.previous").mkdir()
+    (tmp_path / ".model.previous" / "config.json").write_text("{}")
+    trainer = type("T", (), {"is_global_zero": True})()
+    ExportBest(str(tmp_path)).setup(trainer, None, "fit")  # type: ignore[arg-type]
+    assert (tmp_path / "model" / "config.json").exists()
+    assert not (tmp_path / ".model.previous").exists()
+
+
+def test_the_card_says_which_check_was_best(stages: Stages):
+    assert stages.teacher().code == 0
+    facts = json.loads(Path("teacher/model/labelbridge.json").read_text())
+    card = Path("teacher/model/README.md").read_text()
+    assert facts["method"] == "SRC"
+    assert f"optimizer step {facts['step']}, chosen by accuracy" in card
+    assert f"accuracy {facts['dev']['dev/accuracy']:.4f}" in card
+    assert not list(Path("teacher").rglob("*.ckpt"))  # checkpoints exist only to resume

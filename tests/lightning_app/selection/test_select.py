@@ -1,0 +1,146 @@
+"""Which rows are kept."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from conftest import LABELS, Command, labelled, write_jsonl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_app import artifacts
+from lightning_app.selection.quotas import cut
+from lightning_app.selection.select import select
+from lightning_app.sources import Source, load_rows
+from lightning_app.task import Task
+
+ROWS = 60
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Path:
+    return write_jsonl(tmp_path / "pool.jsonl", labelled(ROWS, 3, "prompt_label"))
+
+
+def pseudolabels(pool: Path, task: Task, folder: Path, seed: int = 0) -> np.ndarray:
+    """A teacher's artifact for the pool, with rounded probabilities so that ties happen."""
+    probs = np.random.default_rng(seed).dirichlet([1, 1, 1], size=ROWS).round(1)
+    probs /= probs.sum(axis=1, keepdims=True)
+    rows = load_rows(Source(path=str(pool)), task, "prompt_label")
+    table = rows.table.select(["id"]).append_column("probs", pa.array(list(probs)))
+    artifacts.write(
+        folder, table, stage="pseudolabel", inputs={"pool": rows.reference}, facts={"labels": task.labels}
+    )  # fmt: skip
+    return probs
+
+
+def run(pool: Path, task: Task, out: Path, **settings: object) -> artifacts.Artifact:
+    select(task, Source(path=str(pool)), out=str(out), **settings)  # type: ignore[arg-type]
+    return artifacts.read(out, "select")
+
+
+def test_top_k_keeps_the_highest_probabilities_of_each_class(pool: Path, task: Task, tmp_path: Path):
+    probs = pseudolabels(pool, task, tmp_path / "p")
+    kept = run(pool, task, tmp_path / "s", pseudolabels=str(tmp_path / "p"), strategy="top", quota=5).table
+    ids = [row["id"] for row in labelled(ROWS, 3)]
+    for number, label in enumerate(LABELS):
+        own = [row for row in kept.to_pylist() if row["class"] == label]
+        expected = np.sort(probs[probs.argmax(axis=1) == number, number])[::-1][:5]
+        assert [row["probs"][number] for row in own] == pytest.approx(expected)
+        assert [row["rank"] for row in own] == [1, 2, 3, 4, 5]
+        assert [row["score"] for row in own] == pytest.approx(np.log(expected), rel=1e-6)
+        assert all(row["probs"] == pytest.approx(probs[ids.index(row["id"])]) for row in own)
+
+
+def test_kept_rows_are_whole_rows(pool: Path, task: Task, tmp_path: Path):
+    pseudolabels(pool, task, tmp_path / "p")
+    kept = run(pool, task, tmp_path / "s", pseudolabels=str(tmp_path / "p"), quota=2).table
+    assert kept.column_names == [
+        "id", "text", "prompt_label", "lang", "class", "probs", "strategy", "score", "rank", "why",
+    ]  # fmt: skip
+    texts = {row["id"]: row["text"] for row in labelled(ROWS, 3)}
+    assert all(texts[row["id"]] == row["text"] for row in kept.to_pylist())
+    assert kept["why"][0].as_py() == "top: rank 1 of negative"
+
+
+@pytest.mark.parametrize("strategy", ["random", "top"])
+def test_the_order_of_the_pool_changes_nothing(pool: Path, task: Task, tmp_path: Path, strategy: str):
+    pseudolabels(pool, task, tmp_path / "p")
+    one = run(pool, task, tmp_path / "s1", pseudolabels=str(tmp_path / "p"), strategy=strategy, quota=7, seed=3)
+    probs = artifacts.read(tmp_path / "p").table
+    back = write_jsonl(tmp_path / "back" / "pool.jsonl", labelled(ROWS, 3, "prompt_label")[::-1])
+    rows = load_rows(Source(path=str(back)), task, "prompt_label")
+    table = probs.take(list(range(ROWS))[::-1])
+    artifacts.write(tmp_path / "p2", table, stage="pseudolabel", inputs={"pool": rows.reference})
+    two = run(back, task, tmp_path / "s2", pseudolabels=str(tmp_path / "p2"), strategy=strategy, quota=7, seed=3)
+    assert two.table["id"].to_pylist() == one.table["id"].to_pylist()
+
+
+def test_rand_k_is_a_seeded_draw(pool: Path, task: Task, tmp_path: Path):
+    draws = [
+        run(pool, task, tmp_path / f"s{n}", strategy="random", class_from="prompt", quota=8, seed=seed).table
+        for n, seed in enumerate((0, 0, 1))
+    ]
+    ids = [draw["id"].to_pylist() for draw in draws]
+    assert ids[0] == ids[1] != ids[2]
+    assert draws[0]["class"].to_pylist() == draws[0]["prompt_label"].to_pylist()
+    assert "probs" not in draws[0].column_names
+
+
+def test_a_quota_can_differ_by_class(pool: Path, task: Task, tmp_path: Path):
+    quota = {"negative": 3, "POSITIVE": 0, "neutral": 4}
+    read = run(pool, task, tmp_path / "s", strategy="random", class_from="prompt", quota=quota)
+    assert [read.table["class"].to_pylist().count(label) for label in LABELS] == [3, 4, 0]
+
+
+def test_a_short_class_is_reported_not_refilled(pool: Path, task: Task, tmp_path: Path):
+    read = run(pool, task, tmp_path / "s", strategy="random", class_from="prompt", quota=25)
+    assert read.table.num_rows == ROWS
+    assert read.manifest.facts["classes"]["neutral"] == {
+        "available": 20, "quota": 25, "kept": 20, "shortfall": 5, "ties_at_cut": 0,
+    }  # fmt: skip
+
+
+def test_agreement_with_the_prompt_is_counted(pool: Path, task: Task, tmp_path: Path):
+    pseudolabels(pool, task, tmp_path / "p")
+    read = run(pool, task, tmp_path / "s", pseudolabels=str(tmp_path / "p"), quota=9)
+    same = [row["class"] == row["prompt_label"] for row in read.table.to_pylist()]
+    assert read.manifest.facts["agreement_with_prompt"] == pytest.approx(sum(same) / len(same))
+
+
+def test_a_strategy_of_ones_own_is_ten_lines(cli: Command, pool: Path, tmp_path: Path):
+    Path("mine.py").write_text(
+        "import numpy as np\n\n"
+        "def shortest_id(candidates):\n"
+        "    return np.array([-len(one) for one in candidates.ids])\n"
+    )
+    words = ("--strategy=mine.shortest_id", "--class_from=prompt", "--pseudolabels=null", "--quota=3", "--out=s")
+    outcome = cli("select", "--config", "select.yaml", f"--pool.path={pool}", *words)
+    assert outcome.code == 0, outcome.err
+    assert max(len(one) for one in artifacts.read(Path("s")).table["id"].to_pylist()) == len("3/0")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(0, 5), max_size=40), st.integers(0, 50), st.integers(0, 3), st.randoms())
+def test_a_cut_keeps_the_best_and_breaks_ties_by_id(scores: list[int], quota: int, seed: int, rng: object):
+    ids = [f"row{number}" for number in range(len(scores))]
+    kept = cut(np.array(scores, dtype=np.float32), ids, quota, seed)
+    assert len(kept.kept) == len(set(kept.kept.tolist())) == min(quota, len(scores))
+    assert kept.shortfall == max(quota - len(scores), 0)
+    best = [scores[position] for position in kept.kept]
+    assert best == sorted(scores, reverse=True)[: len(best)]
+    left = [scores[position] for position in set(range(len(scores))) - set(kept.kept.tolist())]
+    assert kept.ties == (left.count(best[-1]) if best else 0)
+    shuffled = list(range(len(scores)))
+    rng.shuffle(shuffled)  # type: ignore[attr-defined]
+    again = cut(np.array([scores[n] for n in shuffled], dtype=np.float32), [ids[n] for n in shuffled], quota, seed)
+    assert [ids[shuffled[position]] for position in again.kept] == [ids[position] for position in kept.kept]
+
+
+def test_the_summary_is_in_the_manifest_as_json(pool: Path, task: Task, tmp_path: Path):
+    run(pool, task, tmp_path / "s", strategy="random", class_from="prompt", quota=2)
+    facts = json.loads((tmp_path / "s" / "manifest.json").read_text())["facts"]
+    assert facts["labels"] == LABELS
+    assert facts["quota"] == {"negative": 2, "neutral": 2, "positive": 2}

@@ -1,0 +1,80 @@
+"""What leaves the project: the Hub folder; and what is shown of an artifact."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Stages
+
+from lightning_app import artifacts
+from lightning_app.card import model_card
+
+
+@pytest.fixture
+def tested(stages: Stages) -> Stages:
+    assert stages.teacher().code == 0
+    assert stages.test("--model.model=teacher/model").code == 0
+    return stages
+
+
+def test_export_makes_a_folder_ready_for_the_hub(tested: Stages):
+    assert tested.cli("export", "--model=teacher/model", "--out=hub", "--test=test").code == 0
+    card = Path("hub/README.md").read_text()
+    metrics = artifacts.read_manifest(Path("test")).facts["metrics"]["en"]
+    assert card.startswith("---\nlibrary_name: transformers\n")
+    assert f"| en | 23 | {metrics['accuracy']:.4f} |" in card
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= {path.name for path in Path("hub").iterdir()}
+    assert json.loads(Path("hub/config.json").read_text())["id2label"] == {
+        "0": "negative", "1": "neutral", "2": "positive",
+    }  # fmt: skip
+
+
+def test_export_refuses_results_of_another_model(tested: Stages, tiny_classifier: Path):
+    assert tested.test(f"--model.model={tiny_classifier}", "--out=other").code == 0
+    outcome = tested.cli("export", "--model=teacher/model", "--out=hub", "--test=other")
+    assert outcome.code == 2
+    assert "other: predictions of another model than teacher/model" in outcome.err
+    assert not Path("hub").exists()
+
+
+def test_export_keeps_what_is_there(tested: Stages):
+    Path("hub").mkdir()
+    Path("hub/mine.txt").write_text("x")
+    outcome = tested.cli("export", "--model=teacher/model", "--out=hub")
+    assert outcome.code == 2
+    assert "hub: not empty" in outcome.err
+    assert Path("hub/mine.txt").exists()
+    assert tested.cli("export", "--model=teacher/model", "--out=hub", "--overwrite=true").code == 0
+
+
+def test_export_needs_a_model_of_a_fit(tested: Stages):
+    outcome = tested.cli("export", f"--model={tested.encoder}", "--out=hub")
+    assert outcome.code == 2
+    assert "no labelbridge.json" in outcome.err
+
+
+def test_peek_shows_rows_counts_and_origin(tested: Stages):
+    assert tested.pseudolabel().code == 0
+    assert tested.select().code == 0
+    outcome = tested.cli("peek", "select", "--rows=2")
+    assert outcome.code == 0
+    for part in ("stage select", "from pool", "from pseudolabels", "prompt_label: ", "why", "top: rank 1 of"):
+        assert part in outcome.out, part
+    assert outcome.out.count(" why ") == 2
+
+
+def test_peek_says_what_is_not_an_artifact(tested: Stages):
+    outcome = tested.cli("peek", "data")
+    assert outcome.code == 2
+    assert "data: no manifest.json" in outcome.err
+
+
+def test_a_card_can_be_read_by_the_hub():
+    """The metadata block is YAML, and no field is left open."""
+    import yaml
+
+    card = model_card({})
+    assert yaml.safe_load(card.split("---")[1]) == {
+        "library_name": "transformers", "pipeline_tag": "text-classification",
+    }  # fmt: skip
+    assert "{" not in card.split("```")[2]

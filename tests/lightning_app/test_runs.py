@@ -1,0 +1,87 @@
+"""One folder, one run."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lightning_app import artifacts
+from lightning_app.errors import InputError
+from lightning_app.runs import Run, State, command_line
+
+IDENTITY = {"model": {"seed": 0, "name": "m"}, "data": [1, 2]}
+
+
+def begin(out: Path, identity: dict = IDENTITY, stage: str = "select", overwrite: bool = False) -> State:
+    with Run(out, stage, identity) as run:
+        return run.begin(overwrite)
+
+
+def test_a_run_is_new_then_partial_then_whole(tmp_path: Path):
+    assert begin(tmp_path / "r") is State.NEW
+    assert begin(tmp_path / "r") is State.PARTIAL
+    artifacts.write(tmp_path / "r", None, stage="select")
+    assert begin(tmp_path / "r") is State.WHOLE
+
+
+@pytest.mark.parametrize(
+    ("identity", "stage", "said"),
+    [
+        ({**IDENTITY, "model": {"seed": 1, "name": "m"}}, "select", "model.seed: 0 -> 1"),
+        ({**IDENTITY, "data": [1]}, "select", r"data: \[1, 2\] -> \[1\]"),
+        (IDENTITY, "test", "stage: 'select' -> 'test'"),
+        ({**IDENTITY, "extra": 1}, "select", "extra: None -> 1"),
+    ],
+)
+def test_another_identity_is_refused_and_named(tmp_path: Path, identity: dict, stage: str, said: str):
+    begin(tmp_path / "r")
+    with pytest.raises(InputError, match=f"holds another run .*{said}.*--overwrite"):
+        begin(tmp_path / "r", identity, stage)
+    assert begin(tmp_path / "r") is State.PARTIAL  # nothing was lost
+
+
+def test_overwrite_clears_what_a_run_wrote_and_nothing_else(tmp_path: Path):
+    out = tmp_path / "r"
+    begin(out)
+    for name in ("model/config.json", "checkpoints/last.ckpt", ".parts/a.parquet", "logs/events", "notes/mine.txt"):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("x")
+    artifacts.write(out, None, stage="select")
+    assert begin(out, {**IDENTITY, "data": []}, overwrite=True) is State.NEW
+    left = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert left - {".lock"} == {"identity.json", "notes/mine.txt"}
+
+
+def test_two_processes_cannot_write_to_one_folder(tmp_path: Path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", f"import filelock, sys; lock = filelock.FileLock({str(tmp_path / '.lock')!r}); lock.acquire(); "
+         "print('held', flush=True); sys.stdin.read()"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(InputError, match=r"another process is writing here.*a file left behind locks nothing"):
+        begin(tmp_path)
+    holder.kill()
+    holder.wait()
+    assert (tmp_path / ".lock").exists()
+    assert begin(tmp_path) is State.NEW  # the lock of a dead process holds nothing
+
+
+def test_a_refusal_gives_the_folder_back(tmp_path: Path):
+    begin(tmp_path / "r")
+    with pytest.raises(InputError):
+        begin(tmp_path / "r", {"other": 1})
+    assert begin(tmp_path / "r") is State.PARTIAL
+
+
+def test_a_whole_artifact_without_an_identity_is_not_replaced(tmp_path: Path):
+    artifacts.write(tmp_path / "r", None, stage="clean")
+    with pytest.raises(InputError, match="holds another run"):
+        begin(tmp_path / "r")
+
+
+def test_the_command_line_can_be_pasted_back(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.argv", ["/x/main.py", "report", "--runs", "[a, b]", "--out", "r", "--method", ""])
+    assert command_line() == "python main.py report --runs '[a, b]' --out r --method ''"

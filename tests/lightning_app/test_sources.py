@@ -1,0 +1,163 @@
+"""Rows from every kind of file, under the task's names."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import write_jsonl
+
+from lightning_app import artifacts
+from lightning_app.errors import InputError
+from lightning_app.sources import Source, load_rows
+from lightning_app.task import Task
+
+ROWS = [
+    {"text": "None", "label": "negative"},
+    {"text": 'a "quoted" word, and a comma', "label": "Neutral"},
+    {"text": "यह अच्छा है; don’t “worry”", "label": "POSITIVE"},
+]
+
+
+def write_as(path: Path) -> Path:
+    name = path.name
+    if name.endswith(".jsonl.gz"):
+        path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in ROWS).encode()))
+    elif name.endswith(".jsonl"):
+        write_jsonl(path, ROWS)
+    elif name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist(ROWS), path)
+    elif name.endswith(".tsv"):
+        path.write_text("text\tlabel\n" + "".join(f"{row['text']}\t{row['label']}\n" for row in ROWS))
+    else:
+        quoted = ['"' + row["text"].replace('"', '""') + '"' for row in ROWS]
+        path.write_text("text,label\n" + "".join(f"{q},{row['label']}\n" for q, row in zip(quoted, ROWS, strict=True)))
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.csv", "a.tsv", "a.parquet"])
+def test_every_format_gives_the_same_rows(tmp_path: Path, task: Task, name: str):
+    rows = load_rows(Source(path=str(write_as(tmp_path / name)), language="en"), task, "label")
+    assert rows.table["text"].to_pylist() == [row["text"] for row in ROWS]
+    assert rows.table["label"].to_pylist() == ["negative", "neutral", "positive"]
+    assert rows.table["id"].to_pylist() == [f"{tmp_path.name}/a/{row}" for row in range(3)]
+    assert rows.table["lang"].to_pylist() == ["en"] * 3
+
+
+def test_an_artifact_is_a_source(tmp_path: Path, task: Task):
+    table = pa.table({"id": ["x", "y"], "text": ["one", "two"], "label": ["neutral", "positive"]})
+    written = artifacts.write(tmp_path / "pool", table, stage="clean", lineage={"raw": "sha256:0"})
+    rows = load_rows(Source(path=str(tmp_path / "pool")), task, "label")
+    assert rows.ids == ["x", "y"]
+    assert rows.lineage == written.lineage
+
+
+def test_columns_and_labels_are_renamed_and_dropped_ones_are_counted(tmp_path: Path, task: Task):
+    five = ["very negative", "negative", "neutral", "positive", "very positive", "?"]
+    path = write_jsonl(tmp_path / "sst.jsonl", [{"sentence": f"s{n}", "five": one} for n, one in enumerate(five)])
+    source = Source(
+        path=str(path),
+        columns={"text": "sentence", "label": "five"},
+        label_map={"Very Negative": "negative", "very positive": "positive", "?": None},
+    )
+    rows = load_rows(source, task, "label")
+    assert rows.table["label"].to_pylist() == ["negative", "negative", "neutral", "positive", "positive"]
+    assert rows.dropped == {"?": 1}
+
+
+def test_a_missing_label_can_be_dropped(tmp_path: Path, task: Task):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "a", "label": None}, {"text": "b", "label": "neutral"}])
+    rows = load_rows(Source(path=str(path), label_map={"null": None}), task, "label")
+    assert rows.dropped == {"null": 1}
+    with pytest.raises(InputError, match=r"a.jsonl row 0 \(line 1\): label 'null'.*label_map"):
+        load_rows(Source(path=str(path)), task, "label")
+
+
+def test_sampling_per_class_depends_on_ids_not_on_the_order(tmp_path: Path, task: Task):
+    rows = [{"id": str(n), "text": f"t{n}", "label": task.labels[n % 3]} for n in range(60)]
+    forth, back = (
+        load_rows(Source(path=str(write_jsonl(tmp_path / name, some)), per_class=5), task, "label")
+        for name, some in (("forth.jsonl", rows), ("back.jsonl", rows[::-1]))
+    )
+    assert sorted(forth.ids) == sorted(back.ids)
+    assert [forth.table["label"].to_pylist().count(label) for label in task.labels] == [5, 5, 5]
+    other = load_rows(Source(path=str(tmp_path / "forth.jsonl"), per_class=5, sample_seed=1), task, "label")
+    assert sorted(other.ids) != sorted(forth.ids)
+
+
+def test_a_class_smaller_than_the_sample_warns(tmp_path: Path, task: Task, caplog: pytest.LogCaptureFixture):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "a", "label": "neutral"}])
+    load_rows(Source(path=str(path), per_class=5), task, "label")
+    assert "1 rows of 'neutral', 5 asked for" in caplog.text
+
+
+def test_a_slice_keeps_the_ids_of_the_whole(tmp_path: Path, task: Task):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": f"t{n}", "label": "neutral"} for n in range(10)])
+    rows = load_rows(Source(path=str(path), start=6, stop=8), task, "label")
+    assert rows.ids == [f"{tmp_path.name}/a/6", f"{tmp_path.name}/a/7"]
+
+
+def test_several_sources_are_read_in_order(tmp_path: Path, task: Task):
+    paths = [write_jsonl(tmp_path / f"{name}.jsonl", [{"text": name, "label": "neutral"}]) for name in "ba"]
+    rows = load_rows([Source(path=str(path)) for path in paths], task, "label")
+    assert rows.table["text"].to_pylist() == ["b", "a"]
+
+
+def test_pairs_and_kept_columns(tmp_path: Path):
+    nli = Task("nli", ["premise", "hypothesis"], ["entailment", "neutral", "contradiction"])
+    path = write_jsonl(tmp_path / "n.jsonl", [{"premise": "p", "hypothesis": "h", "label": "neutral", "domain": "law"}])
+    table = load_rows(Source(path=str(path), keep=["domain"]), nli, "label").table
+    assert table.column_names == ["id", "premise", "hypothesis", "label", "domain", "lang"]
+
+
+def test_labels_stay_unread_where_none_are_asked_for(tmp_path: Path, task: Task):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "a", "label": "whatever"}])
+    assert "label" not in load_rows(Source(path=str(path)), task, None).table.column_names
+
+
+def test_the_fingerprint_is_of_the_rows_not_of_the_file(tmp_path: Path, task: Task):
+    forms = [write_as(tmp_path / "one" / "a.jsonl") if not (tmp_path / "one").mkdir() else None]
+    (tmp_path / "two" / "one").mkdir(parents=True)
+    forms.append(write_as(tmp_path / "two" / "one" / "a.parquet"))
+    assert len({load_rows(Source(path=str(path)), task, "label").fingerprint for path in forms}) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("a.txt", r"a.txt: format '.txt' is not known.*\.jsonl"), ("a.jsonl", "a.jsonl: no such file or artifact")],
+)
+def test_files_that_cannot_be_read(tmp_path: Path, task: Task, name: str, message: str):
+    if name.endswith(".txt"):
+        (tmp_path / name).write_text("a")
+    with pytest.raises(InputError, match=message):
+        load_rows(Source(path=str(tmp_path / name)), task, "label")
+
+
+def test_a_hub_data_set_that_cannot_be_reached_is_one_line(task: Task):
+    with pytest.raises(InputError, match=r"hub:SetFit/sst5/train: the Hub data set cannot be loaded.*local file"):
+        load_rows(Source(path="hub:SetFit/sst5"), task, "label")
+
+
+def test_a_hub_data_set_is_read_through_datasets(monkeypatch: pytest.MonkeyPatch, task: Task):
+    """Class numbers become the data set's own names; -1 is a missing label."""
+    import datasets
+
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])})
+    asked = {}
+
+    def load_dataset(name: str, subset: str | None, **options: object) -> datasets.Dataset:
+        asked.update(name=name, subset=subset, **options)
+        return datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, -1]}, features=features)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    source = Source(
+        path="hub:org/name", subset="hi", split="validation", revision="abc",
+        label_map={"neg": "negative", "pos": "positive", "null": None},
+    )  # fmt: skip
+    rows = load_rows(source, task, "label")
+    assert asked == {"name": "org/name", "subset": "hi", "split": "validation", "revision": "abc"}
+    assert rows.table["label"].to_pylist() == ["positive", "negative"]
+    assert rows.ids == ["org/name/hi/validation/0", "org/name/hi/validation/1"]
+    assert rows.dropped == {"null": 1}

@@ -1,0 +1,35 @@
+"""The rooms and who may look into which."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT
+
+
+def test_imports_form_a_star():
+    told = subprocess.run(
+        [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"], cwd=PROJECT, capture_output=True, text=True
+    )
+    assert told.returncode == 0, told.stdout
+
+
+def test_only_artifacts_opens_artifact_files():
+    """Shards and manifests are read and written in one place (the spool's parts are not yet an artifact)."""
+    users = {
+        path.relative_to(PROJECT).as_posix()
+        for room in ("lightning_app", "datamodules", "modules", "callbacks")
+        for path in (PROJECT / room).rglob("*.py")
+        if "parquet" in {name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import)
+                         for name in (alias.name.rsplit(".", 1)[-1] for alias in node.names)}
+    }  # fmt: skip
+    assert users == {"lightning_app/artifacts.py", "lightning_app/spool.py"}
+
+
+@pytest.mark.parametrize("word", ["pickle", "trust_remote_code=True", "weights_only=False"])
+def test_nothing_unsafe_is_asked_for(word: str):
+    rooms = ("lightning_app", "datamodules", "modules", "callbacks")
+    files = [path for room in rooms for path in (PROJECT / room).rglob("*.py")]
+    assert not [path for path in files if word in path.read_text()]

@@ -1,0 +1,98 @@
+"""The command line: quick help, configs that parse, and files found by name."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import PROJECT, Command
+
+CONFIGS = sorted(path.relative_to(PROJECT / "configs") for path in (PROJECT / "configs").rglob("*.yaml"))
+COMMANDS = {
+    "teacher": "fit", "student": "fit", "validate": "validate", "test": "test", "pseudolabel": "predict",
+    "select": "select", "report": "report",
+}  # fmt: skip
+
+
+def test_help_lists_every_command_without_importing_torch():
+    script = "import sys, main; main.main(['--help']); print(sorted({'torch', 'lightning', 'yaml'} & set(sys.modules)))"
+    told = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines()[-1] == "[]"
+    for command in ("fit", "validate", "test", "predict", "select", "report", "export", "peek"):
+        assert f"\n  {command} " in told.stdout
+
+
+def test_select_help_names_every_setting_without_importing_torch():
+    script = (
+        "import sys, main\ncode = main.main(['select', '--help'])\n"
+        "print(code, sorted({'torch', 'lightning', 'transformers'} & set(sys.modules)))"
+    )
+    told = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines()[-1] == "0 []"
+    assert "--class_from {teacher,prompt}" in told.stdout
+
+
+@pytest.mark.parametrize("command", ["select", "report", "export", "peek", "fit", "predict"])
+def test_every_command_has_help(cli: Command, command: str):
+    outcome = cli(command, "--help")
+    assert outcome.code == 0
+    assert "usage:" in outcome.out
+
+
+def base_of(config: Path) -> str:
+    """The stage file that an overlay is laid over."""
+    if config.parts[0] == "paper" or len(config.parts) == 1:
+        return config.stem if config.stem in COMMANDS else "student"
+    if config.parts[0] == "data":
+        keys = yaml.safe_load((PROJECT / "configs" / config).read_text())
+        return "test" if "targets" in keys["data"]["init_args"] else "student"
+    return "student"
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_every_config_parses(cli: Command, config: Path):
+    stage = base_of(config)
+    over = [] if str(config) == f"{stage}.yaml" else ["--config", str(config)]
+    command = COMMANDS[stage]
+    outcome = cli(command, "--config", f"{stage}.yaml", *over, "--print_config")
+    assert outcome.code == 0, outcome.err
+    assert yaml.safe_load(outcome.out)["out" if "out" in outcome.out else "runs"]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_every_config_says_how_to_run_it(config: Path):
+    head = (PROJECT / "configs" / config).read_text().split("\n\n")[0]
+    assert "#   python main.py " in head
+    named = [
+        word for line in head.splitlines() if "--config" in line for word in line.split() if word.endswith(".yaml")
+    ]
+    assert named
+    assert all((PROJECT / "configs" / name).is_file() for name in named), named
+
+
+@pytest.mark.parametrize("name", ["select.yaml", "select", "paper/select.yaml"])
+def test_configs_are_found_beside_main_from_any_folder(cli: Command, name: str):
+    assert cli("select", "--config", "select.yaml", "--config", name, "--print_config").code == 0
+
+
+def test_a_config_of_ones_own_comes_first(cli: Command):
+    Path("select.yaml").write_text("quota: 77\n")
+    outcome = cli("select", "--config", "select.yaml", "--print_config")
+    assert "77" in outcome.out
+
+
+def test_the_command_line_wins_over_configs(cli: Command):
+    outcome = cli("select", "--config", "select.yaml", "--quota=5", "--print_config")
+    assert yaml.safe_load(outcome.out)["quota"] == 5
+
+
+@pytest.mark.slow
+def test_help_answers_at_once():
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "main.py", "--help"], cwd=PROJECT, capture_output=True, check=True)
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.3
