@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
+from callbacks.stopping import Stopper
 from lightning_app.runs import CHECKPOINTS
 
 CHECKPOINT = "last.ckpt"
@@ -19,7 +20,8 @@ class Resume(Callback):
     """Saves one Lightning checkpoint now and then, and the random-number state with it.
 
     Checkpoints exist only to resume; the command removes them when the run is whole. A checkpoint that would fall
-    before a validation waits for it, so that the validation is never skipped or doubled.
+    before a validation waits for it, so that the validation is never skipped or doubled. On SIGTERM or Ctrl-C the
+    window at hand is finished and saved, and the command says how to go on.
 
     Args:
         out: The run's output folder; linked to `out`.
@@ -34,6 +36,22 @@ class Resume(Callback):
         self._saved_at = time.monotonic()
         self._saved_step = 0
         self._to_restore: dict[str, Any] | None = None
+        self._stopper = Stopper()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take SIGTERM and Ctrl-C over, and tell the loader where to go on."""
+        self._stopper.install(trainer)
+        # The schedule asks for the number of steps before the checkpoint is restored, so the loader exists by then, and
+        # Lightning restores only loaders that it makes later. The loader looks at its state when the first batch is due.
+        trainer.fit_loop._load_combined_loader_states()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give the signals back."""
+        self._stopper.restore()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the signals back."""
+        self._stopper.restore()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Put the random-number state back, right before it is drawn from again."""
@@ -68,15 +86,17 @@ class Resume(Callback):
             due = trainer.global_step >= self._saved_step + self.every_n_steps
         else:
             due = time.monotonic() - self._saved_at >= 60 * self.every_minutes
-        # All ranks must agree: saving may be collective.
-        if trainer.strategy.broadcast(due):
+        # All ranks must agree, whose clock it is or whoever got the signal: saving may be collective.
+        if trainer.strategy.reduce_boolean_decision(due or self._stopper.asked, all=False):
             self.save(trainer)
+            if trainer.strategy.reduce_boolean_decision(self._stopper.asked, all=False):
+                self._stopper.stop(trainer, f"step {trainer.global_step} is saved in {self.path}")
 
     def save(self, trainer: Trainer) -> None:
         """Write the checkpoint under a temporary name, then rename it."""
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
         temporary = self.path.with_name(f".{CHECKPOINT}.tmp")
-        trainer.save_checkpoint(temporary)
+        trainer.save_checkpoint(temporary, weights_only=False)  # that is: with the optimizer
         _rename(temporary, self.path)
 
     @staticmethod

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import yaml
 from jsonargparse import ArgumentParser
 
+from lightning_app import runs
 from lightning_app.errors import InputError
 from lightning_app.paths import PROJECT, find
 
@@ -43,6 +44,7 @@ def run_function(words: Sequence[str]) -> int:
         The exit status.
     """
     name, options = words[0], list(words[1:])
+    runs.typed_words[:] = words
     if name not in FUNCTIONS:
         known = [*FUNCTIONS, "fit", "validate", "test", "predict"]
         close = difflib.get_close_matches(name, known, n=1)
@@ -62,6 +64,7 @@ def run_trainer(words: Sequence[str], forced_callbacks: Callable[[], dict[str, t
     """
 
     def go() -> None:
+        runs.typed_words[:] = words
         found = [words[0], *find_configs(list(words[1:]))]
         # LightningCLI warns when it is given arguments while sys.argv holds others; DDP starts ranks from sys.argv.
         sys.argv = [sys.argv[0], *found]

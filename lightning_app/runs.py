@@ -1,6 +1,7 @@
 """One output folder, one run: its identity, its lock, and whether it is new, partial or whole."""
 
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ IDENTITY = "identity.json"
 LOCK = ".lock"
 CHECKPOINTS = "checkpoints"
 PARTS = ".parts"
+# The words behind `main.py` as they were typed; `sys.argv` holds them with configs already looked up.
+typed_words: list[str] = []
 
 
 class State(Enum):
@@ -109,9 +112,8 @@ class Run:
 
 
 def command_line() -> str:
-    """The command as the user typed it, for manifests."""
-    words = [word if word and not set(word) & set(" '\"*?{}$") else f"'{word}'" for word in sys.argv[1:]]
-    return " ".join(["python", Path(sys.argv[0]).name or "main.py", *words])
+    """The command as the user typed it, for manifests and for going on after a stop."""
+    return shlex.join(["python", Path(sys.argv[0]).name or "main.py", *(typed_words or sys.argv[1:])])
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -83,5 +83,6 @@ def test_a_whole_artifact_without_an_identity_is_not_replaced(tmp_path: Path):
 
 
 def test_the_command_line_can_be_pasted_back(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("lightning_app.runs.typed_words", [])
     monkeypatch.setattr("sys.argv", ["/x/main.py", "report", "--runs", "[a, b]", "--out", "r", "--method", ""])
     assert command_line() == "python main.py report --runs '[a, b]' --out r --method ''"
