@@ -46,7 +46,9 @@ class MixedDataModule(GoldDataModule):
     @cached_property
     def selected(self) -> artifacts.Artifact:
         """The selection artifact."""
-        return artifacts.read(find(self.selection) or Path(self.selection), "select")
+        artifact = artifacts.read(find(self.selection) or Path(self.selection), "select")
+        artifacts.check_fresh(artifact.path, artifact.manifest)
+        return artifact
 
     @cached_property
     def selected_rows(self) -> Rows:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from lightning_app import __version__, fingerprint
 from lightning_app.errors import InputError
+from lightning_app.paths import find
 
 MANIFEST = "manifest.json"
 SHARD_ROWS = 50_000
@@ -188,6 +189,39 @@ def check_same_ancestor(artifact: Artifact, ancestor: str, expected: str, expect
             f"{artifact.path}: built from another {ancestor} ({(found or 'none named')[:15]}…) than {expected_path} "
             f"({expected[:15]}…); rebuild it with {rebuild(artifact.manifest)}"
         )
+
+
+def check_fresh(path: Path, manifest: Manifest) -> None:
+    """Refuse an artifact when something it was made from has been made anew since.
+
+    Inputs are looked up where they were read from, and theirs in turn; a file of rows, or an input that has been moved
+    away, is taken on trust. A model folder stands for the fit that wrote it.
+
+    Raises:
+        InputError: If an ancestor has changed; names the commands that rebuild what depends on it, in order.
+    """
+    stale = _stale(path, manifest, frozenset())
+    if stale is not None:
+        changed, commands = stale
+        order = ", then ".join(f'"{command}"' for command in dict.fromkeys(commands))
+        raise InputError(f"{path}: out of date, {changed} has been made anew since; rebuild with {order}")
+
+
+def _stale(path: Path, manifest: Manifest, seen: frozenset[Path]) -> tuple[str, list[str]] | None:
+    """What has changed among the ancestors, and the commands from there down to this artifact."""
+    own = manifest.command or MAKERS.get(manifest.stage, f"the stage of {path}")
+    for name, reference_to in manifest.inputs.items():
+        found = find(reference_to["path"])
+        folder = found.parent if found is not None and found.name == "model" else found
+        if folder is None or folder in seen or not is_whole(folder):
+            continue
+        ancestor = read_manifest(folder)
+        if ancestor.fingerprint != reference_to["fingerprint"]:
+            return f"{name} {reference_to['path']}", [own]
+        deeper = _stale(folder, ancestor, seen | {folder})
+        if deeper is not None:
+            return deeper[0], [*deeper[1], own]
+    return None
 
 
 def rebuild(manifest: Manifest) -> str:

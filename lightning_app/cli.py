@@ -18,7 +18,7 @@ from lightning_app import artifacts
 from lightning_app.commands import OneLineErrors
 from lightning_app.errors import InputError
 from lightning_app.evaluation.metrics import target_metrics
-from lightning_app.models import card_facts, model_fingerprint
+from lightning_app.models import card_facts, check_model_fresh, model_fingerprint
 from lightning_app.runs import CHECKPOINTS, Run, State, command_line
 from lightning_app.task import Task
 
@@ -154,6 +154,7 @@ class Cli(LightningCLI):
     def _stage(self, subcommand: str, go: Callable[[Run], None]) -> None:
         """Claim the output folder, then go; a whole run is left as it is."""
         self.model.check(subcommand)
+        check_model_fresh(self.model.model_name)
         with Run(Path(self._setting("out")), self._stage_name(subcommand), self._identity(subcommand)) as run:
             if self.trainer.is_global_zero:
                 state = run.begin(self._setting("overwrite"))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_app import fingerprint
-from lightning_app.artifacts import MAKERS
+from lightning_app.artifacts import MAKERS, check_fresh, is_whole, read_manifest
 from lightning_app.errors import InputError
 from lightning_app.paths import find
 
@@ -62,6 +62,17 @@ def model_fingerprint(name: str) -> str:
         reason = str(error).split("\n")[0]
         raise InputError(f"model {name}: cannot be loaded ({reason}); check the name, or give a local folder") from None
     return f"hub:{name}@{getattr(config, '_commit_hash', None)}"
+
+
+def check_model_fresh(name: str) -> None:
+    """Refuse the model of a fit whose gold, selection or base has been made anew since.
+
+    Raises:
+        InputError: See `lightning_app.artifacts.check_fresh`.
+    """
+    folder = Path(locate(name)).parent
+    if Path(locate(name)).name == "model" and is_whole(folder):
+        check_fresh(folder, read_manifest(folder))
 
 
 def card_facts(name: str) -> dict[str, Any]:

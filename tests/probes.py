@@ -47,6 +47,14 @@ class Ending(Callback):
     def __init__(self, file: str) -> None:
         self.file = Path(file)
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            with self.file.with_suffix(".checks").open("a") as stream:
+                dev = {
+                    name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("dev/")
+                }
+                stream.write(f"{trainer.global_step} {sorted(dev.items())}\n")
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         import random
 
@@ -56,8 +64,12 @@ class Ending(Callback):
             "weights": {name: value.clone() for name, value in pl_module.state_dict().items()},
             "optimizer": trainer.optimizers[0].state_dict(),
             "schedule": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
-            "metrics": {name: float(value) for name, value in trainer.callback_metrics.items() if "throughput" not in name},
-            "random": [torch.get_rng_state(), torch.from_numpy(np.random.get_state()[1].astype("int64")), random.random()],
+            "metrics": {name: float(trainer.callback_metrics[name]) for name in ("train/loss", "train/ce", "train/kl")},
+            "random": [
+                torch.get_rng_state(),
+                torch.from_numpy(np.random.get_state()[1].astype("int64")),
+                random.random(),
+            ],
             "steps": trainer.global_step,
         }
         ending["schedule"].pop("_get_lr_called_within_step", None)

@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-PRELOAD = ["warm", "main", "lightning_app.cli", "datamodules", "modules", "callbacks", "transformers.models.bert.modeling_bert"]
+PRELOAD = [
+    "warm",
+    "main",
+    "lightning_app.cli",
+    "datamodules",
+    "modules",
+    "callbacks",
+    "transformers.models.bert.modeling_bert",
+]
 
 
 def start(words: Sequence[object], folder: Path) -> BaseProcess:

@@ -103,6 +103,7 @@ def _folders(runs: Sequence[str]) -> list[Path]:
 
 def _read(folder: Path) -> Tested:
     artifact = artifacts.read(folder, "test")
+    artifacts.check_fresh(folder, artifact.manifest)
     facts = artifact.manifest.facts
     task = Task(**facts["task"])
     return Tested(

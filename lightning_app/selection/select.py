@@ -92,6 +92,7 @@ def select(
 def _read_teacher(path: str, rows: Rows, task: Task) -> Teacher:
     """The teacher's probabilities, one row for each pool row, joined by id."""
     artifact = artifacts.read(find(path) or Path(path), "pseudolabel")
+    artifacts.check_fresh(artifact.path, artifact.manifest)
     artifacts.check_same_ancestor(artifact, "pool", rows.fingerprint, ", ".join(rows.places))
     labels = artifact.manifest.facts.get("labels", task.labels)
     remedy = f"rebuild with {artifacts.rebuild(artifact.manifest)}"

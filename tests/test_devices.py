@@ -1,0 +1,102 @@
+"""Two processes give what one gives, with rows that do not divide, and fewer rows than processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import PROJECT, QUIET, Stages, labelled, write_jsonl
+
+from lightning_app import artifacts
+
+pytestmark = pytest.mark.slow
+TWO = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+
+
+def command(*words: object) -> str:
+    """Run a command as a user does, with ranks that Lightning starts; what it printed."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(PROJECT / "main.py"), *map(str, words)], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def words(stages: Stages, tiny_classifier: Path) -> dict[str, list[object]]:
+    """The words of predict and test."""
+    target = f'--data.targets={{"en": {{"path": "{stages.files.target}"}}}}'
+    return {
+        "predict": ["predict", "--config", "pseudolabel.yaml", f"--model.model={tiny_classifier}",
+                    f"--data.pool.path={stages.files.pool}", "--data.tokens_per_batch=40", *QUIET],
+        "test": ["test", "--config", "test.yaml", f"--model.model={tiny_classifier}", target, "--data.tokens_per_batch=40", *QUIET],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", ["predict", "test"])
+@pytest.mark.parametrize("rows", [1, 2, 53])
+def test_rows_are_the_same_on_two_processes(stages: Stages, words, stage: str, rows: int):
+    write_jsonl(stages.files.pool, labelled(rows, 3, "prompt_label"))
+    write_jsonl(stages.files.target, labelled(rows, 4))
+    command(*words[stage], "--out=one")
+    command(*words[stage], "--out=two", *TWO)
+    one, two = artifacts.read(Path("one")), artifacts.read(Path("two"))
+    assert two.table["id"].to_pylist() == one.table["id"].to_pylist()
+    assert two.table["prediction"].to_pylist() == one.table["prediction"].to_pylist()
+    np.testing.assert_allclose(two.table["probs"].to_pylist(), one.table["probs"].to_pylist(), atol=1e-6)
+    if stage == "test":
+        assert two.manifest.facts["metrics"]["en"] == pytest.approx(one.manifest.facts["metrics"]["en"], abs=1e-6)
+
+
+@pytest.fixture
+def fit(stages: Stages, tiny_classifier: Path):
+    """The words of a student's fit in float64, without dropout, at a learning rate of zero: gradients alone."""
+    assert stages.pseudolabel(f"--model.model={tiny_classifier}").code == 0
+    assert stages.select("--class_from=prompt").code == 0
+    return [
+        "fit", "--config", "student.yaml", *stages.fit_words, "--data.selection=select", "--model.dropout=0",
+        "--model.learning_rate=0", "--trainer.precision=64-true", "--trainer.gradient_clip_val=null",
+        "--trainer.callbacks+=probes.Gradients",
+    ]  # fmt: skip
+
+
+def gradients(fit: list[object], name: str, batch_size: int, accumulate: int, *more: object) -> torch.Tensor:
+    shape = [f"--data.batch_size={batch_size}", f"--trainer.accumulate_grad_batches={accumulate}"]
+    command(*fit, f"--out={name}", f"--trainer.callbacks.file={name}.pt", *shape, *more)
+    return torch.load(f"{name}.pt", weights_only=True)
+
+
+@pytest.mark.parametrize(
+    "objective", [["--model.objective=paper"], ["--model.objective=released"], ["--model.synthetic_labels=prompt"]]
+)
+def test_a_windows_gradient_is_the_same_on_two_processes(fit, objective: list[str]):
+    """55 rows in windows of 12: the last has 7, so ranks get unequal shares."""
+    one = gradients([*fit, *objective], "one", 12, 1)
+    two = gradients([*fit, *objective], "two", 2, 3, *TWO)
+    assert one.shape == two.shape == (10, one.shape[1])
+    assert one.dtype == torch.float64
+    for window, (a, b) in enumerate(zip(one, two, strict=True)):
+        assert float((a - b).norm() / a.norm()) < 1e-6, window
+    print(f"largest relative difference {float(((one - two).norm(dim=1) / one.norm(dim=1)).max()):.1e}")
+
+
+def test_fewer_rows_than_processes_in_the_last_window(stages: Stages, fit):
+    """25 gold rows and 18 selected ones in windows of 6: the last has one row."""
+    write_jsonl(stages.files.gold, labelled(25, 1))
+    one = gradients(fit, "one", 6, 1)
+    two = gradients(fit, "two", 3, 1, *TWO)
+    assert len(one) == 2 * 8
+    assert float(((one - two).norm(dim=1) / one.norm(dim=1)).max()) < 1e-6
+
+
+def test_dev_metrics_are_the_same_on_two_processes(fit):
+    """15 dev rows over 2 ranks."""
+    for name, more in (("one", []), ("two", TWO)):
+        gradients(fit, name, 12 // (1 + bool(more)), 1, *more)
+    one, two = (json.loads(Path(name, "model/labelbridge.json").read_text())["dev"] for name in ("one", "two"))
+    assert two == pytest.approx(one, abs=1e-6)

@@ -1,0 +1,67 @@
+"""What was made from something that has changed since is refused, with the commands that rebuild it."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import Outcome, Stages
+
+from lightning_app import artifacts
+
+
+@pytest.fixture
+def loop(stages: Stages) -> Stages:
+    for stage in (stages.teacher, stages.pseudolabel, stages.select, stages.student, stages.test):
+        assert stage().code == 0
+    return stages
+
+
+def refused(outcome: Outcome, *patterns: str) -> None:
+    assert outcome.code == 2
+    for pattern in patterns:
+        assert re.search(pattern, outcome.err), outcome.err
+
+
+def retrain(loop: Stages) -> None:
+    assert loop.teacher("--seed_everything=1", "--overwrite=true").code == 0
+
+
+def test_a_retrained_teacher_makes_everything_below_it_stale(loop: Stages):
+    retrain(loop)
+    predict, select, fit = "main.py predict .*pseudolabel.yaml", "main.py select ", "main.py fit .*student.yaml"
+    changed = "out of date, teacher teacher/model has been made anew since; rebuild with"
+    refused(loop.select("--overwrite=true"), f"pseudolabel: {changed} .*{predict}")
+    refused(loop.student("--overwrite=true"), f"select: {changed} .*{predict}.*, then .*{select}")
+    refused(loop.test("--overwrite=true"), f"student: {changed} .*{predict}.*, then .*{select}.*, then .*{fit}")
+    refused(loop.report(), f"test: {changed} .*{fit}.*, then .*main.py test")
+
+
+def test_rebuilding_in_the_order_named_makes_all_fresh_again(loop: Stages):
+    retrain(loop)
+    for stage in (loop.pseudolabel, loop.select, loop.student, loop.test, loop.report):
+        outcome = stage("--overwrite=true")
+        assert outcome.code == 0, outcome.err
+
+
+def test_the_same_thing_made_again_is_not_a_change(loop: Stages):
+    assert loop.teacher("--overwrite=true").code == 0
+    assert loop.student("--overwrite=true").code == 0
+
+
+def test_inputs_that_were_moved_away_are_taken_on_trust(loop: Stages):
+    """A selection can be handed to somebody who has neither pool nor teacher."""
+    for folder in ("teacher", "pseudolabel"):
+        shutil.rmtree(folder)
+    loop.files.pool.unlink()
+    assert loop.student("--overwrite=true").code == 0
+
+
+def test_a_rebuilt_pool_artifact_makes_its_selection_stale(loop: Stages):
+    table = artifacts.read(Path("pseudolabel")).table
+    artifacts.write(Path("pseudolabel"), table.slice(0, 40), stage="pseudolabel")
+    refused(
+        loop.student("--overwrite=true"),
+        "select: out of date, pseudolabels pseudolabel has been made anew",
+        "main.py select",
+    )
