@@ -42,7 +42,7 @@ class Resume(Callback):
         """Take SIGTERM and Ctrl-C over, and tell the loader where to go on."""
         self._stopper.install(trainer)
         # The schedule asks for the number of steps before the checkpoint is restored, so the loader exists by then, and
-        # Lightning restores only loaders that it makes later. The loader looks at its state when the first batch is due.
+        # Lightning restores only loaders that it makes later. The loader looks at its state at the first batch.
         trainer.fit_loop._load_combined_loader_states()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,5 +1,6 @@
 """Stopping when asked: SIGTERM and the first Ctrl-C let the work at hand finish and be saved."""
 
+import logging
 import os
 import signal
 from types import FrameType
@@ -8,6 +9,8 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from lightning_app.runs import command_line
+
+log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -42,7 +45,7 @@ class Stopper:
         """
         self.restore()
         if trainer.is_global_zero:
-            print(f"stopped on request, {saved}; go on with: {command_line()}", flush=True)
+            log.warning("stopped on request, %s; go on with: %s", saved, command_line())
             raise SystemExit(128 + signal.SIGTERM)
         raise SystemExit(0)
 
