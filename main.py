@@ -10,7 +10,7 @@ Trainer commands (PyTorch Lightning):
   fit        train a teacher or a student            --config teacher.yaml | student.yaml
   validate   score a model on the source dev set     --config validate.yaml
   test       score a model on target sets            --config test.yaml
-  predict    write rows: pseudolabels                --config pseudolabel.yaml
+  predict    write rows: pseudolabels, embeddings    --config pseudolabel.yaml | embed.yaml
 
 Other commands:
   select     keep the pool rows worth learning from  --config select.yaml
@@ -45,9 +45,16 @@ def _forced_callbacks() -> dict[str, type]:
     """Callbacks that every Trainer command has, by the name of their settings; bound here, where all rooms meet."""
     import datamodules  # noqa: F401 - makes the short class names known
     import modules  # noqa: F401
-    from callbacks import ExportBest, Resume, RowWriter, Throughput
+    from callbacks import CartographyCallback, ExportBest, Resume, RowWriter, Throughput
 
-    return {"export": ExportBest, "resume": Resume, "rows": RowWriter, "throughput": Throughput}
+    # Resume saves last, so that its checkpoint knows of what the others have done at the same step.
+    return {
+        "cartography": CartographyCallback,
+        "export": ExportBest,
+        "rows": RowWriter,
+        "throughput": Throughput,
+        "resume": Resume,
+    }
 
 
 if __name__ == "__main__":

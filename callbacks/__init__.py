@@ -1,8 +1,9 @@
-"""Reactions to the Trainer's hooks: files, numbers and messages, never a change to the training itself."""
+"""Trainer hooks to side effects."""
 
+from callbacks.cartography import CartographyCallback
 from callbacks.export import ExportBest
 from callbacks.resume import Resume
 from callbacks.rows import RowWriter
 from callbacks.throughput import Throughput
 
-__all__ = ["ExportBest", "Resume", "RowWriter", "Throughput"]
+__all__ = ["CartographyCallback", "ExportBest", "Resume", "RowWriter", "Throughput"]

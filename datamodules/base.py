@@ -95,9 +95,9 @@ class RowsDataModule(LightningDataModule):
                 raise InputError(f"model {self.model_name}: its tokenizer has no pad token; set one and save it again")
         return self._tokenizer
 
-    def encode(self, rows: Rows, name: str) -> Encoded:
-        """Tokenize rows and log what the tokenizer made of them."""
-        encoded = encode(rows.table, self.task, self.tokenizer, self.max_length)
+    def encode(self, rows: Rows, name: str, columns: list[str] | None = None) -> Encoded:
+        """Tokenize rows (the task's columns unless others are named) and log what the tokenizer made of them."""
+        encoded = encode(rows.table, columns or self.task.columns, self.tokenizer, self.max_length)
         encoded.stats.report(name)
         logger = getattr(self.trainer, "logger", None)
         if logger is not None:

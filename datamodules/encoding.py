@@ -1,6 +1,7 @@
 """Texts to token ids, and what the tokenizer made of them."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import chain
@@ -8,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-
-from lightning_app.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -72,12 +71,12 @@ class Encoded:
         return np.concatenate([[0], np.cumsum(self.lengths)])
 
 
-def encode(table: pa.Table, task: Task, tokenizer: Any, max_length: int) -> Encoded:
+def encode(table: pa.Table, columns: Sequence[str], tokenizer: Any, max_length: int) -> Encoded:
     """Tokenize all rows, without padding.
 
     Args:
-        table: Rows with the task's text columns.
-        task: One text column is encoded alone, two as a pair.
+        table: Rows with these text columns.
+        columns: One text column is encoded alone, two as a pair.
         tokenizer: A Hugging Face fast tokenizer.
         max_length: Longer rows are cut, of a pair the longer side first.
     """
@@ -85,7 +84,7 @@ def encode(table: pa.Table, task: Task, tokenizer: Any, max_length: int) -> Enco
     lengths: list[int] = []
     truncated = unknown = content = words = 0
     for start in range(0, table.num_rows, CHUNK_ROWS):
-        texts = [table[name].slice(start, CHUNK_ROWS).to_pylist() for name in task.columns]
+        texts = [table[name].slice(start, CHUNK_ROWS).to_pylist() for name in columns]
         batch = tokenizer(*texts, truncation=True, max_length=max_length, return_special_tokens_mask=True)
         special = batch.pop("special_tokens_mask")
         batch.pop("attention_mask", None)

@@ -24,6 +24,8 @@ class GoldDataModule(RowsDataModule):
         train: Gold rows, one source or several; `[]` for none.
         dev: The source dev set, in the language of the gold.
         targets: Name -> labelled rows; read by test alone.
+        pool: If given, fit scores these rows after every epoch (training dynamics); they are not trained on.
+        gold_dynamics: Score the gold rows too: the classic data map.
         batch_size: Rows that a device passes through the model at once. With `trainer.accumulate_grad_batches` and
             the number of devices it gives the rows of an optimizer step, which are sorted by length and cut.
         seed: Seed of the order of rows; linked to `seed_everything`.
@@ -35,6 +37,8 @@ class GoldDataModule(RowsDataModule):
         train: Source | list[Source] | None = None,
         dev: Source | list[Source] | None = None,
         targets: dict[str, Source] | None = None,
+        pool: Source | list[Source] | None = None,
+        gold_dynamics: bool = False,
         batch_size: int = 32,
         seed: int = 0,
         **rows: Any,
@@ -45,6 +49,8 @@ class GoldDataModule(RowsDataModule):
         self.train = train
         self.dev = dev
         self.targets = targets or {}
+        self.pool = pool
+        self.gold_dynamics = gold_dynamics
         self.batch_size = batch_size
         self.seed = seed
         self.encoded: dict[str, Encoded] = {}
@@ -69,6 +75,11 @@ class GoldDataModule(RowsDataModule):
                 "so it is a target, whose labels may not choose the checkpoint; give one in the source language"
             )
         return rows
+
+    @cached_property
+    def pool_rows(self) -> Rows | None:
+        """The rows that fit scores after every epoch, if any."""
+        return None if self.pool is None else load_rows(self.pool, self.task, "prompt_label")
 
     @cached_property
     def target_rows(self) -> Rows:
@@ -96,6 +107,8 @@ class GoldDataModule(RowsDataModule):
             }
         self._refuse_targets(subcommand)
         named = {"gold": self.train_rows, "dev": self.dev_rows} if subcommand == "fit" else {"dev": self.dev_rows}
+        if subcommand == "fit" and self.pool_rows is not None:
+            named["pool"] = self.pool_rows
         return {name: rows.reference for name, rows in named.items()}
 
     def identity(self, subcommand: str) -> dict[str, Any]:
@@ -120,6 +133,8 @@ class GoldDataModule(RowsDataModule):
         self.encoded["dev"] = self.encode(self.dev_rows, "dev")
         if stage == "fit":
             self.encoded["train"] = self.encode(self.train_rows, "train")
+            if self.pool_rows is not None:
+                self.encoded["pool"] = self.encode(self.pool_rows, "pool")
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """This rank's micro-batches, window by window."""
@@ -135,6 +150,24 @@ class GoldDataModule(RowsDataModule):
     def test_dataloader(self) -> DataLoader[Batch]:
         """All targets, in one loader, without their labels."""
         return self.inference_loader(self.encoded["test"])
+
+    def cartography_rows(self) -> dict[str, dict[str, Any]]:
+        """The sets whose training dynamics are kept: name -> settings of `lightning_app.dynamics.ScoredRows`."""
+        sets: dict[str, dict[str, Any]] = {}
+        if self.pool_rows is not None:
+            sets["pool"] = {
+                "loader": self.inference_loader(self.encoded["pool"]),
+                "ids": self.pool_rows.ids,
+                "inputs": {"pool": self.pool_rows.reference},
+            }
+        if self.gold_dynamics:
+            sets["gold"] = {
+                "loader": self.inference_loader(self.encode(self.train_rows, "gold")),
+                "ids": self.train_rows.ids,
+                "reference": self.labels(self.train_rows).numpy(),
+                "inputs": {"gold": self.train_rows.reference},
+            }
+        return {name: {**one, "labels": self.task.labels} for name, one in sets.items()}
 
     def window_loader(self, dataset: RowBatches, n_gold: int) -> WindowLoader:
         """Training batches of a data set whose gold rows come first."""

@@ -4,6 +4,7 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from torch.utils.data import DataLoader
 
 from datamodules.base import RowsDataModule
@@ -18,18 +19,25 @@ class PoolDataModule(RowsDataModule):
 
     Args:
         pool: The pool's rows, one source or several: files or an artifact.
+        prompt_labels: Whether the rows have a prompt label; false for unlabelled target text.
+        one_string: Encode a pair as one string with a space between (the paper's code does so for embeddings), not as a
+            pair.
         **rows: As for `RowsDataModule`.
     """
 
-    def __init__(self, pool: Source | list[Source], **rows: Any) -> None:
+    def __init__(
+        self, pool: Source | list[Source], prompt_labels: bool = True, one_string: bool = False, **rows: Any
+    ) -> None:
         super().__init__(**rows)
         self.pool = pool
+        self.prompt_labels = prompt_labels
+        self.one_string = one_string
         self.encoded: Encoded | None = None
 
     @cached_property
     def pool_rows(self) -> Rows:
         """The pool."""
-        rows = load_rows(self.pool, self.task, "prompt_label")
+        rows = load_rows(self.pool, self.task, "prompt_label" if self.prompt_labels else None)
         if not len(rows.table):
             raise InputError(f"data.pool {', '.join(rows.places)}: no rows, expected at least one")
         self.lineage = rows.lineage
@@ -39,13 +47,23 @@ class PoolDataModule(RowsDataModule):
         """See `RowsDataModule.inputs`."""
         return {"pool": self.pool_rows.reference}
 
+    def identity(self, subcommand: str) -> dict[str, Any]:
+        """See `RowsDataModule.identity`."""
+        return {**super().identity(subcommand), **({"one_string": True} if self.one_string else {})}
+
     def output_rows(self, subcommand: str) -> pa.Table:
         """See `RowsDataModule.output_rows`."""
         return self.pool_rows.table.select(["id"])
 
     def setup(self, stage: str) -> None:
         """Encode the pool."""
-        self.encoded = self.encode(self.pool_rows, "pool")
+        rows = self.pool_rows
+        if self.one_string and len(self.task.columns) > 1:
+            first, second = (rows.table[name] for name in self.task.columns)
+            joined = pc.binary_join_element_wise(first, second, " ")
+            self.encoded = self.encode(Rows(pa.table({"text": joined}), {}, [], {}), "pool", columns=["text"])
+            return
+        self.encoded = self.encode(rows, "pool")
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """The pool, longest rows first."""

@@ -28,6 +28,8 @@ STACK = ("torch", "lightning", "transformers", "datasets", "pyarrow", "numpy")
 MAKERS = {
     "teacher": "python main.py fit --config teacher.yaml",
     "pseudolabel": "python main.py predict --config pseudolabel.yaml",
+    "dynamics": "python main.py fit --config teacher.yaml --data.pool.path POOL",
+    "embed": "python main.py predict --config embed.yaml",
     "select": "python main.py select --config select.yaml",
     "student": "python main.py fit --config student.yaml",
     "test": "python main.py test --config test.yaml",
@@ -234,6 +236,18 @@ def write_parquet(path: Path, table: pa.Table) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     pq.write_table(table, temporary, compression="zstd")
     _settle(temporary, path)
+
+
+def read_parquet(path: Path) -> pa.Table:
+    """Read one shard.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: unreadable ({error}); run its stage again") from None
 
 
 def write_json(path: Path, value: object) -> None:

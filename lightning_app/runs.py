@@ -95,7 +95,7 @@ class Run:
             (self.out / name).unlink(missing_ok=True)
         for shard in self.out.glob("part-*.parquet"):
             shard.unlink()
-        for folder in (PARTS, CHECKPOINTS, "model", "logs"):
+        for folder in (PARTS, CHECKPOINTS, "model", "logs", "dynamics", "dynamics-gold"):
             shutil.rmtree(self.out / folder, ignore_errors=True)
 
     def _previous(self) -> dict[str, Any] | None:

@@ -1,7 +1,8 @@
 """Anything that holds weights: batches to a loss, or to rows."""
 
 from modules.classifier import ClassifierModule
+from modules.embedder import EmbedderModule
 from modules.student import StudentModule
 from modules.teacher import TeacherModule
 
-__all__ = ["ClassifierModule", "StudentModule", "TeacherModule"]
+__all__ = ["ClassifierModule", "EmbedderModule", "StudentModule", "TeacherModule"]

@@ -168,6 +168,11 @@ class ClassifierModule(LightningModule):
             "probs": log_probs_BC.double().exp().cpu().numpy(),
         }
 
+    def score_rows(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Row numbers and log-probabilities of the real rows; for training dynamics. Shapes (B,), (B, C)."""
+        log_probs_BC = functional.log_softmax(self(batch["inputs"]), dim=1)
+        return batch["row"][batch["real"]], log_probs_BC[batch["real"]]
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with linear decay, as in the paper's code."""
         optimizer = torch.optim.AdamW(

@@ -39,9 +39,15 @@ def quotas_by_class(quota: int | Mapping[str, int], task: Task) -> dict[str, int
     return {label: named[label] for label in task.labels}
 
 
+def best_first(scores: np.ndarray, ids: list[str], seed: int) -> np.ndarray:
+    """Positions from the highest score to the lowest; ties go by a seeded hash of the id, never by file order."""
+    order: np.ndarray = np.lexsort((seeded_hash(ids, seed, "ties"), -scores))
+    return order
+
+
 def cut(scores: np.ndarray, ids: list[str], quota: int, seed: int) -> Cut:
     """Keep the `quota` highest scores; ties go by a seeded hash of the id, never by file order."""
-    order = np.lexsort((seeded_hash(ids, seed, "ties"), -scores))
+    order = best_first(scores, ids, seed)
     kept = order[:quota]
     ties = int((scores[order[quota:]] == scores[kept[-1]]).sum()) if 0 < quota < len(order) else 0
     return Cut(kept, max(quota - len(order), 0), ties)

@@ -1,8 +1,10 @@
 """`python main.py select`: from the pool to the rows that the student sees."""
 
+# N = pool rows, C = classes
+
 import logging
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,23 +13,47 @@ import pyarrow as pa
 
 from lightning_app import artifacts
 from lightning_app.errors import InputError
-from lightning_app.paths import find
-from lightning_app.probabilities import read_probs
+from lightning_app.evaluation.diversity import diversity_score
 from lightning_app.runs import Run, State, command_line
-from lightning_app.selection.quotas import Cut, cut, quotas_by_class
-from lightning_app.selection.strategies import Candidates, find_strategy
+from lightning_app.selection.evidence import Evidence, gather
+from lightning_app.selection.quotas import cut, quotas_by_class
+from lightning_app.selection.strategies import BY_LAST_EPOCH, TRANSDUCTIVE, Candidates, Choice, find_strategy
 from lightning_app.sources import Rows, Source, load_rows
 from lightning_app.task import Task
 
 log = logging.getLogger(__name__)
 
+ClassFrom = Literal["teacher", "prompt", "last_epoch"]
+
 
 @dataclass(frozen=True)
-class Teacher:
-    """What the teacher says of the pool: probabilities in the task's order, and where they come from."""
+class Kept:
+    """The rows of one class that were kept, as positions in the pool, best first."""
 
-    artifact: artifacts.Artifact
-    probs_NC: np.ndarray
+    rows: np.ndarray
+    score: np.ndarray
+    cluster: np.ndarray | None
+    available: int
+    ties: int = 0
+
+
+@dataclass(frozen=True)
+class Method:
+    """How rows are chosen; see `select`."""
+
+    strategy: str
+    class_from: ClassFrom
+    variant: Literal["paper", "released"]
+    quota: dict[str, int]
+    agreement: bool
+    min_words: int
+    seed: int
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def as_facts(self) -> dict[str, Any]:
+        """JSON values; what has no say in the result is left out, so that older selections stay the same run."""
+        plain = {"variant": "paper", "agreement": False, "min_words": 0, "options": {}}
+        return {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
 
 
 def select(
@@ -35,8 +61,15 @@ def select(
     pool: Source | list[Source],
     pseudolabels: str | None = None,
     strategy: str = "top",
-    class_from: Literal["teacher", "prompt"] = "teacher",
+    class_from: ClassFrom = "teacher",
+    variant: Literal["paper", "released"] = "paper",
     quota: int | dict[str, int] = 2500,
+    agreement: bool = False,
+    min_words: int = 0,
+    dynamics: str | None = None,
+    embeddings: str | None = None,
+    target_embeddings: str | None = None,
+    options: dict[str, Any] | None = None,
     seed: int = 0,
     out: str = "runs/select",
     overwrite: bool = False,
@@ -47,140 +80,189 @@ def select(
         task: Text columns and labels.
         pool: The pool's rows: files or an artifact.
         pseudolabels: The teacher's artifact for the same pool; needed unless rows are drawn at random by prompt class.
-        strategy: `random`, `top`, or `module.function` of your own (see `lightning_app.selection.strategies`).
-        class_from: Whether a row's class is the teacher's most likely one, or the one its prompt asked for.
+        strategy: random, top, diverse, ambiguous, easy, hard, ccs, near_target, or `module.function` of your own (see
+            `lightning_app.selection.strategies`).
+        class_from: Whether a row's class is the teacher's most likely one, the one its prompt asked for, or the most
+            likely one after the teacher's last epoch.
+        variant: `paper` or `released`, where the paper's text and its code differ (diverse, ambiguous, easy).
         quota: Rows per class: a number, or a map from label to number.
+        agreement: Keep only rows whose class is the one that their prompt asked for.
+        min_words: Keep only rows with so many words in each text column (the released code: 11 for sentiment, 5 for
+            NLI).
+        dynamics: Training dynamics for the same pool (ambiguous, easy, ccs).
+        embeddings: Embeddings of the same pool (diverse, near_target); with them the diversity of what is kept is told.
+        target_embeddings: Embeddings of unlabelled target text (near_target).
+        options: Settings of the strategy, such as `{clusters: 25}`.
         seed: Seed of random draws and of ties.
         out: The output folder.
         overwrite: Replace what another run left there.
     """
     rows = load_rows(pool, task, "prompt_label")
+    if strategy in BY_LAST_EPOCH and variant == "released" and class_from == "teacher":
+        class_from = "last_epoch"
     quotas = quotas_by_class(quota, task)
+    method = Method(strategy, class_from, variant, quotas, agreement, min_words, seed, options or {})
     scorer = find_strategy(strategy)
-    teacher = _read_teacher(pseudolabels, rows, task) if pseudolabels else None
-    if teacher is None and class_from == "teacher":
-        raise InputError(
-            "class_from 'teacher' needs the teacher's probabilities; give --pseudolabels (make them with "
-            f'"{artifacts.MAKERS["pseudolabel"]}"), or take the classes from the prompt with --class_from prompt'
-        )
-    method = {"strategy": strategy, "class_from": class_from, "quota": quotas, "seed": seed}
-    inputs = {"pool": rows.reference}
-    if teacher is not None:
-        inputs["pseudolabels"] = artifacts.reference(teacher.artifact.path, teacher.artifact.manifest)
+    evidence = gather(rows, task, pseudolabels, dynamics, embeddings, target_embeddings)
+    inputs = {"pool": rows.reference, **evidence.inputs}
     prints = {name: one["fingerprint"] for name, one in inputs.items()}
-    with Run(Path(out), "select", {"task": asdict(task), "inputs": prints, **method}) as run:
+    with Run(Path(out), "select", {"task": asdict(task), "inputs": prints, **method.as_facts()}) as run:
         if run.begin(overwrite) is State.WHOLE:
             log.info("%s: whole already, nothing to do", out)
             return
-        classes = _classes(rows, teacher, task, class_from)
-        table, cuts = _keep(rows, teacher, classes, quotas, scorer, strategy, seed, task)
-        facts = {"labels": task.labels, **method, **_summary(table, cuts, quotas, classes, task)}
+        classes_N = _classes(rows, evidence, task, class_from)
+        allowed_N, dropped = _filter(rows, classes_N, method, task)
+        kept = [
+            _keep(rows, evidence, classes_N, allowed_N, one, method, scorer, task) for one in range(len(task.labels))
+        ]
+        table = _table(rows, evidence, kept, method, task)
+        facts = {"labels": task.labels, **method.as_facts(), **_summary(table, kept, dropped, method, task, evidence)}
         _report(facts, out)
         artifacts.write(
             Path(out),
             table,
             stage="select",
             inputs=inputs,
-            lineage={**rows.lineage, **(teacher.artifact.manifest.lineage if teacher else {})},
-            config={"task": asdict(task), **method},
+            lineage={**rows.lineage, **evidence.lineage},
+            config={"task": asdict(task), **method.as_facts()},
             facts=facts,
             command=command_line(),
         )
     log.info("%s: %d rows kept of %d", out, table.num_rows, rows.table.num_rows)
 
 
-def _read_teacher(path: str, rows: Rows, task: Task) -> Teacher:
-    """The teacher's probabilities, one row for each pool row, joined by id."""
-    artifact = artifacts.read(find(path) or Path(path), "pseudolabel")
-    artifacts.check_fresh(artifact.path, artifact.manifest)
-    artifacts.check_same_ancestor(artifact, "pool", rows.fingerprint, ", ".join(rows.places))
-    labels = artifact.manifest.facts.get("labels", task.labels)
-    remedy = f"rebuild with {artifacts.rebuild(artifact.manifest)}"
-    probs_NC = read_probs(artifact.table, labels, task, str(artifact.path), remedy)
-    position = {one: number for number, one in enumerate(artifact.table["id"].to_pylist())}
-    missing = next((one for one in rows.ids if one not in position), None)
-    if missing is not None or len(position) != artifact.table.num_rows or len(position) != len(rows.ids):
-        named = f"no row for id '{missing}'" if missing is not None else "ids that are not the pool's, once each"
-        raise InputError(f"{artifact.path}: {named}; {remedy}")
-    return Teacher(artifact, probs_NC[[position[one] for one in rows.ids]])
+def _classes(rows: Rows, evidence: Evidence, task: Task, class_from: ClassFrom) -> np.ndarray:
+    """Every pool row's class as a number; the first of equal probabilities.
+
+    Raises:
+        InputError: If what the class comes from was not given.
+    """
+    if class_from == "prompt":
+        numbers = {label: number for number, label in enumerate(task.labels)}
+        return np.array([numbers[label] for label in rows.table["prompt_label"].to_pylist()], dtype=np.int64)
+    if class_from == "last_epoch":
+        if evidence.dynamics_ENC is None:
+            raise InputError("class_from 'last_epoch' needs the training dynamics; give --dynamics RUN/dynamics")
+        return np.asarray(evidence.dynamics_ENC[-1].argmax(axis=1))
+    if evidence.probs_NC is None:
+        raise InputError(
+            "class_from 'teacher' needs the teacher's probabilities; give --pseudolabels (make them with "
+            f'"{artifacts.MAKERS["pseudolabel"]}"), or take the classes from the prompt with --class_from prompt'
+        )
+    return np.asarray(evidence.probs_NC.argmax(axis=1))
 
 
-def _classes(rows: Rows, teacher: Teacher | None, task: Task, class_from: str) -> np.ndarray:
-    """Every pool row's class as a number; the first of equal probabilities."""
-    if class_from == "teacher" and teacher is not None:
-        best: np.ndarray = teacher.probs_NC.argmax(axis=1)
-        return best
-    numbers = {label: number for number, label in enumerate(task.labels)}
-    return np.array([numbers[label] for label in rows.table["prompt_label"].to_pylist()])
+def _filter(rows: Rows, classes_N: np.ndarray, method: Method, task: Task) -> tuple[np.ndarray, dict[str, int]]:
+    """Which rows pass the filters, and how many each filter dropped, in this order."""
+    allowed_N, dropped = np.ones(len(classes_N), dtype=bool), {}
+    if method.min_words:
+        shortest_N = np.min(
+            [[len(text.split()) for text in rows.table[name].to_pylist()] for name in task.columns], axis=0
+        )
+        long_enough_N = shortest_N >= method.min_words
+        dropped["min_words"] = int((~long_enough_N).sum())
+        allowed_N &= long_enough_N
+    if method.agreement:
+        agrees_N = classes_N == _classes(rows, Evidence(), task, "prompt")
+        dropped["agreement"] = int((allowed_N & ~agrees_N).sum())
+        allowed_N &= agrees_N
+    return allowed_N, dropped
 
 
 def _keep(
     rows: Rows,
-    teacher: Teacher | None,
-    classes: np.ndarray,
-    quotas: dict[str, int],
+    evidence: Evidence,
+    classes_N: np.ndarray,
+    allowed_N: np.ndarray,
+    number: int,
+    method: Method,
     scorer: Any,
-    strategy: str,
-    seed: int,
     task: Task,
-) -> tuple[pa.Table, dict[str, Cut]]:
-    """Whole rows that were kept, class by class and best first, and how each class was cut."""
-    log_probs_NC = None
-    if teacher is not None:
-        with np.errstate(divide="ignore"):
-            log_probs_NC = np.log(teacher.probs_NC).astype(np.float32)
-    ids = np.asarray(rows.ids, dtype=object)
-    kept, scores, ranks, cuts = [], [], [], {}
-    for number, label in enumerate(task.labels):
-        members = np.flatnonzero(classes == number)
-        member_ids = ids[members].tolist()
-        own = log_probs_NC[members] if log_probs_NC is not None else None
-        score = np.asarray(scorer(Candidates(member_ids, number, own, seed)))
-        if score.shape != members.shape:
+) -> Kept:
+    """Let the strategy choose among one class's rows."""
+    members = np.flatnonzero(allowed_N & (classes_N == number))
+    quota = method.quota[task.labels[number]]
+    with np.errstate(divide="ignore"):
+        log_probs = None if evidence.probs_NC is None else np.log(evidence.probs_NC[members]).astype(np.float32)
+    ids = rows.table["id"].take(members).to_pylist()
+    candidates = Candidates(
+        ids=ids,
+        label=number,
+        log_probs_NC=log_probs,
+        seed=method.seed,
+        quota=quota,
+        variant=method.variant,
+        dynamics_ENC=None if evidence.dynamics_ENC is None else evidence.dynamics_ENC[:, members],
+        embeddings_ND=None if evidence.embeddings_ND is None else evidence.embeddings_ND[members],
+        target_MD=evidence.target_MD,
+        options=method.options,
+    )
+    choice = scorer(candidates)
+    if isinstance(choice, Choice):
+        kept = choice.kept
+        if len(np.unique(kept)) != len(kept) or len(kept) > quota:
             raise InputError(
-                f"strategy '{strategy}': {score.shape} scores, expected one for each of {members.shape} rows"
+                f"strategy '{method.strategy}': kept {len(kept)} rows, expected up to {quota} different ones"
             )
-        cuts[label] = cut(score, member_ids, quotas[label], seed)
-        kept.append(members[cuts[label].kept])
-        scores.append(score[cuts[label].kept])
-        ranks.append(np.arange(1, len(cuts[label].kept) + 1))
-    index = np.concatenate(kept)
-    table = rows.table.take(index)
-    names = [task.labels[number] for number in classes[index]]
-    table = table.append_column("class", pa.array(names, pa.string()))
-    if teacher is not None:
-        table = table.append_column("probs", pa.array(list(teacher.probs_NC[index]), pa.list_(pa.float64())))
-    why = [f"{strategy}: rank {rank} of {label}" for rank, label in zip(np.concatenate(ranks), names, strict=True)]
+        cluster = None if choice.cluster is None else choice.cluster[kept]
+        return Kept(members[kept], choice.score[kept], cluster, len(members))
+    score = np.asarray(choice)
+    if score.shape != members.shape:
+        raise InputError(
+            f"strategy '{method.strategy}': {score.shape} scores, expected one for each of {members.shape} rows"
+        )
+    one = cut(score, ids, quota, method.seed)
+    return Kept(members[one.kept], score[one.kept], None, len(members), one.ties)
+
+
+def _table(rows: Rows, evidence: Evidence, kept: list[Kept], method: Method, task: Task) -> pa.Table:
+    """Whole rows that were kept, class by class and best first, each with why."""
+    index = np.concatenate([one.rows for one in kept])
+    names = [label for label, one in zip(task.labels, kept, strict=True) for _ in one.rows]
+    ranks = np.concatenate([np.arange(1, len(one.rows) + 1) for one in kept])
+    table = rows.table.take(index).append_column("class", pa.array(names, pa.string()))
+    if evidence.probs_NC is not None:
+        table = table.append_column("probs", pa.array(list(evidence.probs_NC[index]), pa.list_(pa.float64())))
+    why = [f"{method.strategy}: rank {rank} of {label}" for rank, label in zip(ranks, names, strict=True)]
+    if all(one.cluster is not None for one in kept):
+        cluster = np.concatenate([one.cluster for one in kept if one.cluster is not None])
+        table = table.append_column("cluster", pa.array(cluster, pa.int64()))
+        why = [f"{reason}, cluster {one}" for reason, one in zip(why, cluster, strict=True)]
     return (
-        table.append_column("strategy", pa.array([strategy] * len(index), pa.string()))
-        .append_column("score", pa.array(np.concatenate(scores).astype(np.float64)))
-        .append_column("rank", pa.array(np.concatenate(ranks), pa.int64()))
-        .append_column("why", pa.array(why, pa.string())),
-        cuts,
+        table.append_column("strategy", pa.array([method.strategy] * len(index), pa.string()))
+        .append_column("score", pa.array(np.concatenate([one.score for one in kept]).astype(np.float64)))
+        .append_column("rank", pa.array(ranks, pa.int64()))
+        .append_column("why", pa.array(why, pa.string()))
     )
 
 
 def _summary(
-    table: pa.Table, cuts: dict[str, Cut], quotas: dict[str, int], classes: np.ndarray, task: Task
+    table: pa.Table, kept: list[Kept], dropped: dict[str, int], method: Method, task: Task, evidence: Evidence
 ) -> dict[str, Any]:
-    """Counts, shortfalls, ties, and how often the class is the one that the prompt asked for."""
-    agree = [
-        own == asked for own, asked in zip(table["class"].to_pylist(), table["prompt_label"].to_pylist(), strict=True)
-    ]
-    available = Counter(classes.tolist())
-    return {
+    """Counts, shortfalls, ties, how often the class is the one that the prompt asked for, and diversity."""
+    pairs = zip(table["class"].to_pylist(), table["prompt_label"].to_pylist(), strict=True)
+    agree = [own == asked for own, asked in pairs]
+    summary: dict[str, Any] = {
         "classes": {
             label: {
-                "available": available[number],
-                "quota": quotas[label],
-                "kept": len(cuts[label].kept),
-                "shortfall": cuts[label].shortfall,
-                "ties_at_cut": cuts[label].ties,
+                "available": one.available,
+                "quota": method.quota[label],
+                "kept": len(one.rows),
+                "shortfall": method.quota[label] - len(one.rows),
+                "ties_at_cut": one.ties,
             }
-            for number, label in enumerate(task.labels)
+            for label, one in zip(task.labels, kept, strict=True)
         },
+        "prompt_labels": dict(Counter(table["prompt_label"].to_pylist())),
         "agreement_with_prompt": sum(agree) / len(agree) if agree else None,
     }
+    if dropped:
+        summary["dropped_by_filter"] = dropped
+    if evidence.embeddings_ND is not None:
+        summary["diversity"] = diversity_score(evidence.embeddings_ND[np.concatenate([one.rows for one in kept])])
+    if method.strategy in TRANSDUCTIVE:
+        summary["transductive"] = "looked at unlabelled target text; test on rows that were not among it"
+    return summary
 
 
 def _report(facts: dict[str, Any], out: str) -> None:
@@ -190,3 +272,7 @@ def _report(facts: dict[str, Any], out: str) -> None:
             log.warning("%s: %s: %d rows short of its quota of %d", out, label, one["shortfall"], one["quota"])
         if one["ties_at_cut"]:
             log.info("%s: %s: %d rows with the same score were left out by lot", out, label, one["ties_at_cut"])
+    for name, count in facts.get("dropped_by_filter", {}).items():
+        log.info("%s: %d rows dropped by %s", out, count, name)
+    if facts.get("diversity") is not None:
+        log.info("%s: diversity %.4f", out, facts["diversity"])

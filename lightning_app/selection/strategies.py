@@ -1,17 +1,23 @@
-"""How each pool row is scored within its class; the best are kept.
+"""How the pool rows of a class are chosen.
 
-A strategy is a function from `Candidates` to one number a row, higher is better. To add one, write such a function in
-a file of your own and name it in YAML: `strategy: my_file.my_function`.
+A strategy is a function from `Candidates` to one number a row, higher is better: the best are kept, ties go by a seeded
+hash of the id. One that must see the quota (a cluster at a time, a stratum at a time) returns a `Choice` instead. To
+add one, write such a function in a file of your own and name it in YAML: `strategy: my_file.my_function`.
 """
 
+# N = rows of the class, C = classes, E = epochs, D = dimensions, M = target rows
+
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 
 from lightning_app.errors import InputError
 from lightning_app.hashing import seeded_hash
+from lightning_app.selection.kmeans import kmeans
+from lightning_app.selection.quotas import best_first
 
 
 @dataclass(frozen=True)
@@ -23,12 +29,24 @@ class Candidates:
         label: The class, as a number in the task's order.
         log_probs_NC: The teacher's log-probabilities, float32; None where the run was given no pseudolabels.
         seed: Seed of the selection.
+        quota: How many rows are to be kept.
+        variant: `paper` or `released`, where the two differ.
+        dynamics_ENC: The teacher's log-probabilities after every epoch, float32; None where none were given.
+        embeddings_ND: Unit embeddings, float32; None where none were given.
+        target_MD: Unit embeddings of unlabelled target text; None where none were given.
+        options: What the config's `options` hold.
     """
 
     ids: list[str]
     label: int
     log_probs_NC: np.ndarray | None
     seed: int
+    quota: int = 0
+    variant: Literal["paper", "released"] = "paper"
+    dynamics_ENC: np.ndarray | None = None
+    embeddings_ND: np.ndarray | None = None
+    target_MD: np.ndarray | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def log_prob(self) -> np.ndarray:
         """Log p of the class itself; shape (N,).
@@ -36,13 +54,65 @@ class Candidates:
         Raises:
             InputError: If there is no teacher.
         """
-        if self.log_probs_NC is None:
-            raise InputError('this strategy needs the teacher; give --pseudolabels (the artifact of "predict")')
-        own: np.ndarray = self.log_probs_NC[:, self.label]
+        own: np.ndarray = self._given(self.log_probs_NC, "the teacher; give --pseudolabels")[:, self.label]
         return own
 
+    def probs_over_epochs(self) -> np.ndarray:
+        """Probabilities after every epoch; float64 of shape (E, N, C).
 
-Strategy = Callable[[Candidates], np.ndarray]
+        Raises:
+            InputError: If there are no training dynamics, or of fewer than two epochs.
+        """
+        dynamics = self._given(self.dynamics_ENC, "training dynamics; give --dynamics (RUN/dynamics of a teacher)")
+        if len(dynamics) < 2:
+            raise InputError(f"dynamics: {len(dynamics)} epochs, expected two or more; train the teacher for longer")
+        return np.exp(dynamics.astype(np.float64))
+
+    def embeddings(self) -> np.ndarray:
+        """Unit embeddings; shape (N, D).
+
+        Raises:
+            InputError: If there are none.
+        """
+        return self._given(
+            self.embeddings_ND, 'embeddings; give --embeddings (the artifact of "predict --config embed")'
+        )
+
+    def target_embeddings(self) -> np.ndarray:
+        """Unit embeddings of the target's unlabelled text; shape (M, D).
+
+        Raises:
+            InputError: If there are none.
+        """
+        return self._given(self.target_MD, "unlabelled target text; give --target_embeddings")
+
+    def option(self, name: str, default: Any) -> Any:
+        """A value of the config's `options`."""
+        return self.options.get(name, default)
+
+    @staticmethod
+    def _given(value: np.ndarray | None, what: str) -> np.ndarray:
+        if value is None:
+            raise InputError(f"this strategy needs {what}")
+        return value
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a strategy keeps when a score a row is not enough.
+
+    Args:
+        kept: Positions among the class's rows, best first; at most the quota.
+        score: One number a row, to be written with it; shape (N,).
+        cluster: Cluster or stratum of every row; int64 of shape (N,).
+    """
+
+    kept: np.ndarray
+    score: np.ndarray
+    cluster: np.ndarray | None = None
+
+
+Strategy = Callable[[Candidates], np.ndarray | Choice]
 
 
 def random(candidates: Candidates) -> np.ndarray:
@@ -55,7 +125,106 @@ def top(candidates: Candidates) -> np.ndarray:
     return candidates.log_prob()
 
 
-BUILT_IN: dict[str, Strategy] = {"random": random, "top": top}
+def hard(candidates: Candidates) -> np.ndarray:
+    """The least certain rows of the class: the negated log-probability."""
+    return -candidates.log_prob()
+
+
+def ambiguous(candidates: Candidates) -> np.ndarray:
+    """amb-k (paper, section 2.3; Swayamdipta et al., arXiv 2009.10795): variability over the teacher's epochs.
+
+    `paper`: the population standard deviation of the class's own probability; `released`: the largest over classes.
+    """
+    deviation_NC = candidates.probs_over_epochs().std(axis=0)
+    return _own_or_largest(deviation_NC, candidates)
+
+
+def easy(candidates: Candidates) -> np.ndarray:
+    """easy-k (paper, section 2.3): confidence, the mean over epochs; variants as for `ambiguous`."""
+    return _own_or_largest(candidates.probs_over_epochs().mean(axis=0), candidates)
+
+
+def diverse(candidates: Candidates) -> Choice:
+    """div-k (paper, section 2.3): the most certain rows of each of 25 clusters of embeddings.
+
+    `paper`: floor(k/25) rows of each cluster, and one more from each of the largest until k; a cluster that is short
+    is a shortfall. `released`: round-robin over the clusters in order of p until the quota is full.
+
+    Options: `clusters` (25), `backend` (torch, nltk), `repeats` (1), `max_iter` (1000), `kmeans_seed` (42, as in the
+    paper's code), `device` (cpu).
+    """
+    score = candidates.log_prob()
+    embeddings_ND = candidates.embeddings()
+    clusters = min(int(candidates.option("clusters", 25)), len(score))
+    if not clusters or not candidates.quota:
+        return Choice(np.empty(0, dtype=np.int64), score, np.zeros(len(score), dtype=np.int64))
+    # Rows are put in order of id first, so that the draw of initial means does not depend on the file's order.
+    order = np.argsort(np.asarray(candidates.ids, dtype=object), kind="stable")
+    found = kmeans(
+        embeddings_ND[order],
+        clusters,
+        seed=int(candidates.option("kmeans_seed", 42)),
+        backend=candidates.option("backend", "torch"),
+        repeats=int(candidates.option("repeats", 1)),
+        max_iter=int(candidates.option("max_iter", 1000)),
+        device=str(candidates.option("device", "cpu")),
+    )
+    cluster_N = np.empty(len(order), dtype=np.int64)
+    cluster_N[order] = found.assignment_N
+    ranked = [
+        members[best_first(score[members], [candidates.ids[row] for row in members], candidates.seed)]
+        for members in (np.flatnonzero(cluster_N == one) for one in range(clusters))
+    ]
+    take = _shares if candidates.variant == "paper" else _rounds
+    kept = take(ranked, candidates.quota)
+    kept = kept[best_first(score[kept], [candidates.ids[row] for row in kept], candidates.seed)]
+    return Choice(kept, score, cluster_N)
+
+
+def ccs(candidates: Candidates) -> Choice:
+    """Coverage-centric selection (Zheng et al., arXiv 2210.15809): equal shares of strata of a difficulty score.
+
+    The hardest share `beta` of the class is left out; the rest is cut into `strata` bins of equal width, and each, the
+    smallest first, gives at random an equal share of what is left of the quota. The score is the mean margin of the
+    class over the teacher's epochs (AUM) where training dynamics are given, else the log-probability.
+
+    Options: `strata` (50), `beta` (0.1).
+    """
+    score = _margin(candidates) if candidates.dynamics_ENC is not None else candidates.log_prob().astype(np.float64)
+    strata, beta = int(candidates.option("strata", 50)), float(candidates.option("beta", 0.1))
+    if strata < 1 or not 0 <= beta < 1:
+        raise InputError(f"options: strata {strata}, beta {beta}; expected at least 1, and 0 up to (not with) 1")
+    order = best_first(score, candidates.ids, candidates.seed)
+    pool = order[: len(order) - int(beta * len(order))]
+    finite = np.maximum(score[pool], np.finfo(np.float32).min)
+    edges = np.linspace(finite.min(), finite.max(), strata + 1) if len(pool) else np.zeros(2)
+    stratum_N = np.full(len(score), -1)
+    stratum_N[pool] = np.clip(np.searchsorted(edges, finite, side="right") - 1, 0, strata - 1)
+    lot = random(candidates)
+    groups = sorted((np.flatnonzero(stratum_N == one) for one in np.unique(stratum_N[pool])), key=len)
+    kept: list[int] = []
+    for number, members in enumerate(groups):
+        share = (candidates.quota - len(kept)) // (len(groups) - number)
+        kept += members[np.argsort(-lot[members], kind="stable")][:share].tolist()
+    return Choice(np.asarray(kept, dtype=np.int64), score, stratum_N)
+
+
+def near_target(candidates: Candidates) -> np.ndarray:
+    """Nearest to unlabelled target text: the mean cosine to the `neighbours` (10) closest target rows. Transductive."""
+    similarity_NM = candidates.embeddings() @ candidates.target_embeddings().T
+    neighbours = min(int(candidates.option("neighbours", 10)), similarity_NM.shape[1])
+    nearest: np.ndarray = np.partition(similarity_NM, -neighbours, axis=1)[:, -neighbours:].mean(axis=1)
+    return nearest
+
+
+BUILT_IN: dict[str, Strategy] = {
+    "random": random, "top": top, "diverse": diverse, "ambiguous": ambiguous, "easy": easy, "hard": hard, "ccs": ccs,
+    "near_target": near_target,
+}  # fmt: skip
+# In the released code these take the class from the last epoch, not from the pseudolabels.
+BY_LAST_EPOCH = ("ambiguous", "easy")
+# These look at (unlabelled) target text, and their artifacts say so.
+TRANSDUCTIVE = ("near_target",)
 
 
 def find_strategy(name: str) -> Strategy:
@@ -75,3 +244,32 @@ def find_strategy(name: str) -> Strategy:
             "name a built-in one, or module.function of your own file"
         ) from None
     return strategy
+
+
+def _own_or_largest(value_NC: np.ndarray, candidates: Candidates) -> np.ndarray:
+    picked: np.ndarray = value_NC.max(axis=1) if candidates.variant == "released" else value_NC[:, candidates.label]
+    return picked
+
+
+def _margin(candidates: Candidates) -> np.ndarray:
+    """AUM: mean over epochs of the class's log-probability minus the largest other one (a logit margin)."""
+    candidates.probs_over_epochs()
+    assert candidates.dynamics_ENC is not None, "checked above"
+    log_probs_ENC = candidates.dynamics_ENC.astype(np.float64)
+    others = np.delete(log_probs_ENC, candidates.label, axis=2).max(axis=2)
+    margin: np.ndarray = (log_probs_ENC[:, :, candidates.label] - others).mean(axis=0)
+    return margin
+
+
+def _shares(ranked: list[np.ndarray], quota: int) -> np.ndarray:
+    """floor(k/K) of each cluster, one more from each of the largest (the first of equals) for the remainder."""
+    share, remainder = divmod(quota, len(ranked))
+    largest = sorted(range(len(ranked)), key=lambda one: -len(ranked[one]))[:remainder]
+    return np.concatenate([members[: share + (one in largest)] for one, members in enumerate(ranked)])
+
+
+def _rounds(ranked: list[np.ndarray], quota: int) -> np.ndarray:
+    """One of each cluster in turn until the quota is full or the rows are used up."""
+    depth = max(map(len, ranked))
+    turns = [members[turn] for turn in range(depth) for members in ranked if turn < len(members)]
+    return np.asarray(turns[:quota], dtype=np.int64)

@@ -28,7 +28,7 @@ def batch_of(encoded, tokenizer, rows: list[int], **columns: torch.Tensor) -> di
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_a_batch_is_what_the_tokenizer_pads(tokenizer, task: Task, side: str):
     tokenizer.padding_side = side
-    encoded = encode(pa.table({"text": TEXTS}), task, tokenizer, 32)
+    encoded = encode(pa.table({"text": TEXTS}), task.columns, tokenizer, 32)
     batch = batch_of(encoded, tokenizer, [2, 0, 1])
     expected = tokenizer([TEXTS[row] for row in (2, 0, 1)], padding=True, return_tensors="pt")
     assert batch["inputs"].keys() == expected.keys()
@@ -42,14 +42,14 @@ def test_a_batch_is_what_the_tokenizer_pads(tokenizer, task: Task, side: str):
 def test_pairs_are_encoded_as_pairs(tokenizer):
     nli = Task("nli", ["premise", "hypothesis"], ["a", "b"])
     table = pa.table({"premise": TEXTS, "hypothesis": TEXTS[::-1]})
-    batch = batch_of(encode(table, nli, tokenizer, 32), tokenizer, [0, 1, 2, 3])
+    batch = batch_of(encode(table, nli.columns, tokenizer, 32), tokenizer, [0, 1, 2, 3])
     expected = tokenizer(TEXTS, TEXTS[::-1], padding=True, return_tensors="pt")
     for name, value in expected.items():
         assert torch.equal(batch["inputs"][name], value), name
 
 
 def test_rows_bring_their_columns_and_numbers(tokenizer, task: Task):
-    encoded = encode(pa.table({"text": TEXTS}), task, tokenizer, 32)
+    encoded = encode(pa.table({"text": TEXTS}), task.columns, tokenizer, 32)
     batch = batch_of(encoded, tokenizer, [3, 1], label=torch.tensor([10, 11, 12, 13]))
     assert batch["row"].tolist() == [3, 1]
     assert batch["label"].tolist() == [13, 11]
@@ -58,14 +58,14 @@ def test_rows_bring_their_columns_and_numbers(tokenizer, task: Task):
 
 def test_an_empty_micro_batch_stands_in_with_one_row(tokenizer, task: Task):
     """So that every rank passes something through the model."""
-    encoded = encode(pa.table({"text": TEXTS}), task, tokenizer, 32)
+    encoded = encode(pa.table({"text": TEXTS}), task.columns, tokenizer, 32)
     batch = batch_of(encoded, tokenizer, [])
     assert batch["real"].tolist() == [False]
     assert (batch["n_rows"], batch["n_tokens"]) == (0, 0)
 
 
 def test_what_is_said_of_the_tokens(tokenizer, task: Task, caplog: pytest.LogCaptureFixture):
-    stats = encode(pa.table({"text": TEXTS}), task, tokenizer, 6).stats
+    stats = encode(pa.table({"text": TEXTS}), task.columns, tokenizer, 6).stats
     assert (stats.rows, stats.truncated) == (4, 1)
     assert stats.unknown_rate == pytest.approx(3 / 12)  # unheard, words, here; the long row keeps 4 words
     assert stats.tokens_per_word == pytest.approx(12 / 15)
@@ -74,5 +74,5 @@ def test_what_is_said_of_the_tokens(tokenizer, task: Task, caplog: pytest.LogCap
 
 
 def test_a_tokenizer_that_knows_the_language_is_not_warned_about(tokenizer, task: Task, caplog):
-    encode(pa.table({"text": TEXTS[:3]}), task, tokenizer, 32).stats.report("en")
+    encode(pa.table({"text": TEXTS[:3]}), task.columns, tokenizer, 32).stats.report("en")
     assert not caplog.records

@@ -1,0 +1,117 @@
+"""What a selection may look at beside the pool: pseudolabels, training dynamics, embeddings; joined by id."""
+
+# N = pool rows, C = classes, E = epochs, D = dimensions, M = target rows
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from lightning_app import artifacts
+from lightning_app.dynamics import read_dynamics
+from lightning_app.errors import InputError
+from lightning_app.paths import find
+from lightning_app.probabilities import read_probs
+from lightning_app.sources import Rows
+from lightning_app.task import Task
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that was given, one row for each pool row.
+
+    Args:
+        probs_NC: Pseudolabels in the task's order, float64.
+        dynamics_ENC: Log-probabilities after every epoch, float32.
+        embeddings_ND: Unit embeddings, float32.
+        target_MD: Unit embeddings of unlabelled target text, float32.
+        inputs: What was read: name -> `{"path", "fingerprint"}`.
+        lineage: The ancestors of all of it.
+    """
+
+    probs_NC: np.ndarray | None = None
+    dynamics_ENC: np.ndarray | None = None
+    embeddings_ND: np.ndarray | None = None
+    target_MD: np.ndarray | None = None
+    inputs: dict[str, dict[str, str]] = field(default_factory=dict)
+    lineage: dict[str, str] = field(default_factory=dict)
+
+
+def gather(
+    rows: Rows,
+    task: Task,
+    pseudolabels: str | None,
+    dynamics: str | None,
+    embeddings: str | None,
+    target_embeddings: str | None,
+) -> Evidence:
+    """Read the artifacts that were named, and join them to the pool.
+
+    Raises:
+        InputError: If one is missing, not whole, out of date, of another pool, or lacks a row.
+    """
+    inputs: dict[str, dict[str, str]] = {}
+    lineage: dict[str, str] = {}
+
+    def opened(name: str, path: str, stage: str) -> artifacts.Artifact:
+        artifact = artifacts.read(find(path) or Path(path), stage)
+        artifacts.check_fresh(artifact.path, artifact.manifest)
+        inputs[name] = artifacts.reference(artifact.path, artifact.manifest)
+        lineage.update(artifact.manifest.lineage)
+        return artifact
+
+    def of_pool(name: str, path: str, stage: str) -> tuple[artifacts.Artifact, np.ndarray]:
+        artifact = opened(name, path, stage)
+        return artifact, _join(artifact.path, artifact.manifest, artifact.table["id"].to_pylist(), rows)
+
+    probs_NC = dynamics_ENC = embeddings_ND = target_MD = None
+    if pseudolabels:
+        artifact, index = of_pool("pseudolabels", pseudolabels, "pseudolabel")
+        labels = artifact.manifest.facts.get("labels", task.labels)
+        remedy = f"rebuild with {artifacts.rebuild(artifact.manifest)}"
+        probs_NC = read_probs(artifact.table, labels, task, str(artifact.path), remedy)[index]
+    if dynamics:
+        read = read_dynamics(find(dynamics) or Path(dynamics), task)
+        inputs["dynamics"] = artifacts.reference(read.path, read.manifest)
+        lineage.update(read.manifest.lineage)
+        dynamics_ENC = read.log_probs_ENC[:, _join(read.path, read.manifest, read.ids, rows)]
+    if embeddings:
+        artifact, index = of_pool("embeddings", embeddings, "embed")
+        embeddings_ND = _matrix(artifact.table)[index]
+    if target_embeddings:
+        target_MD = _matrix(opened("target_embeddings", target_embeddings, "embed").table)
+        if embeddings_ND is not None and target_MD.shape[1] != embeddings_ND.shape[1]:
+            raise InputError(
+                f"{target_embeddings}: {target_MD.shape[1]} dimensions, expected {embeddings_ND.shape[1]} as in "
+                f"{embeddings}; embed both with one model"
+            )
+    lineage.pop("pool", None)
+    return Evidence(probs_NC, dynamics_ENC, embeddings_ND, target_MD, inputs, lineage)
+
+
+def _join(path: Path, manifest: artifacts.Manifest, ids: list[str], rows: Rows) -> np.ndarray:
+    """Where each pool row stands in an artifact.
+
+    Raises:
+        InputError: If it is of another pool, or the ids are not the pool's, once each.
+    """
+    found = manifest.lineage.get("pool")
+    if found != rows.fingerprint:
+        artifacts.check_same_ancestor(
+            artifacts.Artifact(path, pa.table({}), manifest), "pool", rows.fingerprint, ", ".join(rows.places)
+        )
+    position = {one: number for number, one in enumerate(ids)}
+    missing = next((one for one in rows.ids if one not in position), None)
+    if missing is not None or len(position) != len(ids) or len(position) != len(rows.ids):
+        named = f"no row for id '{missing}'" if missing is not None else "ids that are not the pool's, once each"
+        raise InputError(f"{path}: {named}; rebuild with {artifacts.rebuild(manifest)}")
+    return np.array([position[one] for one in rows.ids], dtype=np.int64)
+
+
+def _matrix(table: pa.Table) -> np.ndarray:
+    """The embeddings of a table as float32 of shape (N, D)."""
+    column = table["embedding"].combine_chunks()
+    values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    matrix: np.ndarray = values.reshape(table.num_rows, -1)
+    return matrix
