@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from callbacks.data_map import data_map
@@ -38,8 +39,7 @@ class CartographyCallback(Callback):
             score=lambda module, batch: (batch["row"], module(batch["x"]).log_softmax(dim=1)),
         )
 
-    The loader must give every row once over all ranks, and should have a generator of its own if it shuffles or has
-    workers. `lightning_app.dynamics.read_dynamics` and `statistics` read what it wrote.
+    The loader must give every row once over all ranks. `lightning_app.dynamics.read_dynamics` and `statistics` read what it wrote.
 
     Args:
         out: The run's output folder; set NAME is written to `out/dynamics` (pool) or `out/dynamics-NAME`.
@@ -130,7 +130,8 @@ class CartographyCallback(Callback):
         """Score one set; each rank its own rows, put together by rank 0."""
         numbers, log_probs = [], []
         precision = trainer.precision_plugin
-        with _at_rest(pl_module), torch.no_grad(), precision.forward_context():
+        # A DataLoader draws a number when it is begun, and more if it shuffles.
+        with isolate_rng(), _at_rest(pl_module), torch.no_grad(), precision.forward_context():
             for batch in rows.loader:
                 moved = trainer.strategy.batch_to_device(precision.convert_input(batch))
                 row_B, log_probs_BC = self.score(pl_module, moved)

@@ -1,0 +1,167 @@
+"""Each strategy on rows small enough to check by hand, and what holds for all of them."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_app.errors import InputError
+from lightning_app.selection.quotas import cut
+from lightning_app.selection.strategies import BUILT_IN, Candidates, Choice, ambiguous, ccs, diverse, easy, near_target
+
+
+def candidates(rows: int, seed: int = 0, quota: int = 5, ids: list[str] | None = None, **more: Any) -> Candidates:
+    """Rows of class 0 with everything a strategy may look at; some probabilities are equal."""
+    rng = np.random.default_rng(seed)
+    probs = rng.dirichlet([4, 1, 1], size=rows).round(2) + 0.001
+    epochs = rng.dirichlet([3, 1, 1], size=(4, rows)).round(2) + 0.001
+    vectors = rng.normal(size=(rows, 6)).astype(np.float32)
+    targets = rng.normal(size=(12, 6)).astype(np.float32)
+    given = {
+        "ids": ids or [f"row{number}" for number in range(rows)],
+        "label": 0,
+        "log_probs_NC": np.log(probs).astype(np.float32),
+        "seed": 0,
+        "quota": quota,
+        "dynamics_ENC": np.log(epochs / epochs.sum(axis=2, keepdims=True)).astype(np.float32),
+        "embeddings_ND": vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
+        "target_MD": targets / np.linalg.norm(targets, axis=1, keepdims=True),
+        "options": {"clusters": 3, "strata": 4},
+    }
+    return Candidates(**{**given, **more})
+
+
+def kept_ids(name: str, given: Candidates) -> list[str]:
+    choice = BUILT_IN[name](given)
+    kept = choice.kept if isinstance(choice, Choice) else cut(choice, given.ids, given.quota, given.seed).kept
+    return [given.ids[row] for row in kept]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(sorted(BUILT_IN)), st.integers(0, 30), st.integers(0, 40), st.sampled_from(["paper", "released"]),
+    st.randoms(),
+)  # fmt: skip
+def test_quotas_hold_no_row_comes_twice_and_the_order_of_the_pool_changes_nothing(name, rows, quota, variant, rng):
+    if not rows and name == "near_target":
+        return
+    given = candidates(rows, quota=quota, variant=variant)
+    kept = kept_ids(name, given)
+    assert len(kept) == len(set(kept)) <= min(quota, rows)
+    if variant == "released" or name not in ("diverse", "ccs"):
+        if name != "ccs":  # which leaves the hardest share out
+            assert len(kept) == min(quota, rows)
+    order = list(range(rows))
+    rng.shuffle(order)
+    shuffled = candidates(
+        rows, quota=quota, variant=variant, ids=[given.ids[row] for row in order],
+        log_probs_NC=given.log_probs_NC[order], dynamics_ENC=given.dynamics_ENC[:, order],
+        embeddings_ND=given.embeddings_ND[order],
+    )  # fmt: skip
+    assert kept_ids(name, shuffled) == kept
+
+
+def dynamics(*epochs: list[list[float]]) -> np.ndarray:
+    return np.log(np.array(epochs, dtype=np.float64)).astype(np.float32)
+
+
+TWO_EPOCHS = dynamics(
+    [[0.8, 0.1, 0.1], [0.5, 0.4, 0.1], [0.3, 0.6, 0.1]],
+    [[0.6, 0.3, 0.1], [0.5, 0.1, 0.4], [0.5, 0.2, 0.3]],
+)
+
+
+def test_ambiguity_by_hand():
+    """Population deviations of the class's own probability: 0.1, 0, 0.1; the largest over classes: 0.1, 0.15, 0.2."""
+    paper = ambiguous(candidates(3, dynamics_ENC=TWO_EPOCHS, variant="paper"))
+    released = ambiguous(candidates(3, dynamics_ENC=TWO_EPOCHS, variant="released"))
+    assert paper == pytest.approx([0.1, 0.0, 0.1], abs=1e-6)
+    assert released == pytest.approx([0.1, 0.15, 0.2], abs=1e-6)
+
+
+def test_ease_by_hand():
+    """Means of the class's own probability: 0.7, 0.5, 0.4; the largest over classes is the same here, bar none."""
+    paper = easy(candidates(3, dynamics_ENC=TWO_EPOCHS, variant="paper"))
+    released = easy(candidates(3, dynamics_ENC=TWO_EPOCHS, variant="released"))
+    assert paper == pytest.approx([0.7, 0.5, 0.4], abs=1e-6)
+    assert released == pytest.approx([0.7, 0.5, 0.4], abs=1e-6)
+
+
+# Two clusters along the axes: rows 0-4 along x, rows 5-6 along y; row 0 is the most certain.
+AXES = np.array([[1, 0.01 * row] for row in range(5)] + [[0, 1], [0.01, 1]], dtype=np.float32)
+CERTAIN = np.log(np.array([[p, (1 - p) / 2, (1 - p) / 2] for p in (0.9, 0.8, 0.7, 0.6, 0.5, 0.55, 0.45)])).astype(
+    np.float32
+)
+
+
+def two_clusters(quota: int, variant: str) -> Candidates:
+    units = AXES / np.linalg.norm(AXES, axis=1, keepdims=True)
+    return candidates(
+        7, quota=quota, variant=variant, log_probs_NC=CERTAIN, embeddings_ND=units, options={"clusters": 2, "kmeans_seed": 1}
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("variant", "quota", "expected"),
+    [
+        ("paper", 4, ["row0", "row1", "row5", "row6"]),  # two of each
+        ("paper", 5, ["row0", "row1", "row2", "row5", "row6"]),  # the remainder to the larger cluster
+        ("paper", 6, ["row0", "row1", "row2", "row5", "row6"]),  # the smaller one is short: not refilled
+        ("released", 6, ["row0", "row1", "row2", "row3", "row5", "row6"]),  # round-robin until the quota is full
+        ("released", 3, ["row0", "row1", "row5"]),
+    ],
+)  # fmt: skip
+def test_div_k_by_hand(variant: str, quota: int, expected: list[str]):
+    choice = diverse(two_clusters(quota, variant))
+    assert choice.cluster is not None
+    assert len({choice.cluster[0], choice.cluster[5]}) == 2
+    assert sorted(f"row{row}" for row in choice.kept) == expected
+    certainty = CERTAIN[choice.kept, 0]
+    assert certainty.tolist() == sorted(certainty.tolist(), reverse=True)  # best first
+
+
+def test_ccs_leaves_the_hardest_out_and_draws_from_every_stratum():
+    p = np.linspace(0.01, 0.99, 100)
+    log_probs = np.log(np.column_stack([p, (1 - p) / 2, (1 - p) / 2])).astype(np.float32)
+    given = candidates(100, quota=20, log_probs_NC=log_probs, dynamics_ENC=None, options={"strata": 4, "beta": 0.1})
+    choice = ccs(given)
+    assert len(choice.kept) == 20
+    assert p[choice.kept].min() > p[9]
+    assert set(choice.cluster[choice.kept]) == set(choice.cluster[choice.cluster >= 0])
+
+
+def test_near_target_by_hand():
+    """Mean cosine to the two nearest of three target rows."""
+    given = candidates(
+        2, embeddings_ND=np.eye(2, dtype=np.float32), target_MD=np.array([[1, 0], [0.6, 0.8], [0, 1]], dtype=np.float32),
+        options={"neighbours": 2},
+    )  # fmt: skip
+    assert near_target(given) == pytest.approx([0.8, 0.9])
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "said"),
+    [
+        ("top", "log_probs_NC", "--pseudolabels"),
+        ("ambiguous", "dynamics_ENC", "--dynamics"),
+        ("easy", "dynamics_ENC", "--dynamics"),
+        ("diverse", "embeddings_ND", "--embeddings"),
+        ("near_target", "target_MD", "--target_embeddings"),
+    ],
+)
+def test_what_a_strategy_needs_is_named(name: str, missing: str, said: str):
+    with pytest.raises(InputError, match=said):
+        BUILT_IN[name](candidates(4, **{missing: None}))
+
+
+def test_one_epoch_is_no_dynamics():
+    with pytest.raises(InputError, match="1 epochs, expected two or more"):
+        ambiguous(candidates(3, dynamics_ENC=TWO_EPOCHS[:1]))
+
+
+@pytest.mark.parametrize("options", [{"strata": 0}, {"beta": 1.0}, {"beta": -0.1}])
+def test_options_that_make_no_sense(options: dict[str, float]):
+    with pytest.raises(InputError, match="options: strata"):
+        ccs(candidates(9, options=options))
