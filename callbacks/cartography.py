@@ -39,7 +39,8 @@ class CartographyCallback(Callback):
             score=lambda module, batch: (batch["row"], module(batch["x"]).log_softmax(dim=1)),
         )
 
-    The loader must give every row once over all ranks. `lightning_app.dynamics.read_dynamics` and `statistics` read what it wrote.
+    The loader must give every row once over all ranks. `lightning_app.dynamics.read_dynamics` and `statistics` read
+    what it wrote.
 
     Args:
         out: The run's output folder; set NAME is written to `out/dynamics` (pool) or `out/dynamics-NAME`.

@@ -1,5 +1,6 @@
 """Statistics of training dynamics against independent computations, and their files."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +30,7 @@ def test_statistics_are_those_of_the_whole_table(epochs: int, rows: int, seed: i
     assert found.confidence == pytest.approx(own.mean(axis=0))
     assert found.variability == pytest.approx(own.std(axis=0), abs=1e-9)
     assert found.correctness == pytest.approx(right.mean(axis=0))
-    assert found.forgetting.tolist() == [
-        sum(a and not b for a, b in zip(r, r[1:], strict=False)) for r in right.T.tolist()
-    ]
+    assert found.forgetting.tolist() == [sum(a and not b for a, b in pairwise(r)) for r in right.T.tolist()]
     for row in range(rows):
         others = [one for one in range(3) if one != label[row]]
         margins = [epoch[row, label[row]] - max(epoch[row, others]) for epoch in log_probs]

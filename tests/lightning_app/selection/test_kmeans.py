@@ -48,7 +48,7 @@ def test_one_update_by_hand():
     assert found.iterations == 1
     near_x = found.means_KD[found.assignment_N[0]]
     starts = [np.array([1, 0]), np.array([0.8, 0.2])]
-    expected = [(start + [1, 0] + [0.8, 0.2]) / 3 for start in starts]
+    expected = [(start + np.array([1.8, 0.2])) / 3 for start in starts]
     assert any(np.allclose(near_x, one) for one in expected), (near_x, initial)
 
 
