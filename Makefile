@@ -17,7 +17,7 @@ demo: $(VENV)/.demo ## run the whole loop on the bundled sample and print the ta
 	@cat runs/demo/report/report.md workflow/demo.txt
 
 test: $(VENV)/.dev ## run the tests (the default suite, under 3 minutes)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 test-slow: $(VENV)/.dev ## run the slow tests too
 	$(BIN)/python -m pytest -m slow

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models gain nothing from more, and test workers share the cores
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs the network fails at once
 
 PROJECT = Path(__file__).resolve().parents[1]

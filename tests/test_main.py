@@ -12,6 +12,7 @@ from conftest import PROJECT, Command
 CONFIGS = sorted(path.relative_to(PROJECT / "configs") for path in (PROJECT / "configs").rglob("*.yaml"))
 COMMANDS = {
     "teacher": "fit", "student": "fit", "validate": "validate", "test": "test", "pseudolabel": "predict",
+    "embed": "predict",
     "select": "select", "report": "report",
 }  # fmt: skip
 
@@ -31,7 +32,7 @@ def test_select_help_names_every_setting_without_importing_torch():
     )
     told = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert told.stdout.splitlines()[-1] == "0 []"
-    assert "--class_from {teacher,prompt}" in told.stdout
+    assert "--class_from {teacher,prompt,last_epoch}" in told.stdout
 
 
 @pytest.mark.parametrize("command", ["select", "report", "export", "peek", "fit", "predict"])
