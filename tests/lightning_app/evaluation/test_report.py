@@ -83,3 +83,20 @@ def test_a_refused_report_leaves_nothing(tmp_path: Path, task: Task):
 def test_another_metric(tmp_path: Path, task: Task):
     report([write_run(tmp_path / "a", task, "SRC", 0, {"hi": 5})], out=str(tmp_path / "report"), metric="macro_f1")
     assert "| SRC | 0 | 33.3 |" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_methods_are_tested_against_the_baseline(tmp_path: Path, task: Task):
+    runs = [
+        write_run(tmp_path / "a", task, "SRC", 0, {"hi": 1, "sw": 5}),
+        write_run(tmp_path / "b", task, "T-top-k", 0, {"hi": 9, "sw": 5}),
+        write_run(tmp_path / "c", task, "T-rand-k", 0, {"hi": 2, "sw": 5}),
+    ]
+    report(runs, out=str(tmp_path / "one"))
+    text = (tmp_path / "one" / "report.md").read_text()
+    assert "accuracy against SRC" in text
+    row = next(line for line in text.splitlines() if line.startswith("| T-top-k | +80.0"))
+    assert row.endswith("* | +0.0 [+0.0, +0.0] |")
+    report(runs, out=str(tmp_path / "two"), baseline="T-rand-k")
+    assert "accuracy against T-rand-k" in (tmp_path / "two" / "report.md").read_text()
+    with pytest.raises(InputError, match="baseline 'T-best': expected one of SRC, T-top-k, T-rand-k"):
+        report(runs, out=str(tmp_path / "three"), baseline="T-best")
