@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 # Only a changed input reruns a stage; stages lock their own folders.
-SNAKEMAKE_FLAGS := --rerun-triggers mtime --rerun-incomplete --nolock --quiet rules host
+SNAKEMAKE_FLAGS := --rerun-triggers mtime --rerun-incomplete --nolock --quiet rules host reason --show-failed-logs
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow lint bench clean
