@@ -1,0 +1,40 @@
+"""Run one benchmark by its name, or all of them; results are printed and kept as JSON in `runs/benchmarks`."""
+
+import argparse
+import importlib
+import json
+import pkgutil
+import sys
+from pathlib import Path
+
+import benchmarks
+from lightning_app.artifacts import versions
+
+NAMES = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__) if not module.name.startswith("_"))
+
+
+def main() -> int:
+    """Each module has `run(full)`, which returns its figures; the ratio comes first."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", nargs="?", choices=NAMES, help="all of them if none is named")
+    parser.add_argument("--full", action="store_true", help="the whole size, where the default takes a part of it")
+    options = parser.parse_args()
+    for name in [options.name] if options.name else NAMES:
+        print(f"== {name}", flush=True)
+        figures = importlib.import_module(f"benchmarks.{name}").run(options.full)
+        out = Path("runs/benchmarks")
+        out.mkdir(parents=True, exist_ok=True)
+        record = {"benchmark": name, "figures": figures, "versions": versions()}
+        (out / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+        print(name, *(f"{key}={_show(value)}" for key, value in figures.items()), flush=True)
+    return 0
+
+
+def _show(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
