@@ -20,7 +20,7 @@ ROWS, EPOCHS = 130_000, 15
 
 
 def run(full: bool = False) -> dict[str, float | int]:
-    """`ratio`: 15 checkpoints of XLM-R large over the artifact; `overhead`: the callback's epoch over plain inference."""
+    """`ratio`: 15 XLM-R large checkpoints over the artifact; `overhead`: the callback over plain inference."""
     with tempfile.TemporaryDirectory() as folder:
         size = _artifact_bytes(Path(folder))
         callback_s, inference_s = _overhead(Path(folder), 20_000 if full else 4_000)

@@ -11,7 +11,7 @@ from lightning_app.selection.strategies import BUILT_IN, Candidates
 EPOCHS, CLASSES, QUOTA = 15, 3, 2500
 
 
-def run(full: bool = False) -> dict[str, float | int]:
+def run(full: bool = False) -> dict[str, float | int]:  # noqa: ARG001 - it is quick
     """Seconds of top, ambiguous and easy over 130,000 rows, and of top over 1,000,000.
 
     The peer is the same choice by a full sort over Python objects, as row-wise code does it.

@@ -11,6 +11,7 @@ from transformers.utils import logging as transformers_logging
 
 from lightning_app.artifacts import write_json
 from lightning_app.card import model_card
+from lightning_app.errors import InputError
 from lightning_app.models import CARD_FACTS
 
 
@@ -48,7 +49,9 @@ class ExportBest(Callback):
             return
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("dev/")}
         if self.monitor not in metrics:
-            raise KeyError(f"export.monitor '{self.monitor}' is not among the logged {sorted(metrics)}")
+            raise InputError(
+                f"export.monitor '{self.monitor}': not logged, expected one of {', '.join(sorted(metrics))}"
+            )
         value = metrics[self.monitor]
         better = value > self._best if self.mode == "max" else value < self._best
         if better:

@@ -8,7 +8,7 @@ from lightning_app import __version__
 TEMPLATE = """---
 library_name: transformers
 pipeline_tag: text-classification
-{metadata}---
+---
 
 # {title}
 
@@ -55,9 +55,7 @@ def model_card(facts: Mapping[str, Any]) -> str:
         f"- {name}: `{one['path']}` ({one['fingerprint'][:19]}…)" for name, one in facts.get("inputs", {}).items()
     ]
     results = facts.get("results", {})
-    metadata = f"base_model: {facts['base']}\n" if "/" in str(facts.get("base", "")) and facts.get("on_hub") else ""
     card = TEMPLATE.format(
-        metadata=metadata,
         title=f"{facts.get('method', 'classifier')} for {task.get('name', 'text classification')}",
         version=__version__,
         task=task.get("name", "text"),

@@ -100,3 +100,16 @@ def test_dev_metrics_are_the_same_on_two_processes(fit):
         gradients(fit, name, 12 // (1 + bool(more)), 1, *more)
     one, two = (json.loads(Path(name, "model/labelbridge.json").read_text())["dev"] for name in ("one", "two"))
     assert two == pytest.approx(one, abs=1e-6)
+
+
+def test_dynamics_are_the_same_on_two_processes(stages: Stages, task):
+    """50 pool rows over 2 ranks, each scored once."""
+    from lightning_app.dynamics import read_dynamics
+
+    words = ["fit", "--config", "teacher.yaml", *stages.fit_words, f"--data.pool.path={stages.files.pool}",
+             "--model.learning_rate=0", "--model.dropout=0"]  # fmt: skip
+    command(*words, "--out=one", "--data.batch_size=4")
+    command(*words, "--out=two", "--data.batch_size=2", *TWO)
+    one, two = (read_dynamics(Path(name, "dynamics"), task) for name in ("one", "two"))
+    assert two.ids == one.ids
+    np.testing.assert_allclose(two.log_probs_ENC, one.log_probs_ENC, atol=1e-5)

@@ -11,6 +11,8 @@ import torch
 import warm
 from conftest import Stages
 
+from lightning_app import artifacts
+
 pytestmark = pytest.mark.slow
 # 55 rows in windows of 8 make 7 windows and 14 micro-batches an epoch, the last window shorter; two epochs.
 MICRO_BATCHES = 28
@@ -127,3 +129,18 @@ def test_another_number_of_rows_a_step_is_another_run(fit, tmp_path: Path):
     assert warm.run(fit("rows", *kill), tmp_path) == -signal.SIGKILL
     assert warm.run(fit("rows", "--trainer.accumulate_grad_batches=1"), tmp_path) == 2
     assert "holds another run (rows_per_step: 8 -> 4)" in warm.said(tmp_path)
+
+
+def test_a_fit_killed_in_the_callback_writes_the_same_dynamics(fit, stages: Stages, tmp_path: Path):
+    """Checks after every second step and every epoch: 3 + 1 + 4 + 1 in all."""
+    mapped = [f"--data.pool.path={stages.files.pool}", "--cartography.every_n_steps=2"]
+    assert warm.run(fit("whole", *mapped), tmp_path) == 0, warm.said(tmp_path)
+    expected = artifacts.read_manifest(Path("whole/dynamics"))
+    assert expected.facts["epochs"] == 9
+    for check in (0, 2, 3, 5, 8):
+        kill = ["--trainer.callbacks+=probes.KillInCartography", f"--trainer.callbacks.check={check}"]
+        assert warm.run(fit(f"killed-{check}", *mapped, *kill), tmp_path) == -signal.SIGKILL, warm.said(tmp_path)
+        assert not Path(f"killed-{check}/dynamics/manifest.json").exists()
+        assert warm.run(fit(f"killed-{check}", *mapped), tmp_path) == 0, warm.said(tmp_path)
+        assert artifacts.read_manifest(Path(f"killed-{check}/dynamics")).fingerprint == expected.fingerprint
+        same(ending(f"killed-{check}.pt"), ending("whole.pt"))
