@@ -62,15 +62,25 @@ class Resume(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save between two windows, if it is time and no validation follows."""
-        if batch["ends_window"] and not self._validation_follows(trainer):
+        """Save between two windows, if it is time and neither a validation nor the epoch's end follows."""
+        if batch["ends_window"] and not self._epoch_ends(trainer) and not self._validation_follows(trainer):
             self._save_if_due(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after a validation, if it is time."""
         epoch_loop = trainer.fit_loop.epoch_loop
-        if trainer.state.fn == "fit" and not trainer.sanity_checking and not epoch_loop._should_accumulate():
+        if trainer.state.fn != "fit" or trainer.sanity_checking or epoch_loop._should_accumulate():
+            return
+        if not self._epoch_ends(trainer):
             self._save_if_due(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save after the epoch, if it is time.
+
+        Lightning leaves the hooks at the epoch's end out when it resumes from a checkpoint of the last window, so none is
+        saved there: what other callbacks do in these hooks would be lost.
+        """
+        self._save_if_due(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """The random-number state, and when the last checkpoint was saved."""
@@ -98,6 +108,10 @@ class Resume(Callback):
         temporary = self.path.with_name(f".{CHECKPOINT}.tmp")
         trainer.save_checkpoint(temporary, weights_only=False)  # that is: with the optimizer
         _rename(temporary, self.path)
+
+    @staticmethod
+    def _epoch_ends(trainer: Trainer) -> bool:
+        return bool(trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)
 
     @staticmethod
     def _validation_follows(trainer: Trainer) -> bool:
