@@ -10,9 +10,11 @@ Trainer commands (PyTorch Lightning):
   fit        train a teacher or a student            --config teacher.yaml | student.yaml
   validate   score a model on the source dev set     --config validate.yaml
   test       score a model on target sets            --config test.yaml
-  predict    write rows: pseudolabels, embeddings    --config pseudolabel.yaml | embed.yaml
+  predict    write rows: raw generations,            --config generate.yaml
+             pseudolabels, embeddings                --config pseudolabel.yaml | embed.yaml
 
 Other commands:
+  clean      raw generations to the pool             --config clean.yaml
   select     keep the pool rows worth learning from  --config select.yaml
   report     one table from any number of tests      --config report.yaml
   export     make a model folder ready for the Hub   --model RUN/model --out FOLDER

@@ -26,6 +26,8 @@ SHARD_ROWS = 50_000
 STACK = ("torch", "lightning", "transformers", "datasets", "pyarrow", "numpy")
 # What to run when an artifact is missing or out of date and carries no command of its own.
 MAKERS = {
+    "generate": "python main.py predict --config generate.yaml",
+    "clean": "python main.py clean --config clean.yaml",
     "teacher": "python main.py fit --config teacher.yaml",
     "pseudolabel": "python main.py predict --config pseudolabel.yaml",
     "dynamics": "python main.py fit --config teacher.yaml --data.pool.path POOL",
@@ -218,7 +220,8 @@ def _stale(path: Path, manifest: Manifest, seen: frozenset[Path]) -> tuple[str, 
         if folder is None or folder in seen or not is_whole(folder):
             continue
         ancestor = read_manifest(folder)
-        if ancestor.fingerprint != reference_to["fingerprint"]:
+        # Rows may be read in part or under other names; then the artifact's own fingerprint stands beside theirs.
+        if ancestor.fingerprint != reference_to.get("artifact", reference_to["fingerprint"]):
             return f"{name} {reference_to['path']}", [own]
         deeper = _stale(folder, ancestor, seen | {folder})
         if deeper is not None:

@@ -38,6 +38,7 @@ LINKS = {
     "data.init_args.trust_remote_code": "model.init_args.trust_remote_code",
     "data.init_args.synthetic_labels": "model.init_args.synthetic_labels",
     "model.init_args.seed": "seed_everything",
+    "data.init_args.max_new_tokens": "model.init_args.max_new_tokens",
     "data.init_args.seed": "seed_everything",
     "trainer.default_root_dir": "out",
 }
@@ -154,7 +155,8 @@ class Cli(LightningCLI):
     def _stage(self, subcommand: str, go: Callable[[Run], None]) -> None:
         """Claim the output folder, then go; a whole run is left as it is."""
         self.model.check(subcommand)
-        check_model_fresh(self.model.model_name)
+        if self._model_folder is not None:
+            check_model_fresh(self._model_folder)
         with Run(Path(self._setting("out")), self._stage_name(subcommand), self._identity(subcommand)) as run:
             if self.trainer.is_global_zero:
                 state = run.begin(self._setting("overwrite"))
@@ -191,7 +193,7 @@ class Cli(LightningCLI):
         name = self.model.model_name
         inputs["teacher" if run.stage == "pseudolabel" else "model"] = {
             "path": name,
-            "fingerprint": model_fingerprint(name),
+            "fingerprint": run.identity["model"]["model"],
         }
         artifacts.write(
             run.out,
@@ -226,13 +228,19 @@ class Cli(LightningCLI):
         shutil.rmtree(run.out / CHECKPOINTS, ignore_errors=True)
         log.info("%s: finished, best model in %s", run.out, model)
 
+    @property
+    def _model_folder(self) -> str | None:
+        """The model's name, if it stands for files rather than for a server's model."""
+        return self.model.model_name if getattr(self.model, "HAS_FILES", True) else None
+
     def _base(self) -> dict[str, str]:
         name = self.model.model_name
         return {"path": name, "fingerprint": model_fingerprint(name)}
 
     def _facts(self) -> dict[str, Any]:
         """What the report needs to know; of a trained model, what was said when it was trained."""
-        known = card_facts(self.model.model_name) if self.subcommand != "fit" else {}
+        folder = self._model_folder if self.subcommand != "fit" else None
+        known = card_facts(folder) if folder is not None else {}
         task: Task = self.model.task
         return {
             "task": asdict(task),

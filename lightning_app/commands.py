@@ -20,6 +20,7 @@ from lightning_app.errors import InputError
 from lightning_app.paths import PROJECT, find
 
 FUNCTIONS = {
+    "clean": "lightning_app.generation.cleaning",
     "select": "lightning_app.selection.select",
     "report": "lightning_app.evaluation.report",
     "export": "lightning_app.export",
@@ -153,7 +154,7 @@ def _tell(message: str) -> int:
 def _set_up_logging() -> None:
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     logging.getLogger().handlers[0].addFilter(lambda record: "💡" not in record.getMessage())  # Lightning's adverts
-    for noisy in ("httpx", "filelock", "datasets", "fsspec", "absl", "urllib3", "matplotlib"):
+    for noisy in ("httpx", "httpx2", "openai", "filelock", "datasets", "fsspec", "absl", "urllib3", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
 

@@ -7,18 +7,24 @@ from typing import Any
 import pyarrow as pa
 
 from lightning_app import artifacts
+from lightning_app.errors import InputError
+from lightning_app.paths import find
 
 COUNTED = ("target", "lang", "label", "prompt_label", "class", "prediction", "strategy", "domain", "reason")
 CELL_WIDTH = 300
 
 
-def peek(artifact: str, rows: int = 5) -> None:
-    """Show an artifact: what it is, where it comes from, label counts and a few rows.
+def peek(artifact: str, rows: int = 5, id: str | None = None) -> None:  # noqa: A002 - the option's name
+    """Show an artifact: what it is, where it comes from, label counts and a few rows; or one row's history.
 
     Args:
         artifact: The artifact's folder.
         rows: How many rows to show, spread evenly over the artifact.
+        id: Show this row instead, and what it was in every artifact that this one descends from.
     """
+    if id is not None:
+        _history(Path(artifact), id)
+        return
     from rich.console import Console
     from rich.table import Table
 
@@ -42,6 +48,37 @@ def peek(artifact: str, rows: int = 5) -> None:
             shown.add_row(f"[bold]{name}[/bold]", _show(value))
         console.print()
         console.print(shown)
+
+
+def _history(path: Path, one: str) -> None:
+    """Print a row in this artifact and in its ancestors that hold the same id, the newest first.
+
+    Raises:
+        InputError: If the artifact has no such row.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    console, waiting, seen = Console(), [path], set[Path]()
+    while waiting:
+        folder = waiting.pop(0)
+        if folder in seen:
+            continue
+        seen.add(folder)
+        read = artifacts.read(folder)
+        matches = [row for row in read.table.to_pylist() if row.get("id") == one]
+        if folder == path and not matches:
+            raise InputError(f"{path}: no row with id '{one}'; see the ids with: python main.py peek {path}")
+        for row in matches:
+            console.print(f"[bold]{read.manifest.stage}[/bold] {folder}", highlight=False)
+            shown = Table(show_header=False, box=None, padding=(0, 1))
+            for name, value in row.items():
+                shown.add_row(f"[bold]{name}[/bold]", _show(value))
+            console.print(shown)
+        for reference in read.manifest.inputs.values():
+            ancestor = find(reference["path"])
+            if ancestor is not None and artifacts.is_whole(ancestor) and artifacts.read_manifest(ancestor).columns:
+                waiting.append(ancestor)
 
 
 def _spread(table: pa.Table, rows: int) -> list[dict[str, Any]]:

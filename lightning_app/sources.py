@@ -79,12 +79,14 @@ class Rows:
         dropped: How many rows a `label_map` to null dropped, by the source's label.
         places: Where they were read, for messages.
         lineage: Ancestors' fingerprints, where a source is an artifact.
+        artifact: The artifact's own fingerprint, where the rows come from one.
     """
 
     table: pa.Table
     dropped: dict[str, int]
     places: list[str]
     lineage: dict[str, str]
+    artifact: str | None = None
 
     @property
     def ids(self) -> list[str]:
@@ -100,7 +102,8 @@ class Rows:
     @property
     def reference(self) -> dict[str, str]:
         """The entry that names these rows among an artifact's `inputs`."""
-        return {"path": ", ".join(self.places), "fingerprint": self.fingerprint}
+        own = {"artifact": self.artifact} if self.artifact else {}
+        return {"path": ", ".join(self.places), "fingerprint": self.fingerprint, **own}
 
 
 def load_rows(sources: Source | Sequence[Source], task: Task, label_column: str | None) -> Rows:
@@ -126,7 +129,31 @@ def load_rows(sources: Source | Sequence[Source], task: Task, label_column: str 
             log.info("%s: dropped by label_map: %s", source.place, dict(source_dropped))
     merged = pa.concat_tables(tables, promote_options="default") if tables else _empty_table(task, label_column)
     _check_ids(merged["id"].to_pylist(), [source.place for source in listed])
-    return Rows(merged, dict(dropped), [source.place for source in listed], lineage)
+    return Rows(merged, dict(dropped), [source.place for source in listed], lineage, _artifact_fingerprint(listed))
+
+
+def read_table(sources: Source | Sequence[Source]) -> tuple[pa.Table, dict[str, str], dict[str, str]]:
+    """Read sources with all of their own columns, renamed by `columns` and with an `id`, but not checked.
+
+    Returns:
+        The rows, their ancestors' fingerprints, and the entry that names them among an artifact's `inputs`.
+    """
+    listed = [sources] if isinstance(sources, Source) else list(sources)
+    tables, lineage = [], {}
+    for source in listed:
+        raw, ancestors = _read_raw(source)
+        lineage.update(ancestors)
+        for ours, theirs in source.columns.items():
+            _column(raw, source, ours)
+            raw = raw.rename_columns([ours if name == theirs else name for name in raw.column_names])
+        ids = pa.array(_ids(raw, Source(**{**vars(source), "columns": {}})), pa.string())
+        tables.append(raw.drop_columns(["id"] if "id" in raw.column_names else []).append_column("id", ids))
+    merged = pa.concat_tables(tables, promote_options="default")
+    places = [source.place for source in listed]
+    _check_ids(merged["id"].to_pylist(), places)
+    reference = {"path": ", ".join(places), "fingerprint": fingerprint.of_table(merged)}
+    own = _artifact_fingerprint(listed)
+    return merged, lineage, {**reference, **({"artifact": own} if own else {})}
 
 
 def _read_raw(source: Source) -> tuple[pa.Table, dict[str, str]]:
@@ -141,6 +168,12 @@ def _read_raw(source: Source) -> tuple[pa.Table, dict[str, str]]:
         table = artifact.table.slice(source.start, _length(source))
         return table, dict(artifact.manifest.lineage)
     return _read_file(found, source), {}
+
+
+def _artifact_fingerprint(sources: Sequence[Source]) -> str | None:
+    """What the one artifact among the sources is called by its manifest, if there is no other source beside it."""
+    found = find(sources[0].path) if len(sources) == 1 and sources[0].hub is None else None
+    return artifacts.read_manifest(found).fingerprint if found is not None and found.is_dir() else None
 
 
 def _length(source: Source) -> int | None:

@@ -39,7 +39,9 @@ class Spool:
         if not self._waiting:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        artifacts.write_parquet(self._folder / f"{uuid.uuid4().hex}.parquet", pa.concat_tables(self._waiting))
+        artifacts.write_parquet(
+            self._folder / f"{uuid.uuid4().hex}.parquet", pa.concat_tables(self._waiting, promote_options="default")
+        )
         self._waiting.clear()
 
     def finished(self) -> np.ndarray:
@@ -61,7 +63,9 @@ class Spool:
             InputError: If a row has no output yet.
         """
         tables = [pq.read_table(file) for file in self._files()]
-        merged = pa.concat_tables(tables) if tables else pa.table({ROW: pa.array([], pa.int64())})
+        merged = (
+            pa.concat_tables(tables, promote_options="default") if tables else pa.table({ROW: pa.array([], pa.int64())})
+        )
         numbers, first = np.unique(merged[ROW].to_numpy(), return_index=True)
         if len(numbers) != n_rows:
             missing = np.setdiff1d(np.arange(n_rows), numbers)

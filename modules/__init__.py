@@ -2,7 +2,15 @@
 
 from modules.classifier import ClassifierModule
 from modules.embedder import EmbedderModule
+from modules.generator import OpenAIGenerator, TransformersGenerator
 from modules.student import StudentModule
 from modules.teacher import TeacherModule
 
-__all__ = ["ClassifierModule", "EmbedderModule", "StudentModule", "TeacherModule"]
+__all__ = [
+    "ClassifierModule",
+    "EmbedderModule",
+    "OpenAIGenerator",
+    "StudentModule",
+    "TeacherModule",
+    "TransformersGenerator",
+]

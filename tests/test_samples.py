@@ -17,7 +17,10 @@ def rows(path: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in (SAMPLES / path).read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
+TEXTS = [path for path in FILES if "raw" not in path.parts]
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=str)
 def test_texts_are_whole_and_stand_once(path: Path):
     found = rows(path)
     texts = [(row.get("text"), row.get("premise"), row.get("hypothesis")) for row in found]
@@ -25,7 +28,7 @@ def test_texts_are_whole_and_stand_once(path: Path):
     assert all(value and value == value.strip() for row in found for value in row.values())
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
+@pytest.mark.parametrize("path", TEXTS, ids=str)
 def test_classes_are_balanced_enough_to_learn_from(path: Path):
     labels = Counter(row.get("label") or row["prompt_label"] for row in rows(path))
     expected = LABELS if path.parts[0] == "sentiment" else ["entailment", "neutral", "contradiction"]
@@ -61,3 +64,13 @@ def test_a_student_can_be_trained_at_once(cli: Command):
     outcome = cli("fit", "--config", "student.yaml", *words)
     assert outcome.code == 0, outcome.err
     assert Path("runs/student/model/model.safetensors").exists()
+
+
+def test_cleaning_the_raw_sample_gives_the_pool_back(cli: Command):
+    """But for a few near repeats, and texts that the raw sample repeats first."""
+    assert cli("clean", "--config", "clean.yaml", "--out=pool").code == 0
+    cleaned = {row["text"] for row in artifacts.read(Path("pool")).table.to_pylist()}
+    pool = {row["text"] for row in rows(Path("sentiment/pool/train.jsonl"))}
+    assert len(cleaned & pool) > 0.93 * len(pool)
+    reasons = set(artifacts.read(Path("pool/rejected")).table["reason"].to_pylist())
+    assert reasons >= {"refusal", "cut", "failed", "duplicate", "near duplicate", "language"}

@@ -1,0 +1,126 @@
+"""Prompts for predict."""
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.batches import Batch
+from datamodules.windows import BudgetSampler, MicroBatch
+from lightning_app import fingerprint
+from lightning_app.errors import InputError
+from lightning_app.generation.prompts import prompt_rows, read_spec
+from lightning_app.sources import Rows, Source, load_rows
+from lightning_app.task import Task
+
+CHARACTERS_PER_TOKEN = 3
+
+
+class PromptDataModule(LightningDataModule):
+    """Prompt rows in batches of like length, longest first, each at most `tokens_per_batch` tokens with the answer.
+
+    Lengths are estimated (three characters a token), because a served model's tokenizer is not at hand.
+
+    Args:
+        task: Labels, and what the texts will be.
+        prompts: A file of `configs/prompts`, or one of your own.
+        count: Number of prompts; with a spec that has `of_each`, one per class for each source row instead.
+        source: Rows that `{text}` stands for (premises): a clean artifact or a file.
+        max_new_tokens: Room for the answer in the budget; linked to the module's.
+        tokens_per_batch: Rows times the longest prompt and answer of a batch, at most.
+        seed: Seed of the attributes; linked to `seed_everything`.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        prompts: str,
+        count: int = 1000,
+        source: Source | None = None,
+        max_new_tokens: int = 256,
+        tokens_per_batch: int = 16_384,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if count < 1 or tokens_per_batch < 1:
+            raise InputError(f"data: count {count}, tokens_per_batch {tokens_per_batch}, expected at least 1")
+        self.task = task
+        self.prompts = prompts
+        self.count = count
+        self.source = source
+        self.max_new_tokens = max_new_tokens
+        self.tokens_per_batch = tokens_per_batch
+        self.seed = seed
+        self.finished_rows: np.ndarray | None = None
+        self.lineage: dict[str, str] = {}
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """The prompt rows; see `lightning_app.generation.prompts.prompt_rows`."""
+        spec = read_spec(self.prompts, self.task)
+        return prompt_rows(spec, self.task, self.count, self.seed, self._source_rows(spec.of_each))
+
+    def inputs(self, subcommand: str) -> dict[str, dict[str, str]]:
+        """What a run reads through this module: name -> `{"path", "fingerprint"}`."""
+        read = {"prompts": {"path": self.prompts, "fingerprint": fingerprint.of_table(self.table)}}
+        if self.source is not None:
+            rows = self._source_rows(read_spec(self.prompts, self.task).of_each)
+            assert rows is not None, "checked by prompt_rows"
+            read["source"] = rows.reference
+        return read
+
+    def identity(self, subcommand: str) -> dict[str, Any]:
+        """What of this module determines the rows that a run writes; JSON values."""
+        return {"class": type(self).__name__, "prompts": fingerprint.of_table(self.table)}
+
+    def output_rows(self, subcommand: str) -> pa.Table:
+        """The prompts themselves, so that every generation carries its own."""
+        return self.table
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """This rank's batches, without rows that are finished already."""
+        assert self.trainer is not None, "loaders are made for a Trainer"
+        texts = zip(self.table["system"].to_pylist(), self.table["user"].to_pylist(), strict=True)
+        lengths = np.array([(len(a) + len(b)) // CHARACTERS_PER_TOKEN + self.max_new_tokens for a, b in texts])
+        sampler = BudgetSampler(
+            lengths, self.tokens_per_batch, self.finished_rows, self.trainer.global_rank, self.trainer.world_size
+        )
+        return DataLoader(_PromptBatches(self.table, lengths), batch_size=None, sampler=sampler)
+
+    def _source_rows(self, column: str | None) -> Rows | None:
+        if self.source is None or column is None:
+            return None
+        keep = [*self.source.keep, *(["domain"] if "domain" not in self.source.keep else [])]
+        task = Task(self.task.name, [column], self.task.labels)
+        try:
+            rows = load_rows(Source(**{**vars(self.source), "keep": keep}), task, None)
+        except InputError as error:
+            if "'domain'" not in str(error):
+                raise
+            rows = load_rows(self.source, task, None)
+        self.lineage = rows.lineage
+        return rows
+
+
+class _PromptBatches(Dataset[Batch]):
+    """A planned batch as texts."""
+
+    def __init__(self, table: pa.Table, lengths: np.ndarray) -> None:
+        self.table = table
+        self.lengths = lengths
+
+    def __getitem__(self, planned: MicroBatch) -> Batch:
+        rows = planned.rows if len(planned.rows) else np.zeros(1, dtype=np.int64)
+        picked = self.table.select(["id", "system", "user"]).take(rows)
+        return {
+            "row": torch.from_numpy(rows),
+            "real": torch.full((len(rows),), bool(len(planned.rows))),
+            **{name: picked[name].to_pylist() for name in picked.column_names},
+            "n_rows": len(planned.rows),
+            "n_tokens": int(self.lengths[planned.rows].sum()),
+            "n_cells": int(self.lengths[rows].max()) * len(rows),
+        }

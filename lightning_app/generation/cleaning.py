@@ -1,0 +1,270 @@
+"""`python main.py clean`: from raw generations to the pool. Nothing disappears: rejected rows are kept, with why."""
+
+import logging
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lightning_app import artifacts
+from lightning_app.errors import InputError
+from lightning_app.generation.parsing import parse
+from lightning_app.hashing import seeded_hash
+from lightning_app.runs import Run, State, command_line
+from lightning_app.sources import Source, load_rows, read_table
+from lightning_app.task import Task
+
+log = logging.getLogger(__name__)
+
+SHINGLE = 3  # words
+PERMUTATIONS = 128
+CHUNK = 5_000
+
+
+def clean(
+    task: Task,
+    raw: Source | list[Source],
+    text_column: str | None = None,
+    min_words: int = 1,
+    max_words: int | None = None,
+    keep_cut: bool = False,
+    language: str | None = "en",
+    near_duplicates: float | None = 0.7,
+    exclude: list[Source] | None = None,
+    exclude_targets: list[Source] | None = None,
+    size: int | None = None,
+    seed: int = 0,
+    out: str = "runs/clean",
+    overwrite: bool = False,
+) -> None:
+    """Make the pool: parse answers, filter, remove duplicates, take a seeded part.
+
+    Args:
+        task: Text columns and labels.
+        raw: Raw generations: an artifact of `generate`, or files with `text`, `prompt_label` and perhaps `domain`,
+            `finish`, `error`.
+        text_column: The task's column that the generated text becomes; the last one, if none is named.
+        min_words: Fewest words of a text (the paper's code keeps sentiment rows of 11 and more).
+        max_words: Most words.
+        keep_cut: Keep text that was cut at the token limit.
+        language: The language that texts must be in, as an ISO 639-1 code; null for no check.
+        near_duplicates: Jaccard similarity of word triples from which a later row is a near duplicate; null for
+            exact duplicates alone.
+        exclude: Further rows whose texts must not be in the pool: gold, few-shot examples.
+        exclude_targets: Target rows whose texts are removed; none of their labels are read.
+        size: Keep at most so many rows, drawn by the seed.
+        seed: Seed of that draw.
+        out: The output folder: the pool, and `out/rejected`.
+        overwrite: Replace what another run left there.
+    """
+    began = time.perf_counter()
+    target_column = text_column or task.columns[-1]
+    if target_column not in task.columns:
+        raise InputError(f"text_column '{target_column}': expected one of the task's columns {task.columns}")
+    table, lineage, reference = read_table(raw)
+    rows = _rows(table, task, reference["path"])
+    known = {"exclude": _texts(exclude, task), "exclude_targets": _texts(exclude_targets, task)}
+    settings = {
+        "text_column": target_column, "min_words": min_words, "max_words": max_words, "keep_cut": keep_cut,
+        "language": language, "near_duplicates": near_duplicates, "size": size, "seed": seed,
+        "known": {name: len(texts) for name, texts in known.items()},
+    }  # fmt: skip
+    with Run(Path(out), "clean", {"task": asdict(task), "raw": reference["fingerprint"], **settings}) as run:
+        if run.begin(overwrite) is State.WHOLE:
+            log.info("%s: whole already, nothing to do", out)
+            return
+        texts, reasons = _judge(rows, min_words, max_words, keep_cut)
+        if language is not None:
+            _reject(reasons, "language", _other_language(texts, reasons, language))
+        for name, one in known.items():
+            _reject(reasons, f"in {name}", [key in one for key in map(_key, texts)])
+        _reject(reasons, "duplicate", _doubled(texts, reasons))
+        if near_duplicates is not None:
+            _reject(reasons, "near duplicate", _near(texts, reasons, near_duplicates))
+        if size is not None:
+            _reject(reasons, "beyond size", _beyond(rows["id"], reasons, size, seed))
+        kept, rejected = _tables(rows, texts, reasons, task, target_column)
+        counts = _count(rows, reasons)
+        for line in summary_lines(counts):
+            log.info("%s", line)
+        inputs = {"raw": reference}
+        shared: dict[str, Any] = {
+            "inputs": inputs, "lineage": lineage, "command": command_line(),
+            "config": {"task": asdict(task), **settings},
+        }  # fmt: skip
+        artifacts.write(Path(out) / "rejected", rejected, stage="rejected", **shared)
+        artifacts.write(Path(out), kept, stage="clean", facts={"labels": task.labels, "counts": counts}, **shared)
+    took = time.perf_counter() - began
+    log.info("%s: %d of %d rows kept, %.0f rows/s", out, kept.num_rows, len(texts), len(texts) / max(took, 1e-9))
+
+
+def summary_lines(counts: dict[str, dict[str, int]]) -> list[str]:
+    """A table of what became of the rows: one line per class and domain, one column per reason."""
+    reasons = list(dict.fromkeys(reason for one in counts.values() for reason in one))
+    width = max([len(name) for name in counts] + [12])
+    lines = [f"{'class / domain':<{width}} " + " ".join(f"{reason:>14}" for reason in reasons)]
+    for name, one in counts.items():
+        lines.append(f"{name:<{width}} " + " ".join(f"{one.get(reason, 0):>14}" for reason in reasons))
+    return lines
+
+
+def _rows(table: pa.Table, task: Task, place: str) -> dict[str, list[Any]]:
+    """The raw columns as lists; labels in the task's spelling."""
+    if "text" not in table.column_names:
+        raise InputError(f"{place}: no column 'text' among {table.column_names}, expected raw generations")
+    count = table.num_rows
+    rows: dict[str, list[Any]] = {name: table[name].to_pylist() for name in table.column_names}
+    for name in ("prompt_label", "domain", "finish", "error", "lang"):
+        rows.setdefault(name, [None] * count)
+    rows["prompt_label"] = [
+        None if label is None else task.labels[task.index(str(label), f"{place} row {row}")]
+        for row, label in enumerate(rows["prompt_label"])
+    ]
+    return rows
+
+
+def _judge(
+    rows: dict[str, list[Any]], min_words: int, max_words: int | None, keep_cut: bool
+) -> tuple[list[str], list[str | None]]:
+    """The text in every answer, and why a row is rejected."""
+    texts, reasons = [], []
+    for answer, finish, error in zip(rows["text"], rows["finish"], rows["error"], strict=True):
+        parsed = parse(answer)
+        words = len(parsed.text.split())
+        reason = parsed.reason
+        if error is not None:
+            reason = "failed"
+        elif reason is None and finish == "length" and not keep_cut:
+            reason = "cut"
+        elif reason is None and words < min_words:
+            reason = "short"
+        elif reason is None and max_words is not None and words > max_words:
+            reason = "long"
+        texts.append(parsed.text or (answer or ""))
+        reasons.append(reason)
+    return texts, reasons
+
+
+def _reject(reasons: list[str | None], reason: str, hit: Sequence[bool]) -> None:
+    for row, is_hit in enumerate(hit):
+        if is_hit and reasons[row] is None:
+            reasons[row] = reason
+
+
+def _alive(reasons: Sequence[str | None]) -> list[int]:
+    return [row for row, reason in enumerate(reasons) if reason is None]
+
+
+def _key(text: str) -> str:
+    """Texts that differ in case, spaces or end marks alone are the same."""
+    return re.sub(r"\s+", " ", text).strip(" .!?।").casefold()
+
+
+def _texts(sources: list[Source] | None, task: Task) -> set[str]:
+    rows = load_rows(sources, task, None) if sources else None
+    return {_key(text) for name in task.columns for text in rows.table[name].to_pylist()} if rows else set()
+
+
+def _doubled(texts: Sequence[str], reasons: Sequence[str | None]) -> list[bool]:
+    seen: set[str] = set()
+    hit = [False] * len(texts)
+    for row in _alive(reasons):
+        key = _key(texts[row])
+        hit[row] = key in seen
+        seen.add(key)
+    return hit
+
+
+def _near(texts: Sequence[str], reasons: Sequence[str | None], threshold: float) -> list[bool]:
+    """Rows that an earlier row nearly repeats, by MinHash of word triples (rensa)."""
+    from rensa import RMinHash, RMinHashLSH
+
+    bands = 32
+    index = RMinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, num_bands=bands)
+    kept: dict[int, Any] = {}
+    hit = [False] * len(texts)
+    for row in _alive(reasons):
+        words = _key(texts[row]).split()
+        shingles = [" ".join(words[at : at + SHINGLE]) for at in range(max(1, len(words) - SHINGLE + 1))]
+        sketch = RMinHash(num_perm=PERMUTATIONS, seed=42)
+        sketch.update(shingles)
+        if any(sketch.jaccard(kept[other]) >= threshold for other in index.query(sketch)):
+            hit[row] = True
+            continue
+        index.insert(row, sketch)
+        kept[row] = sketch
+    return hit
+
+
+def _other_language(texts: Sequence[str], reasons: Sequence[str | None], language: str) -> list[bool]:
+    """Rows that the detector is sure are in another language; short texts are given the benefit of the doubt."""
+    from lingua import IsoCode639_1, LanguageDetectorBuilder
+
+    code = getattr(IsoCode639_1, language.upper(), None)
+    if code is None:
+        raise InputError(f"language '{language}': expected an ISO 639-1 code such as en, hi, sw, or null")
+    detector = LanguageDetectorBuilder.from_all_languages().with_low_accuracy_mode().build()
+    hit = [False] * len(texts)
+    alive = [row for row in _alive(reasons) if len(texts[row].split()) >= 4]
+    for chunk in _chunks(alive):
+        found = detector.detect_languages_in_parallel_of([texts[row] for row in chunk])
+        for row, one in zip(chunk, found, strict=True):
+            if one is None or one.iso_code_639_1 != code:
+                own = detector.compute_language_confidence_values(texts[row])
+                best, wanted = own[0].value, next(v.value for v in own if v.language.iso_code_639_1 == code)
+                hit[row] = best > 0.8 and wanted < 0.05
+    return hit
+
+
+def _chunks(rows: list[int]) -> Iterator[list[int]]:
+    for start in range(0, len(rows), CHUNK):
+        yield rows[start : start + CHUNK]
+
+
+def _beyond(ids: Sequence[str], reasons: Sequence[str | None], size: int, seed: int) -> list[bool]:
+    alive = _alive(reasons)
+    order = np.argsort(seeded_hash([ids[row] for row in alive], seed, "size"), kind="stable")
+    hit = [False] * len(reasons)
+    for position in order[size:]:
+        hit[alive[position]] = True
+    return hit
+
+
+def _tables(
+    rows: dict[str, list[Any]], texts: list[str], reasons: list[str | None], task: Task, target_column: str
+) -> tuple[pa.Table, pa.Table]:
+    """The pool, and the rejected rows with the answer as it came."""
+    taken = {"text", "finish", "error", "n_tokens", "system", "user", target_column}
+    carried = [name for name in rows if name not in taken]
+    kept = _alive(reasons)
+    pool = {name: [rows[name][row] for row in kept] for name in carried if any(v is not None for v in rows[name])}
+    pool[target_column] = [texts[row] for row in kept]
+    dropped = [row for row, reason in enumerate(reasons) if reason is not None]
+    rejected = {
+        name: [rows[name][row] for row in dropped] for name in ("id", "text", "prompt_label", "domain", "error")
+    }
+    rejected["reason"] = [reasons[row] for row in dropped]
+    strings = pa.string()
+    first = ["id", *[name for name in task.columns if name in pool], "prompt_label"]
+    ordered = {name: pool[name] for name in [*first, *(name for name in pool if name not in first)] if name in pool}
+    pool_table, rejected_table = (
+        pa.table({name: pa.array(values, strings) for name, values in columns.items()})
+        for columns in (ordered, rejected)
+    )
+    return pool_table, rejected_table
+
+
+def _count(rows: dict[str, list[Any]], reasons: Sequence[str | None]) -> dict[str, dict[str, int]]:
+    counts: dict[str, Counter[str]] = {}
+    for label, domain, reason in zip(rows["prompt_label"], rows["domain"], reasons, strict=True):
+        name = " / ".join(str(part) for part in (label, domain) if part is not None) or "all"
+        for group in (name, "total"):
+            counts.setdefault(group, Counter())[reason or "kept"] += 1
+    total = counts.pop("total", Counter())
+    return {**{name: dict(one) for name, one in sorted(counts.items())}, "total": dict(total)}

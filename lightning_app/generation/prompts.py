@@ -1,0 +1,158 @@
+"""Prompts as data: a YAML file of rules, one instruction per class, domains and attributes becomes prompt rows."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import yaml
+
+from lightning_app.errors import InputError
+from lightning_app.hashing import seeded_hash
+from lightning_app.paths import find
+from lightning_app.sources import Rows
+from lightning_app.task import Task
+
+NO_CLASS = "any"
+
+
+@dataclass(frozen=True)
+class PromptSpec:
+    """A file of `configs/prompts`.
+
+    Args:
+        name: First part of every prompt's id.
+        system: Rules for all prompts.
+        classes: Label -> instruction; `{domain}`, `{language}`, `{text}` and the names of `vary` are filled in. The one
+            label `any` writes rows without a prompt label (NLI premises).
+        domains: Domain -> share; shares need not add up to 1.
+        language: What the model is to write in.
+        vary: Attribute -> values, of which each prompt gets one (arXiv 2306.15895 shows why).
+        examples: Label -> texts shown as few-shot examples.
+        of_each: The column of a source row that `{text}` stands for: one prompt per class for each such row (the second
+            step of NLI, from premises to hypotheses).
+    """
+
+    name: str
+    system: str
+    classes: dict[str, str]
+    domains: dict[str, float] = field(default_factory=lambda: {"general": 1.0})
+    language: str = "English"
+    vary: dict[str, list[str]] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    of_each: str | None = None
+
+
+def read_spec(path: str, task: Task) -> PromptSpec:
+    """Read a prompt file, looked up here and in `configs/prompts`.
+
+    Raises:
+        InputError: If it is missing, has an unknown key, names a label that the task does not have, or an instruction
+            asks for something that is not there.
+    """
+    found = find(path, "configs/prompts", "configs") or find(f"{path}.yaml", "configs/prompts", "configs")
+    if found is None or not found.is_file():
+        raise InputError(f"prompts {path}: no such file here or in configs/prompts")
+    values = yaml.safe_load(found.read_text(encoding="utf-8"))
+    try:
+        spec = PromptSpec(**values)
+    except TypeError as error:
+        raise InputError(f"{found.name}: {error}; the keys are {', '.join(PromptSpec.__dataclass_fields__)}") from None
+    wrong = [label for label in spec.classes if label != NO_CLASS and task.match(label) is None]
+    if wrong or not spec.classes:
+        raise InputError(f"{found.name}: classes {wrong or 'none'}, expected labels of the task: {task.labels}")
+    if not spec.domains or min(spec.domains.values()) < 0 or not sum(spec.domains.values()) > 0:
+        raise InputError(f"{found.name}: domains {spec.domains}, expected a name and a share of 0 or more for each")
+    known = {"domain", "language", *spec.vary, *(["text"] if spec.of_each else [])}
+    for label, instruction in spec.classes.items():
+        asked = {name for _, name, _, _ in Formatter().parse(instruction) if name}
+        if asked - known:
+            raise InputError(f"{found.name}: class {label} asks for {sorted(asked - known)}, known are {sorted(known)}")
+    return spec
+
+
+def prompt_rows(spec: PromptSpec, task: Task, count: int, seed: int, of: Rows | None = None) -> pa.Table:
+    """Prompts, class by class in turn, with domains in their shares.
+
+    Args:
+        spec: The prompt file.
+        task: Gives the spelling of labels.
+        count: How many; with `of_each`, one per class for each row of `of`, whatever the count.
+        seed: Seed of attributes.
+        of: The rows that `{text}` comes from.
+
+    Returns:
+        Columns `id`, `system`, `user`, `prompt_label` (null for `any`), `domain`, `attributes` (JSON), and the source's
+        text column where there is one. The prompt label is written here, and never worked out again from a position.
+
+    Raises:
+        InputError: If the spec needs source rows and has none.
+    """
+    labels = list(spec.classes)
+    if spec.of_each is not None:
+        if of is None:
+            raise InputError(f"prompts {spec.name}: one prompt for each {spec.of_each}; give --data.source.path")
+        texts = of.table[spec.of_each].to_pylist()
+        given = zip(of.ids, texts, _column(of.table, "domain", len(texts)), strict=True)
+        planned = [(f"{one}/{label}", label, domain, text) for one, text, domain in given for label in labels]
+    else:
+        domains = _in_shares(spec.domains, -(-count // len(labels)))
+        planned = [
+            (f"{spec.name}/{number}", labels[number % len(labels)], domains[number // len(labels)], None)
+            for number in range(count)
+        ]
+    rows = [_row(spec, task, *one, seed) for one in planned]
+    schema = {name: pa.string() for name in ("id", "system", "user", "prompt_label", "domain", "attributes")}
+    if spec.of_each is not None:
+        schema[spec.of_each] = pa.string()
+    return pa.Table.from_pylist(rows, schema=pa.schema(list(schema.items())))
+
+
+def _row(
+    spec: PromptSpec, task: Task, one: str, label: str, domain: str | None, text: str | None, seed: int
+) -> dict[str, Any]:
+    picks = {
+        name: values[int(seeded_hash([one], seed, f"vary:{name}")[0] % len(values))]
+        for name, values in spec.vary.items()
+    }
+    filled = spec.classes[label].format(domain=domain, language=spec.language, text=text, **picks)
+    shots = spec.examples.get(label, [])
+    if shots:
+        filled += "\n\nExamples:\n" + "\n".join(f"- {shot}" for shot in shots)
+    return {
+        "id": one,
+        "system": spec.system.format(language=spec.language).strip(),
+        "user": filled.strip(),
+        "prompt_label": None if label == NO_CLASS else task.match(label),
+        "domain": domain,
+        "attributes": json.dumps(picks, ensure_ascii=False),
+        **({spec.of_each: text} if spec.of_each else {}),
+    }
+
+
+def _in_shares(shares: Mapping[str, float], count: int) -> list[str]:
+    """Names in their shares at every point of the list: the one that lags behind most comes next."""
+    names, total = list(shares), sum(shares.values())
+    target = np.array([shares[name] / total for name in names])
+    dealt = np.zeros(len(names))
+    listed = []
+    for number in range(1, count + 1):
+        next_one = int(np.argmax(target * number - dealt))
+        dealt[next_one] += 1
+        listed.append(names[next_one])
+    return listed
+
+
+def _column(table: pa.Table, name: str, rows: int) -> Sequence[str | None]:
+    values: list[str | None] = table[name].to_pylist() if name in table.column_names else [None] * rows
+    return values
+
+
+def spec_files() -> list[Path]:
+    """The prompt files that come with the project."""
+    folder = find("configs/prompts")
+    return sorted(folder.glob("*.yaml")) if folder is not None else []

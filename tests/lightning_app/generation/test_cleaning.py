@@ -1,0 +1,128 @@
+"""From raw generations to the pool, with every row accounted for."""
+
+from pathlib import Path
+
+import pytest
+from conftest import Command, write_jsonl
+
+from lightning_app import artifacts
+
+RAW = [
+    ("a/0", 'Review: "The pool was lovely and the staff were kind."', "positive", "travel", "stop"),
+    (
+        "a/1",
+        "The pool was lovely and the staff were kind",
+        "positive",
+        "travel",
+        "stop",
+    ),  # the same but for a full stop
+    ("a/2", "The pool was lovely and the staff were kind and helpful.", "positive", "travel", "stop"),
+    ("a/3", "I cannot fulfill your request.", "negative", "travel", "stop"),
+    ("a/4", "The battery died after a week and nobody at the shop would", "negative", "gadgets", "length"),
+    ("a/5", None, "negative", "gadgets", "error"),
+    ("a/6", "Bad.", "negative", "gadgets", "stop"),
+    (
+        "a/7",
+        "La batería murió después de una semana y nadie en la tienda quiso ayudarme.",
+        "negative",
+        "gadgets",
+        "stop",
+    ),
+    ("a/8", "The café charges 3.5 euros for tea, and I don’t mind paying it.", "Neutral", "travel", "stop"),
+    ("a/9", "This very sentence stands in the gold set already.", "neutral", "travel", "stop"),
+    ("a/10", "This very sentence stands in the target set already.", "neutral", "travel", "stop"),
+]
+REASONS = {
+    "a/1": "duplicate", "a/2": "near duplicate", "a/3": "refusal", "a/4": "cut", "a/5": "failed", "a/6": "short",
+    "a/7": "language", "a/9": "in exclude", "a/10": "in exclude_targets",
+}  # fmt: skip
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    names = ("id", "text", "prompt_label", "domain", "finish")
+    rows = [{**dict(zip(names, row, strict=True)), "error": "timeout" if row[4] == "error" else None} for row in RAW]
+    write_jsonl(tmp_path / "gold.jsonl", [{"text": RAW[9][1].upper(), "label": "neutral"}])
+    write_jsonl(tmp_path / "target.jsonl", [{"text": RAW[10][1], "label": "never read"}])
+    return write_jsonl(tmp_path / "raw.jsonl", rows)
+
+
+def clean(cli: Command, raw: Path, *words: object):
+    return cli(
+        "clean", "--config", "clean.yaml", f"--raw.path={raw}", "--out=pool", "--min_words=3", "--near_duplicates=0.6",
+        '--exclude=[{"path": "gold.jsonl"}]', '--exclude_targets=[{"path": "target.jsonl"}]', *words,
+    )  # fmt: skip
+
+
+def test_every_row_is_kept_or_rejected_with_its_reason(cli: Command, raw: Path):
+    outcome = clean(cli, raw)
+    assert outcome.code == 0, outcome.err
+    pool, rejected = artifacts.read(Path("pool"), "clean").table, artifacts.read(Path("pool/rejected")).table
+    assert dict(zip(rejected["id"].to_pylist(), rejected["reason"].to_pylist(), strict=True)) == REASONS
+    assert pool["id"].to_pylist() == ["a/0", "a/8"]
+    assert len(RAW) == pool.num_rows + rejected.num_rows
+
+
+def test_text_and_label_travel_untouched(cli: Command, raw: Path):
+    assert clean(cli, raw).code == 0
+    pool = {row["id"]: row for row in artifacts.read(Path("pool")).table.to_pylist()}
+    assert pool["a/0"]["text"] == "The pool was lovely and the staff were kind."
+    assert pool["a/8"]["text"] == "The café charges 3.5 euros for tea, and I don’t mind paying it."
+    assert (pool["a/8"]["prompt_label"], pool["a/8"]["domain"]) == ("neutral", "travel")
+    rejected = {row["id"]: row for row in artifacts.read(Path("pool/rejected")).table.to_pylist()}
+    assert rejected["a/3"]["text"] == "I cannot fulfill your request."  # as it came
+
+
+def test_the_summary_counts_by_class_domain_and_reason(cli: Command, raw: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
+    assert clean(cli, raw).code == 0
+    counts = artifacts.read_manifest(Path("pool")).facts["counts"]
+    assert counts["negative / gadgets"] == {"cut": 1, "failed": 1, "short": 1, "language": 1}
+    assert sum(counts["total"].values()) == len(RAW)
+    assert "class / domain" in caplog.text
+
+
+def test_a_part_is_drawn_by_the_seed(cli: Command, raw: Path):
+    words = ("--exclude=null", "--exclude_targets=null", "--near_duplicates=null", "--language=null", "--size=3")
+    kept = []
+    for seed, out in ((0, "one"), (0, "two"), (1, "three")):
+        assert clean(cli, raw, *words, f"--seed={seed}", f"--out={out}").code == 0
+        kept.append(artifacts.read(Path(out)).table["id"].to_pylist())
+    assert kept[0] == kept[1] != kept[2]
+    assert artifacts.read(Path("one/rejected")).table["reason"].to_pylist().count("beyond size") == 3
+
+
+def test_the_pool_feeds_the_selection(cli: Command, raw: Path):
+    assert clean(cli, raw).code == 0
+    words = ("--pool.path=pool", "--strategy=random", "--class_from=prompt", "--pseudolabels=null", "--quota=1")
+    outcome = cli("select", "--config", "select.yaml", *words, "--out=selected")
+    assert outcome.code == 0, outcome.err
+    lineage = artifacts.read_manifest(Path("selected")).lineage
+    assert lineage["raw"] == artifacts.read_manifest(Path("pool")).inputs["raw"]["fingerprint"]
+
+
+def test_generated_hypotheses_become_pairs(cli: Command, tmp_path: Path):
+    rows = [
+        {"id": "p/0/neutral", "premise": "A man sleeps.", "text": "Hypothesis: He is tired.", "prompt_label": "neutral"}
+    ]
+    write_jsonl(tmp_path / "raw.jsonl", rows)
+    words = ("--raw.path=raw.jsonl", "--exclude=null", "--out=pool")
+    assert cli("clean", "--config", "clean.yaml", "--config", "tasks/nli.yaml", *words).code == 0
+    row = artifacts.read(Path("pool")).table.to_pylist()[0]
+    assert (row["premise"], row["hypothesis"], row["prompt_label"]) == ("A man sleeps.", "He is tired.", "neutral")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--language=xx"], "language 'xx': expected an ISO 639-1 code"),
+        (["--raw.path=nowhere"], "nowhere: no such file"),
+        (["--text_column=body"], "text_column 'body': expected one of"),
+        (["--exclude=[{\"path\": \"nowhere.jsonl\"}]"], "nowhere.jsonl: no such file"),
+    ],
+)  # fmt: skip
+def test_mistakes(cli: Command, raw: Path, words: list[str], said: str):
+    outcome = clean(cli, raw, *words)
+    assert outcome.code == 2
+    assert said in outcome.err
+    assert not artifacts.is_whole(Path("pool"))

@@ -1,0 +1,93 @@
+"""Prompts as data."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from lightning_app.errors import InputError
+from lightning_app.generation.prompts import prompt_rows, read_spec, spec_files
+from lightning_app.sources import Rows
+from lightning_app.task import Task
+
+NLI = Task("nli", ["premise", "hypothesis"], ["entailment", "neutral", "contradiction"])
+
+
+def spec_of(tmp_path: Path, task: Task, text: str):
+    (tmp_path / "mine.yaml").write_text(text)
+    return read_spec(str(tmp_path / "mine.yaml"), task)
+
+
+@pytest.mark.parametrize("file", spec_files(), ids=lambda file: file.stem)
+def test_every_file_makes_prompts(file: Path, task: Task):
+    own = NLI if "nli" in file.stem else task
+    spec = read_spec(file.stem, own)
+    premises = pa.table({"id": ["p/0"], "premise": ["A dog runs."]})
+    table = prompt_rows(spec, own, 60, 0, Rows(premises, {}, [], {}))
+    assert spec.name == file.stem
+    assert len(set(table["id"].to_pylist())) == table.num_rows
+    assert all("{" not in text for name in ("system", "user") for text in table[name].to_pylist())
+    if "any" not in spec.classes:
+        assert len(set(Counter(table["prompt_label"].to_pylist()).values())) == 1  # balanced
+
+
+def test_the_files_of_the_paper_are_there():
+    assert {file.stem for file in spec_files()} >= {
+        "product_reviews", "political_tweets", "subtitles", "tweets", "movie_reviews", "nli_premises", "nli_hypotheses",
+        "law", "medical", "no_domain",
+    }  # fmt: skip
+
+
+def test_domains_come_in_their_shares():
+    table = prompt_rows(read_spec("nli_premises", NLI), NLI, 1000, 0)
+    assert Counter(table["domain"].to_pylist()) == {"travel": 400, "government": 400, "fiction": 200}
+    assert set(table["prompt_label"].to_pylist()) == {None}
+
+
+def test_one_hypothesis_per_class_for_each_premise():
+    premises = pa.table({"id": ["a", "b"], "premise": ["A dog runs.", "It rains."], "domain": ["travel", "law"]})
+    table = prompt_rows(read_spec("nli_hypotheses", NLI), NLI, 1, 0, Rows(premises, {}, [], {}))
+    assert table["id"].to_pylist() == [f"{one}/{label}" for one in "ab" for label in NLI.labels]
+    assert table["prompt_label"].to_pylist() == NLI.labels * 2
+    assert table["premise"].to_pylist() == ["A dog runs."] * 3 + ["It rains."] * 3
+    assert all(row["premise"] in row["user"] for row in table.to_pylist())
+
+
+def test_attributes_depend_on_the_row_and_the_seed_alone(task: Task):
+    spec = read_spec("product_reviews", task)
+    some, more, other = (prompt_rows(spec, task, count, seed) for count, seed in ((30, 0), (90, 0), (30, 1)))
+    assert more["user"].to_pylist()[:30] == some["user"].to_pylist()
+    assert other["user"].to_pylist() != some["user"].to_pylist()
+    tones = Counter(json.loads(row)["tone"] for row in more["attributes"].to_pylist())
+    assert len(tones) == 6
+
+
+def test_language_and_examples_are_filled_in(tmp_path: Path, task: Task):
+    spec = spec_of(
+        tmp_path, task,
+        "name: m\nsystem: Write in {language}.\nlanguage: Swahili\nclasses: {positive: 'Praise {domain}.'}\n"
+        "domains: {tea: 1}\nexamples: {positive: [Chai nzuri!]}\n",
+    )  # fmt: skip
+    row = prompt_rows(spec, task, 1, 0).to_pylist()[0]
+    assert (row["system"], row["user"]) == ("Write in Swahili.", "Praise tea.\n\nExamples:\n- Chai nzuri!")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: m\nsystem: s\nclases: {}\n", "clases"),
+        ("name: m\nsystem: s\nclasses: {happy: x}\n", r"classes \['happy'\], expected labels"),
+        ("name: m\nsystem: s\nclasses: {positive: 'about {colour}'}\n", r"asks for \['colour'\]"),
+        ("name: m\nsystem: s\nclasses: {positive: x}\ndomains: {}\n", "domains"),
+    ],
+)
+def test_mistakes_in_a_file(tmp_path: Path, task: Task, text: str, said: str):
+    with pytest.raises(InputError, match=said):
+        spec_of(tmp_path, task, text)
+
+
+def test_hypotheses_need_premises():
+    with pytest.raises(InputError, match="one prompt for each premise; give --data.source.path"):
+        prompt_rows(read_spec("nli_hypotheses", NLI), NLI, 1, 0)

@@ -1,0 +1,328 @@
+"""The two engines of generation, on a tiny random model and on servers that misbehave."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+import warm
+from conftest import QUIET, Command, labelled, write_jsonl
+
+from lightning_app import artifacts
+from lightning_app.task import Task
+from modules import TransformersGenerator
+from modules.generator import BigramBlock, DrawPerRow, _chat
+
+COUNT = 24
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer Llama with random weights and a chat template, whose defaults ask for top_k 50."""
+    from tokenizers import SentencePieceUnigramTokenizer
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("models") / "llama"
+    inner = SentencePieceUnigramTokenizer()
+    texts = [row["text"] for row in labelled(300, 9)] + ["Write a review about travel. Tone: plain, dry"]
+    special = ["<s>", "</s>", "<unk>", "<pad>"]
+    inner.train_from_iterator(texts, vocab_size=120, special_tokens=special, unk_token="<unk>", show_progress=False)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner._tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>"
+    )
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}"
+        "{% if add_generation_prompt %}[assistant] {% endif %}"
+    )
+    tokenizer.save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=inner.get_vocab_size(), hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=128, max_position_embeddings=1024, bos_token_id=0, eos_token_id=1, pad_token_id=3,
+        initializer_range=0.3,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config)
+    model.generation_config = GenerationConfig(do_sample=True, top_k=50, bos_token_id=0, eos_token_id=1, pad_token_id=3)
+    model.save_pretrained(folder)
+    return folder
+
+
+def words(model: object, out: str, *more: object) -> list[object]:
+    return [
+        "predict", "--config", "generate.yaml", f"--model.model={model}", f"--data.count={COUNT}",
+        "--model.max_new_tokens=10", "--data.tokens_per_batch=1500", f"--out={out}", *QUIET, *more,
+    ]  # fmt: skip
+
+
+def table_of(folder: str) -> list[dict]:
+    return artifacts.read(Path(folder), "generate").table.to_pylist()
+
+
+def test_every_prompt_gets_its_answer_and_keeps_its_label(cli: Command, tiny_llama: Path):
+    outcome = cli(*words(tiny_llama, "raw", "--model.dtype=float32"))
+    assert outcome.code == 0, outcome.err
+    rows = table_of("raw")
+    assert [row["id"] for row in rows] == [f"product_reviews/{number}" for number in range(COUNT)]
+    assert Counter(row["prompt_label"] for row in rows) == {"negative": 8, "neutral": 8, "positive": 8}
+    for row in rows:  # the label is the one whose instruction the row carries
+        wanted = {"negative": "disappointed", "neutral": "no opinion", "positive": "delighted"}[row["prompt_label"]]
+        assert wanted in row["user"]
+        assert row["finish"] in ("stop", "length")
+        assert row["error"] is None
+        assert row["n_tokens"] <= 10
+
+
+def test_the_batches_change_nothing_in_a_rows_text(cli: Command, tiny_llama: Path):
+    """Each row draws from random numbers of its own."""
+    for out, budget in (("small", 400), ("large", 6000)):
+        assert cli(*words(tiny_llama, out, "--model.dtype=float32", f"--data.tokens_per_batch={budget}")).code == 0
+    small, large = (Counter((row["id"], row["text"]) for row in table_of(out)) for out in ("small", "large"))
+    assert sum((small & large).values()) >= COUNT - 2  # a near tie may fall the other way in another batch
+    assert cli(*words(tiny_llama, "other", "--model.dtype=float32", "--seed_everything=1")).code == 0
+    assert [row["text"] for row in table_of("other")] != [row["text"] for row in table_of("small")]
+
+
+def test_it_runs_in_four_bits(cli: Command, tiny_llama: Path):
+    pytest.importorskip("bitsandbytes")
+    outcome = cli(*words(tiny_llama, "raw", "--model.quantization=nf4"))
+    assert outcome.code == 0, outcome.err
+    assert all(row["error"] is None for row in table_of("raw"))
+
+
+def engine(tiny_llama: Path, **settings: object) -> TransformersGenerator:
+    task = Task("sentiment", ["text"], ["negative", "neutral", "positive"])
+    return TransformersGenerator(task=task, model=str(tiny_llama), **settings)  # type: ignore[arg-type]
+
+
+def test_prompts_are_padded_on_the_left(tiny_llama: Path):
+    inputs = engine(tiny_llama).encode(["Rules.", "Rules."], ["a very long request of many words", "short"])
+    assert inputs["attention_mask"][1].tolist() == sorted(inputs["attention_mask"][1].tolist())
+    assert inputs["attention_mask"][:, -1].tolist() == [1, 1]
+
+
+def test_a_template_without_a_system_role_gets_the_rules_first(tiny_llama: Path):
+    one = engine(tiny_llama)
+    one.tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{{ m['content'] }}{% endfor %}"
+    )
+    assert _chat(one.tokenizer, "Rules.", "Request.") == "Rules.\n\nRequest."
+
+
+def test_the_models_own_top_k_does_not_apply(tiny_llama: Path):
+    """A true nucleus: with top_p 1 and no top_k every token can be drawn."""
+    chain = engine(tiny_llama, top_p=1.0, temperature=1.0).processors(["a"], 0)
+    assert [type(one).__name__ for one in chain] == ["BigramBlock", "TemperatureLogitsWarper", "DrawPerRow"]
+
+
+def test_a_bigram_of_the_prompt_may_come_in_the_answer():
+    """Only what was generated counts: prompt 1 2, answer 3 1; then 2 may follow, and with the prompt it may not."""
+    ids, scores = torch.tensor([[1, 2, 3, 1]]), torch.zeros(1, 5)
+    assert torch.isfinite(BigramBlock(2)(ids, scores)).all()
+    assert torch.isinf(BigramBlock(0)(ids, scores)).nonzero().tolist() == [[0, 2]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_bigram_block_is_the_librarys_from_the_start(seed: int):
+    from transformers import NoRepeatNGramLogitsProcessor
+
+    ids = torch.randint(6, (8, 12), generator=torch.Generator().manual_seed(seed))
+    scores = torch.zeros(8, 6)
+    assert torch.equal(BigramBlock(0)(ids, scores), NoRepeatNGramLogitsProcessor(2)(ids, scores))
+
+
+def test_draws_follow_the_probabilities():
+    scores = torch.log(torch.tensor([0.5, 0.3, 0.2])).repeat(6000, 1)
+    drawn = DrawPerRow([str(row) for row in range(6000)], 0, 4)(scores, scores).argmax(dim=1)
+    shares = torch.bincount(drawn, minlength=3) / 6000
+    assert shares.tolist() == pytest.approx([0.5, 0.3, 0.2], abs=0.03)
+
+
+def test_a_model_without_a_chat_template_is_refused(cli: Command, tiny_bert: Path):
+    outcome = cli(*words(tiny_bert, "raw"))
+    assert outcome.code == 2
+    assert "has no chat template; use a chat or instruct model" in outcome.err
+
+
+def test_two_steps_from_premises_to_hypotheses(cli: Command, tiny_llama: Path):
+    write_jsonl(Path("premises.jsonl"), [{"id": "p0", "text": "A dog runs."}, {"id": "p1", "text": "It rains."}])
+    more = ["--config", "tasks/nli.yaml", "--data.prompts=nli_hypotheses", "--data.source.path=premises.jsonl",
+            '--data.source.columns={"premise": "text"}', "--model.dtype=float32"]  # fmt: skip
+    outcome = cli(*words(tiny_llama, "raw"), *more)
+    assert outcome.code == 0, outcome.err
+    rows = table_of("raw")
+    assert [(row["id"], row["premise"]) for row in rows[:3]] == [
+        (f"p0/{label}", "A dog runs.") for label in ("entailment", "neutral", "contradiction")
+    ]
+
+
+@pytest.mark.slow
+def test_a_killed_generation_resumes_to_the_same_bits(tiny_llama: Path, tmp_path: Path):
+    """20 kills, each after another batch or at another moment."""
+    every = [
+        *words(tiny_llama, "OUT", "--model.dtype=float32", "--rows.flush_seconds=0"),
+        "--data.tokens_per_batch=200",
+    ]
+
+    def command(out: str, *more: str) -> list[object]:
+        return [str(one).replace("--out=OUT", f"--out={out}") for one in every] + list(more)
+
+    assert warm.run(command("whole"), tmp_path) == 0, warm.said(tmp_path)
+    expected = artifacts.read_manifest(tmp_path / "whole").fingerprint
+    for batch in range(1, 21):
+        kill = ["--trainer.callbacks+=probes.KillAt", f"--trainer.callbacks.batch={batch}"]
+        assert warm.run(command(f"killed-{batch}", *kill), tmp_path) == -signal.SIGKILL, warm.said(tmp_path)
+        assert warm.run(command(f"killed-{batch}"), tmp_path) == 0, warm.said(tmp_path)
+        assert artifacts.read_manifest(tmp_path / f"killed-{batch}").fingerprint == expected
+
+
+class Server(ThreadingHTTPServer):
+    """Speaks enough of OpenAI's protocol, badly: what it does depends on how often it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.faults = faults
+        self.asked: Counter[str] = Counter()
+        self.under_way = self.most_under_way = 0
+        self.lock = threading.Lock()
+        self.keys: set[str | None] = set()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        prompt = asked["messages"][-1]["content"]
+        with self.server.lock:
+            self.server.asked[prompt] += 1
+            time_asked = self.server.asked[prompt]
+            self.server.under_way += 1
+            self.server.most_under_way = max(self.server.most_under_way, self.server.under_way)
+            self.server.keys.add(self.headers["Authorization"])
+        time.sleep(0.01)
+        fault = self.server.faults[time_asked - 1] if time_asked <= len(self.server.faults) else "none"
+        with self.server.lock:
+            self.server.under_way -= 1
+        if fault == "hang":
+            time.sleep(1.5)
+        if fault == "drop":
+            self.connection.close()
+            return
+        status = {"429": 429, "500": 500, "400": 400}.get(fault, 200)
+        answer = {"id": "x", "object": "chat.completion", "created": 0, "model": asked["model"], "choices": [
+            {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": f"Echo {prompt[-20:]}"}}
+        ], "usage": {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4}}  # fmt: skip
+        body = b'{"half": ' if fault == "malformed" else json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("retry-after-ms", "10")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def served(server: Server, out: str, *more: object) -> list[object]:
+    count = [f"--data.count={COUNT}", "--model.max_new_tokens=10", "--data.tokens_per_batch=3000"]
+    return [
+        "predict", "--config", "generate.yaml", "--model=OpenAIGenerator", "--model.model=tiny",
+        f"--model.base_url={server.url}", "--model.timeout=1", "--model.concurrency=4", f"--out={out}", *count, *QUIET, *more,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "faults", [[], ["429", "429"], ["500"], ["drop"], ["malformed"], ["hang"]], ids=lambda f: "+".join(f) or "none"
+)
+def test_a_server_that_stumbles_loses_no_row(cli: Command, monkeypatch: pytest.MonkeyPatch, faults: list[str]):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret-of-the-test")
+    server = Server(faults)
+    outcome = cli(*served(server, "raw"))
+    assert outcome.code == 0, outcome.err
+    rows = table_of("raw")
+    assert len({row["id"] for row in rows}) == len(rows) == COUNT
+    assert all(row["error"] is None and row["text"] == f"Echo {row['user'][-20:]}" for row in rows)
+    assert server.most_under_way <= 4
+    assert server.keys == {"Bearer secret-of-the-test"}
+    assert "secret-of-the-test" not in "".join(
+        path.read_text() for path in Path("raw").glob("*.*") if path.suffix in (".json", ".yaml")
+    )
+    server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [("400", "BadRequestError 400"), ("429", "RateLimitError 429"), ("malformed", "malformed|JSON")],
+)
+def test_what_still_fails_is_a_row_with_its_reason(cli: Command, fault: str, reason: str):
+    import re
+
+    server = Server([fault] * 50)
+    outcome = cli(*served(server, "raw", "--model.retries=1", "--data.count=3"))
+    assert outcome.code == 0, outcome.err
+    rows = table_of("raw")
+    assert len(rows) == 3
+    assert all(row["text"] is None and row["finish"] == "error" and re.search(reason, row["error"]) for row in rows), (
+        rows
+    )
+    server.shutdown()
+
+
+def test_requests_keep_to_the_rate(cli: Command):
+    server = Server([])
+    began = time.perf_counter()
+    assert cli(*served(server, "raw", "--data.count=6", "--model.requests_per_minute=600")).code == 0
+    assert time.perf_counter() - began > 0.5  # five pauses of a tenth of a second
+    server.shutdown()
+
+
+@pytest.mark.slow
+def test_it_speaks_with_transformers_own_server(cli: Command, tiny_llama: Path):
+    """`transformers serve` on loopback, serving the tiny model."""
+    pytest.importorskip("fastapi")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    program = str(Path(sys.executable).with_name("transformers"))
+    server = subprocess.Popen(
+        [program, "serve", str(tiny_llama), "--host", "127.0.0.1", "--port", str(port)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.5)
+        more = [f"--model.base_url=http://127.0.0.1:{port}/v1", f"--model.model={tiny_llama}", "--model.timeout=60"]
+        outcome = cli(
+            "predict", "--config", "generate.yaml", "--model=OpenAIGenerator", "--data.count=9",
+            "--model.max_new_tokens=8", "--out=raw", *more, *QUIET,
+        )  # fmt: skip
+        assert outcome.code == 0, outcome.err
+        rows = table_of("raw")
+        assert len(rows) == 9
+        assert all(row["error"] is None and 0 < row["n_tokens"] <= 8 for row in rows)
+    finally:
+        server.kill()
+        server.wait()
