@@ -77,8 +77,8 @@ class Resume(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after the epoch, if it is time.
 
-        Lightning leaves the hooks at the epoch's end out when it resumes from a checkpoint of the last window, so none is
-        saved there: what other callbacks do in these hooks would be lost.
+        Lightning leaves the hooks at the epoch's end out when it resumes from a checkpoint of the last window, so none
+        is saved there: what other callbacks do in these hooks would be lost.
         """
         self._save_if_due(trainer)
 

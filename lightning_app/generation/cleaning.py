@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lightning_app import artifacts
+from lightning_app import artifacts, fingerprint
 from lightning_app.errors import InputError
 from lightning_app.generation.parsing import parse
+from lightning_app.generation.prompts import read_spec
 from lightning_app.hashing import seeded_hash
+from lightning_app.paths import find
 from lightning_app.runs import Run, State, command_line
 from lightning_app.sources import Source, load_rows, read_table
 from lightning_app.task import Task
@@ -38,6 +40,9 @@ def clean(
     near_duplicates: float | None = 0.7,
     exclude: list[Source] | None = None,
     exclude_targets: list[Source] | None = None,
+    prompts: str | None = None,
+    embeddings: str | None = None,
+    semantic_duplicates: float = 0.95,
     size: int | None = None,
     seed: int = 0,
     out: str = "runs/clean",
@@ -58,6 +63,10 @@ def clean(
             exact duplicates alone.
         exclude: Further rows whose texts must not be in the pool: gold, few-shot examples.
         exclude_targets: Target rows whose texts are removed; none of their labels are read.
+        prompts: The prompt file that the rows were written by; its few-shot examples are removed too.
+        embeddings: Embeddings of these very rows (a pool cleaned before, then `predict --config embed.yaml`): rows are
+            also compared by meaning, which takes time in the square of their number.
+        semantic_duplicates: Cosine from which a later row says the same.
         size: Keep at most so many rows, drawn by the seed.
         seed: Seed of that draw.
         out: The output folder: the pool, and `out/rejected`.
@@ -69,11 +78,17 @@ def clean(
         raise InputError(f"text_column '{target_column}': expected one of the task's columns {task.columns}")
     table, lineage, reference = read_table(raw)
     rows = _rows(table, task, reference["path"])
-    known = {"exclude": _texts(exclude, task), "exclude_targets": _texts(exclude_targets, task)}
+    known = {
+        "exclude": _texts(exclude, task),
+        "exclude_targets": _texts(exclude_targets, task),
+        "examples": _examples(prompts, task),
+    }
+    units_ND = _embeddings(embeddings, rows["id"])
     settings = {
         "text_column": target_column, "min_words": min_words, "max_words": max_words, "keep_cut": keep_cut,
         "language": language, "near_duplicates": near_duplicates, "size": size, "seed": seed,
-        "known": {name: len(texts) for name, texts in known.items()},
+        "known": {name: fingerprint.of_value(sorted(texts)) for name, texts in known.items()},
+        **({"semantic_duplicates": semantic_duplicates} if embeddings else {}),
     }  # fmt: skip
     with Run(Path(out), "clean", {"task": asdict(task), "raw": reference["fingerprint"], **settings}) as run:
         if run.begin(overwrite) is State.WHOLE:
@@ -87,6 +102,8 @@ def clean(
         _reject(reasons, "duplicate", _doubled(texts, reasons))
         if near_duplicates is not None:
             _reject(reasons, "near duplicate", _near(texts, reasons, near_duplicates))
+        if units_ND is not None:
+            _reject(reasons, "same meaning", _same_meaning(units_ND, reasons, semantic_duplicates))
         if size is not None:
             _reject(reasons, "beyond size", _beyond(rows["id"], reasons, size, seed))
         kept, rejected = _tables(rows, texts, reasons, task, target_column)
@@ -169,6 +186,46 @@ def _key(text: str) -> str:
 def _texts(sources: list[Source] | None, task: Task) -> set[str]:
     rows = load_rows(sources, task, None) if sources else None
     return {_key(text) for name in task.columns for text in rows.table[name].to_pylist()} if rows else set()
+
+
+def _examples(prompts: str | None, task: Task) -> set[str]:
+    shots = read_spec(prompts, task).examples if prompts else {}
+    return {_key(text) for texts in shots.values() for text in texts}
+
+
+def _embeddings(path: str | None, ids: Sequence[str]) -> np.ndarray | None:
+    """Unit embeddings of the rows, joined by id.
+
+    Raises:
+        InputError: If a row has none.
+    """
+    if path is None:
+        return None
+    artifact = artifacts.read(find(path) or Path(path), "embed")
+    place = {one: row for row, one in enumerate(artifact.table["id"].to_pylist())}
+    missing = next((one for one in ids if one not in place), None)
+    if missing is not None:
+        raise InputError(f"{path}: no row for id '{missing}'; embed the rows that are cleaned here")
+    return np.asarray(artifact.table["embedding"].to_pylist(), dtype=np.float32)[[place[one] for one in ids]]
+
+
+def _same_meaning(units_ND: np.ndarray, reasons: Sequence[str | None], threshold: float) -> list[bool]:
+    """Rows whose cosine to an earlier kept row reaches the threshold."""
+    hit = [False] * len(reasons)
+    kept: list[int] = []
+    for chunk in _chunks(_alive(reasons)):
+        block = units_ND[chunk]
+        near_earlier = np.zeros(len(chunk), dtype=bool)
+        for start in range(0, len(kept), 4 * CHUNK):
+            near_earlier |= (block @ units_ND[kept[start : start + 4 * CHUNK]].T >= threshold).any(axis=1)
+        within = block @ block.T >= threshold
+        fresh: list[int] = []
+        for position, row in enumerate(chunk):
+            hit[row] = bool(near_earlier[position] or within[position, fresh].any())
+            if not hit[row]:
+                fresh.append(position)
+        kept += [chunk[position] for position in fresh]
+    return hit
 
 
 def _doubled(texts: Sequence[str], reasons: Sequence[str | None]) -> list[bool]:

@@ -126,3 +126,34 @@ def test_mistakes(cli: Command, raw: Path, words: list[str], said: str):
     assert outcome.code == 2
     assert said in outcome.err
     assert not artifacts.is_whole(Path("pool"))
+
+
+def test_few_shot_examples_do_not_come_back(cli: Command, raw: Path):
+    Path("mine.yaml").write_text(
+        "name: m\nsystem: s\nclasses: {positive: x}\nexamples: {positive: [the POOL was lovely and the staff were kind]}\n"
+    )
+    assert clean(cli, raw, "--prompts=mine.yaml").code == 0
+    rejected = {row["id"]: row["reason"] for row in artifacts.read(Path("pool/rejected")).table.to_pylist()}
+    assert rejected["a/0"] == rejected["a/1"] == "in examples"
+
+
+def test_rows_of_one_meaning_are_kept_once(cli: Command, raw: Path, tmp_path: Path):
+    import pyarrow as pa
+
+    texts = ["I loved it.", "Rain all day.", "I adored it.", "It rained from dawn to dusk."]
+    write_jsonl(raw, [{"id": str(n), "text": text, "prompt_label": "neutral"} for n, text in enumerate(texts)])
+    units = [[1.0, 0.0], [0.0, 1.0], [0.99, 0.14], [0.6, 0.8]]
+    artifacts.write(tmp_path / "embed", pa.table({"id": list("0123"), "embedding": units}), stage="embed")
+    words = (
+        "--min_words=1",
+        "--embeddings=embed",
+        "--semantic_duplicates=0.9",
+        "--language=null",
+        "--near_duplicates=null",
+    )
+    assert clean(cli, raw, *words).code == 0
+    assert artifacts.read(Path("pool")).table["id"].to_pylist() == ["0", "1", "3"]
+    write_jsonl(raw, [{"id": "new", "text": "A b c d.", "prompt_label": "neutral"}])
+    outcome = clean(cli, raw, *words, "--overwrite=true")
+    assert outcome.code == 2
+    assert "embed: no row for id 'new'" in outcome.err
