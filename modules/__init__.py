@@ -2,9 +2,10 @@
 
 from modules.classifier import ClassifierModule
 from modules.embedder import EmbedderModule
-from modules.generator import OpenAIGenerator, TransformersGenerator
+from modules.openai_generator import OpenAIGenerator
 from modules.student import StudentModule
 from modules.teacher import TeacherModule
+from modules.transformers_generator import TransformersGenerator
 
 __all__ = [
     "ClassifierModule",

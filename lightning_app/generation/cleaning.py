@@ -1,10 +1,9 @@
 """`python main.py clean`: from raw generations to the pool. Nothing disappears: rejected rows are kept, with why."""
 
 import logging
-import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,19 +13,24 @@ import pyarrow as pa
 
 from lightning_app import artifacts, fingerprint
 from lightning_app.errors import InputError
+from lightning_app.generation.filters import (
+    alive,
+    beyond_size,
+    doubled,
+    key_of,
+    near_duplicates_of,
+    other_language,
+    reject,
+    same_meaning,
+)
 from lightning_app.generation.parsing import parse
 from lightning_app.generation.prompts import read_spec
-from lightning_app.hashing import seeded_hash
 from lightning_app.paths import find
 from lightning_app.runs import Run, State, command_line
 from lightning_app.sources import Source, load_rows, read_table
 from lightning_app.task import Task
 
 log = logging.getLogger(__name__)
-
-SHINGLE = 3  # words
-PERMUTATIONS = 128
-CHUNK = 5_000
 
 
 def clean(
@@ -96,16 +100,16 @@ def clean(
             return
         texts, reasons = _judge(rows, min_words, max_words, keep_cut)
         if language is not None:
-            _reject(reasons, "language", _other_language(texts, reasons, language))
+            reject(reasons, "language", other_language(texts, reasons, language))
         for name, one in known.items():
-            _reject(reasons, f"in {name}", [key in one for key in map(_key, texts)])
-        _reject(reasons, "duplicate", _doubled(texts, reasons))
+            reject(reasons, f"in {name}", [key in one for key in map(key_of, texts)])
+        reject(reasons, "duplicate", doubled(texts, reasons))
         if near_duplicates is not None:
-            _reject(reasons, "near duplicate", _near(texts, reasons, near_duplicates))
+            reject(reasons, "near duplicate", near_duplicates_of(texts, reasons, near_duplicates))
         if units_ND is not None:
-            _reject(reasons, "same meaning", _same_meaning(units_ND, reasons, semantic_duplicates))
+            reject(reasons, "same meaning", same_meaning(units_ND, reasons, semantic_duplicates))
         if size is not None:
-            _reject(reasons, "beyond size", _beyond(rows["id"], reasons, size, seed))
+            reject(reasons, "beyond size", beyond_size(rows["id"], reasons, size, seed))
         kept, rejected = _tables(rows, texts, reasons, task, target_column)
         counts = _count(rows, reasons)
         for line in summary_lines(counts):
@@ -168,29 +172,14 @@ def _judge(
     return texts, reasons
 
 
-def _reject(reasons: list[str | None], reason: str, hit: Sequence[bool]) -> None:
-    for row, is_hit in enumerate(hit):
-        if is_hit and reasons[row] is None:
-            reasons[row] = reason
-
-
-def _alive(reasons: Sequence[str | None]) -> list[int]:
-    return [row for row, reason in enumerate(reasons) if reason is None]
-
-
-def _key(text: str) -> str:
-    """Texts that differ in case, spaces or end marks alone are the same."""
-    return re.sub(r"\s+", " ", text).strip(" .!?।").casefold()
-
-
 def _texts(sources: list[Source] | None, task: Task) -> set[str]:
     rows = load_rows(sources, task, None) if sources else None
-    return {_key(text) for name in task.columns for text in rows.table[name].to_pylist()} if rows else set()
+    return {key_of(text) for name in task.columns for text in rows.table[name].to_pylist()} if rows else set()
 
 
 def _examples(prompts: str | None, task: Task) -> set[str]:
     shots = read_spec(prompts, task).examples if prompts else {}
-    return {_key(text) for texts in shots.values() for text in texts}
+    return {key_of(text) for texts in shots.values() for text in texts}
 
 
 def _embeddings(path: str | None, ids: Sequence[str]) -> np.ndarray | None:
@@ -209,97 +198,13 @@ def _embeddings(path: str | None, ids: Sequence[str]) -> np.ndarray | None:
     return np.asarray(artifact.table["embedding"].to_pylist(), dtype=np.float32)[[place[one] for one in ids]]
 
 
-def _same_meaning(units_ND: np.ndarray, reasons: Sequence[str | None], threshold: float) -> list[bool]:
-    """Rows whose cosine to an earlier kept row reaches the threshold."""
-    hit = [False] * len(reasons)
-    kept: list[int] = []
-    for chunk in _chunks(_alive(reasons)):
-        block = units_ND[chunk]
-        near_earlier = np.zeros(len(chunk), dtype=bool)
-        for start in range(0, len(kept), 4 * CHUNK):
-            near_earlier |= (block @ units_ND[kept[start : start + 4 * CHUNK]].T >= threshold).any(axis=1)
-        within = block @ block.T >= threshold
-        fresh: list[int] = []
-        for position, row in enumerate(chunk):
-            hit[row] = bool(near_earlier[position] or within[position, fresh].any())
-            if not hit[row]:
-                fresh.append(position)
-        kept += [chunk[position] for position in fresh]
-    return hit
-
-
-def _doubled(texts: Sequence[str], reasons: Sequence[str | None]) -> list[bool]:
-    seen: set[str] = set()
-    hit = [False] * len(texts)
-    for row in _alive(reasons):
-        key = _key(texts[row])
-        hit[row] = key in seen
-        seen.add(key)
-    return hit
-
-
-def _near(texts: Sequence[str], reasons: Sequence[str | None], threshold: float) -> list[bool]:
-    """Rows that an earlier row nearly repeats, by MinHash of word triples (rensa)."""
-    from rensa import RMinHash, RMinHashLSH
-
-    bands = 32
-    index = RMinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, num_bands=bands)
-    kept: dict[int, Any] = {}
-    hit = [False] * len(texts)
-    for row in _alive(reasons):
-        words = _key(texts[row]).split()
-        shingles = [" ".join(words[at : at + SHINGLE]) for at in range(max(1, len(words) - SHINGLE + 1))]
-        sketch = RMinHash(num_perm=PERMUTATIONS, seed=42)
-        sketch.update(shingles)
-        if any(sketch.jaccard(kept[other]) >= threshold for other in index.query(sketch)):
-            hit[row] = True
-            continue
-        index.insert(row, sketch)
-        kept[row] = sketch
-    return hit
-
-
-def _other_language(texts: Sequence[str], reasons: Sequence[str | None], language: str) -> list[bool]:
-    """Rows that the detector is sure are in another language; short texts are given the benefit of the doubt."""
-    from lingua import IsoCode639_1, LanguageDetectorBuilder
-
-    code = getattr(IsoCode639_1, language.upper(), None)
-    if code is None:
-        raise InputError(f"language '{language}': expected an ISO 639-1 code such as en, hi, sw, or null")
-    detector = LanguageDetectorBuilder.from_all_languages().with_low_accuracy_mode().build()
-    hit = [False] * len(texts)
-    alive = [row for row in _alive(reasons) if len(texts[row].split()) >= 4]
-    for chunk in _chunks(alive):
-        found = detector.detect_languages_in_parallel_of([texts[row] for row in chunk])
-        for row, one in zip(chunk, found, strict=True):
-            if one is None or one.iso_code_639_1 != code:
-                own = detector.compute_language_confidence_values(texts[row])
-                best, wanted = own[0].value, next(v.value for v in own if v.language.iso_code_639_1 == code)
-                hit[row] = best > 0.8 and wanted < 0.05
-    return hit
-
-
-def _chunks(rows: list[int]) -> Iterator[list[int]]:
-    for start in range(0, len(rows), CHUNK):
-        yield rows[start : start + CHUNK]
-
-
-def _beyond(ids: Sequence[str], reasons: Sequence[str | None], size: int, seed: int) -> list[bool]:
-    alive = _alive(reasons)
-    order = np.argsort(seeded_hash([ids[row] for row in alive], seed, "size"), kind="stable")
-    hit = [False] * len(reasons)
-    for position in order[size:]:
-        hit[alive[position]] = True
-    return hit
-
-
 def _tables(
     rows: dict[str, list[Any]], texts: list[str], reasons: list[str | None], task: Task, target_column: str
 ) -> tuple[pa.Table, pa.Table]:
     """The pool, and the rejected rows with the answer as it came."""
     taken = {"text", "finish", "error", "n_tokens", "system", "user", target_column}
     carried = [name for name in rows if name not in taken]
-    kept = _alive(reasons)
+    kept = alive(reasons)
     pool = {name: [rows[name][row] for row in kept] for name in carried if any(v is not None for v in rows[name])}
     pool[target_column] = [texts[row] for row in kept]
     dropped = [row for row, reason in enumerate(reasons) if reason is not None]

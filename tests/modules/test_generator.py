@@ -20,7 +20,8 @@ from conftest import QUIET, Command, labelled, write_jsonl
 from lightning_app import artifacts
 from lightning_app.task import Task
 from modules import TransformersGenerator
-from modules.generator import BigramBlock, DrawPerRow, _chat
+from modules.sampling import BigramBlock, DrawPerRow
+from modules.transformers_generator import _chat
 
 COUNT = 24
 

@@ -1,0 +1,182 @@
+"""Text from a causal language model on the Trainer's device."""
+
+# B = rows of a batch, L = tokens of an answer with padding
+
+from typing import Any, Literal
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from lightning_app.errors import InputError
+from lightning_app.models import locate, model_fingerprint
+from modules.generator import Answers, GeneratorModule
+from modules.sampling import BigramBlock, DrawPerRow
+
+
+class TransformersGenerator(GeneratorModule):
+    """Any causal language model of the Hub, with its own chat template, on the Trainer's device.
+
+    Every row is sampled from random numbers of its own, seeded by `seed` and the row's id, so a resumed run equals an
+    uninterrupted one under the same batch plan.
+
+    Args:
+        trust_remote_code: Whether to run code that comes with the model.
+        revision: The Hub model's commit, tag or branch.
+        top_k: Keep the k most likely tokens; 0 for a true nucleus.
+        no_repeated_bigrams: `generated` bans a bigram from coming twice in the answer; `with_prompt` bans the prompt's
+            too, as the paper's code does; `off`.
+        quantization: `nf4` loads in 4-bit with double quantisation and bfloat16 compute (bitsandbytes).
+        dtype: Type of the weights where they are not quantised.
+        **generator: As for `GeneratorModule`.
+    """
+
+    def __init__(
+        self,
+        trust_remote_code: bool = False,
+        revision: str | None = None,
+        top_k: int = 0,
+        no_repeated_bigrams: Literal["generated", "with_prompt", "off"] = "generated",
+        quantization: Literal["nf4"] | None = None,
+        dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16",
+        **generator: Any,
+    ) -> None:
+        super().__init__(**generator)
+        self.trust_remote_code = trust_remote_code
+        self.revision = revision
+        self.top_k = top_k
+        self.no_repeated_bigrams = no_repeated_bigrams
+        self.quantization = quantization
+        self.dtype_name = dtype
+        self.network: Any = None
+        self._tokenizer: Any = None
+
+    def identity(self, subcommand: str) -> dict[str, Any]:
+        """See `GeneratorModule.identity`."""
+        names = ("top_k", "no_repeated_bigrams", "quantization")
+        own = {name: getattr(self, name) for name in names}
+        return {**super().identity(subcommand), **own, "model": model_fingerprint(self.model_name)}
+
+    def check(self, subcommand: str) -> None:
+        """See `GeneratorModule.check`.
+
+        Raises:
+            InputError: If there is no such model, or its tokenizer has no chat template.
+        """
+        if self.tokenizer.chat_template is None:
+            raise InputError(
+                f"model {self.model_name}: its tokenizer has no chat template; use a chat or instruct model"
+            )
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, which pads on the left."""
+        if self._tokenizer is None:
+            try:
+                self._tokenizer = AutoTokenizer.from_pretrained(
+                    locate(self.model_name), padding_side="left", trust_remote_code=self.trust_remote_code,
+                    revision=self.revision,
+                )  # fmt: skip
+            except (OSError, ValueError) as error:
+                reason = " ".join(str(error).split())[:160]
+                raise InputError(
+                    f"model {self.model_name}: cannot be loaded ({reason}); give a local folder or a Hub id"
+                ) from None
+            if self._tokenizer.pad_token is None:
+                self._tokenizer.pad_token = self._tokenizer.eos_token
+        return self._tokenizer
+
+    def configure_model(self) -> None:
+        """Load the weights, once, onto the device."""
+        if self.network is not None:
+            return
+        options: dict[str, Any] = {"dtype": getattr(torch, self.dtype_name)}
+        if self.quantization == "nf4":
+            options = {
+                "quantization_config": BitsAndBytesConfig(
+                    load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+                    bnb_4bit_compute_dtype=torch.bfloat16,
+                ),
+                "device_map": {"": self.trainer.strategy.root_device},
+                "dtype": torch.bfloat16,
+            }  # fmt: skip
+        self.network = AutoModelForCausalLM.from_pretrained(
+            locate(self.model_name), trust_remote_code=self.trust_remote_code, revision=self.revision, **options
+        ).eval()
+
+    def answer(self, ids: list[str], systems: list[str], users: list[str]) -> Answers:
+        """See `GeneratorModule.answer`."""
+        inputs = self.encode(systems, users).to(self.device)
+        prompt = inputs["input_ids"].shape[1]
+        end = _end_tokens(self.network, self.tokenizer)
+        with torch.no_grad():
+            written_BL = self.network.generate(
+                **inputs,
+                logits_processor=self.processors(ids, prompt),
+                # A config of our own, so that the model's sampling defaults (such as top_k 50) do not apply.
+                generation_config=GenerationConfig(
+                    max_new_tokens=self.max_new_tokens,
+                    do_sample=False,  # sampling is the last of the processors
+                    pad_token_id=self.tokenizer.pad_token_id,
+                    eos_token_id=end,
+                    bos_token_id=self.network.generation_config.bos_token_id,
+                ),
+            )[:, prompt:]
+        answers: Answers = {"text": [], "finish": [], "error": [], "n_tokens": []}
+        for row in written_BL.tolist():
+            stop = next((place for place, token in enumerate(row) if token in end), None)
+            own = row if stop is None else row[:stop]
+            answers["text"].append(self.tokenizer.decode(own, skip_special_tokens=True))
+            answers["finish"].append("length" if stop is None else "stop")
+            answers["error"].append(None)
+            answers["n_tokens"].append(len(own))
+        return answers
+
+    def encode(self, systems: list[str], users: list[str]) -> Any:
+        """Chats to padded ids; where the template knows no system role, the rules come before the request."""
+        texts = [_chat(self.tokenizer, system, user) for system, user in zip(systems, users, strict=True)]
+        return self.tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")
+
+    def processors(self, ids: list[str], prompt: int) -> LogitsProcessorList:
+        """Bigram block, temperature, top-k, nucleus, and the draw itself."""
+        chain: list[LogitsProcessor] = []
+        if self.no_repeated_bigrams != "off":
+            chain.append(BigramBlock(prompt if self.no_repeated_bigrams == "generated" else 0))
+        if self.temperature > 0:
+            chain.append(TemperatureLogitsWarper(float(self.temperature)))
+            if self.top_k:
+                chain.append(TopKLogitsWarper(self.top_k))
+            if self.top_p < 1:
+                chain.append(TopPLogitsWarper(self.top_p))
+            chain.append(DrawPerRow(ids, self.seed, self.max_new_tokens))
+        return LogitsProcessorList(chain)
+
+
+def _chat(tokenizer: Any, system: str, user: str) -> str:
+    from jinja2 import TemplateError
+
+    chat = [{"role": "system", "content": system}] if system else []
+    try:
+        text: str = tokenizer.apply_chat_template(
+            [*chat, {"role": "user", "content": user}], tokenize=False, add_generation_prompt=True
+        )
+    except TemplateError:
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": f"{system}\n\n{user}"}], tokenize=False, add_generation_prompt=True
+        )
+    return text
+
+
+def _end_tokens(network: Any, tokenizer: Any) -> list[int]:
+    own = network.generation_config.eos_token_id
+    ends = own if isinstance(own, list) else [own]
+    return sorted({one for one in [*ends, tokenizer.eos_token_id] if one is not None})
