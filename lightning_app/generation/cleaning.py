@@ -212,11 +212,12 @@ def _tables(
         name: [rows[name][row] for row in dropped] for name in ("id", "text", "prompt_label", "domain", "error")
     }
     rejected["reason"] = [reasons[row] for row in dropped]
-    strings = pa.string()
     first = ["id", *[name for name in task.columns if name in pool], "prompt_label"]
     ordered = {name: pool[name] for name in [*first, *(name for name in pool if name not in first)] if name in pool}
+    known = {*first, "text", "domain", "lang", "error", "reason"}
     pool_table, rejected_table = (
-        pa.table({name: pa.array(values, strings) for name, values in columns.items()})
+        # Columns that a user's file brings along keep their own type.
+        pa.table({name: pa.array(values, pa.string() if name in known else None) for name, values in columns.items()})
         for columns in (ordered, rejected)
     )
     return pool_table, rejected_table

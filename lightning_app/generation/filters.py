@@ -3,6 +3,7 @@
 # N = rows, D = dimensions
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from lightning_app.hashing import seeded_hash
 SHINGLE = 3  # words
 PERMUTATIONS = 128
 CHUNK = 5_000
+MOST_SUSPECTED = 12
 
 
 def reject(reasons: list[str | None], reason: str, hit: Sequence[bool]) -> None:
@@ -85,22 +87,35 @@ def same_meaning(units_ND: np.ndarray, reasons: Sequence[str | None], threshold:
 
 
 def other_language(texts: Sequence[str], reasons: Sequence[str | None], language: str) -> list[bool]:
-    """Rows that the detector is sure are in another language; short texts are given the benefit of the doubt."""
+    """Rows that the detector is sure are in another language; texts under four words have the benefit of the doubt.
+
+    A quick look at every row finds those under suspicion, most of which are only full of names; a closer look, among
+    the languages suspected most often, decides.
+
+    Raises:
+        InputError: If there is no such language code.
+    """
     from lingua import IsoCode639_1, LanguageDetectorBuilder
 
     code = getattr(IsoCode639_1, language.upper(), None)
     if code is None:
         raise InputError(f"language '{language}': expected an ISO 639-1 code such as en, hi, sw, or null")
-    detector = LanguageDetectorBuilder.from_all_languages().with_low_accuracy_mode().build()
-    hit = [False] * len(texts)
+    quick = LanguageDetectorBuilder.from_all_languages().with_low_accuracy_mode().build()
     left = [row for row in alive(reasons) if len(texts[row].split()) >= 4]
+    suspects: dict[int, Any] = {}
     for chunk in _chunks(left):
-        found = detector.detect_languages_in_parallel_of([texts[row] for row in chunk])
-        for row, one in zip(chunk, found, strict=True):
-            if one is None or one.iso_code_639_1 != code:
-                own = detector.compute_language_confidence_values(texts[row])
-                best, wanted = own[0].value, next(v.value for v in own if v.language.iso_code_639_1 == code)
-                hit[row] = best > 0.8 and wanted < 0.05
+        found = quick.detect_languages_in_parallel_of([texts[row] for row in chunk])
+        suspects |= {row: one for row, one in zip(chunk, found, strict=True) if one and one.iso_code_639_1 != code}
+    hit = [False] * len(texts)
+    if not suspects:
+        return hit
+    common = [one.iso_code_639_1 for one, _ in Counter(suspects.values()).most_common(MOST_SUSPECTED)]
+    close = LanguageDetectorBuilder.from_iso_codes_639_1(code, *common).build()
+    for chunk in _chunks(list(suspects)):
+        judged = close.compute_language_confidence_values_in_parallel([texts[row] for row in chunk])
+        for row, values in zip(chunk, judged, strict=True):
+            own = next(one.value for one in values if one.language.iso_code_639_1 == code)
+            hit[row] = values[0].value > 0.8 and own < 0.05
     return hit
 
 

@@ -157,3 +157,12 @@ def test_rows_of_one_meaning_are_kept_once(cli: Command, raw: Path, tmp_path: Pa
     outcome = clean(cli, raw, *words, "--overwrite=true")
     assert outcome.code == 2
     assert "embed: no row for id 'new'" in outcome.err
+
+
+def test_columns_of_ones_own_come_along_in_their_type(cli: Command, tmp_path: Path):
+    write_jsonl(
+        tmp_path / "raw.jsonl", [{"text": "A fine long day.", "prompt_label": "positive", "score": -0.5, "n": 3}]
+    )
+    assert cli("clean", "--config", "clean.yaml", "--raw.path=raw.jsonl", "--exclude=null", "--out=pool").code == 0
+    row = artifacts.read(Path("pool")).table.to_pylist()[0]
+    assert (row["score"], row["n"]) == (-0.5, 3)
