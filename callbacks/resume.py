@@ -44,6 +44,7 @@ class Resume(Callback):
         # The schedule asks for the number of steps before the checkpoint is restored, so the loader exists by then, and
         # Lightning restores only loaders that it makes later. The loader looks at its state at the first batch.
         trainer.fit_loop._load_combined_loader_states()
+        _count_as_cut_now(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the signals back."""
@@ -117,6 +118,20 @@ class Resume(Callback):
     def _validation_follows(trainer: Trainer) -> bool:
         fetcher = trainer.fit_loop._data_fetcher
         return fetcher is not None and bool(trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher))
+
+
+def _count_as_cut_now(trainer: Trainer) -> None:
+    """Put the counts of this epoch's micro-batches right, where windows are cut in another way than before."""
+    loader = trainer.fit_loop._combined_loader
+    progress: Any = trainer.fit_loop.epoch_loop.batch_progress
+    for one in loader.flattened if loader is not None else []:
+        skip = getattr(getattr(one, "windows", None), "skip", 0)
+        if not skip:
+            continue
+        difference = skip - progress.current.processed
+        for counts in (progress.current, progress.total):
+            for name in ("ready", "started", "processed", "completed"):
+                setattr(counts, name, getattr(counts, name) + difference)
 
 
 @rank_zero_only

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.encoding import Encoded
-from datamodules.windows import MicroBatch, WindowSampler
+from datamodules.windows import MicroBatch, WindowSampler, WindowShape
 from lightning_app.errors import InputError
 
 Batch = dict[str, Any]
@@ -117,15 +117,17 @@ class WindowLoader(DataLoader[Batch]):
         return {"served": self._served % max(len(self), 1), "shape": asdict(self.windows.shape)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on behind the micro-batches that a checkpoint has seen.
+        """Go on behind the windows that a checkpoint has seen, which may have been cut in another way.
 
         Raises:
-            InputError: If windows are cut in another way now: micro-batches could not be matched.
+            InputError: If windows held another number of rows, or the checkpoint was taken inside of one.
         """
-        here = asdict(self.windows.shape)
-        if state["shape"] != here:
+        before, here = WindowShape(**state["shape"]), self.windows.shape
+        windows, inside = divmod(state["served"], before.accumulate)
+        if before.rows != here.rows or inside:
             raise InputError(
-                f"the checkpoint was taken with {state['shape']}, expected the same here, not {here}; set batch_size, "
-                "accumulate_grad_batches and devices as they were, or start again with --overwrite true"
+                f"the checkpoint was taken with {asdict(before)}, {before.rows} rows an optimizer step, expected as "
+                f"many here, not {here.rows} ({asdict(here)}); set batch_size, accumulate_grad_batches and devices to "
+                "that, or start again with --overwrite true"
             )
-        self.windows.skip = state["served"]
+        self.windows.skip = windows * here.accumulate
