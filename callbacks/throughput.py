@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -89,10 +90,11 @@ class Throughput(Callback):
             return
         rates = self._rates(trainer.world_size)
         left = (self._expected - self._rows) * self._seconds / self._rows
+        classes = "".join(f", {label} {count}" for label, count in sorted(self._classes.items()))
         log.info(
-            "%d of %d rows, %.0f rows/s, %.0f tokens/s, %.0f %% padding, %d s to go",
+            "%d of %d rows, %.0f rows/s, %.0f tokens/s, %.0f %% padding, %d s to go%s",
             self._rows, self._expected, rates["throughput/rows_per_s"], rates["throughput/tokens_per_s"],
-            100 * rates["throughput/padding_share"], round(left),
+            100 * rates["throughput/padding_share"], round(left), classes,
         )  # fmt: skip
 
     def _count(self, batch: dict[str, Any], seconds: float) -> None:
@@ -100,6 +102,8 @@ class Throughput(Callback):
         self._tokens += batch["n_tokens"]
         self._cells += batch["n_cells"]
         self._seconds += seconds
+        if batch["n_rows"]:
+            self._classes.update(str(label) for label in batch.get("prompt_label", []))
 
     def _rates(self, world_size: int) -> dict[str, float]:
         seconds = max(self._seconds, 1e-9)
@@ -112,3 +116,4 @@ class Throughput(Callback):
     def _reset(self) -> None:
         self._rows = self._tokens = self._cells = self._expected = 0
         self._seconds = self._batch_started = self._began = self._said = 0.0
+        self._classes: Counter[str] = Counter()  # where the rows are prompts

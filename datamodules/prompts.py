@@ -115,7 +115,7 @@ class _PromptBatches(Dataset[Batch]):
 
     def __getitem__(self, planned: MicroBatch) -> Batch:
         rows = planned.rows if len(planned.rows) else np.zeros(1, dtype=np.int64)
-        picked = self.table.select(["id", "system", "user"]).take(rows)
+        picked = self.table.select(["id", "system", "user", "prompt_label"]).take(rows)
         return {
             "row": torch.from_numpy(rows),
             "real": torch.full((len(rows),), bool(len(planned.rows))),

@@ -69,9 +69,14 @@ def table_of(folder: str) -> list[dict]:
     return artifacts.read(Path(folder), "generate").table.to_pylist()
 
 
-def test_every_prompt_gets_its_answer_and_keeps_its_label(cli: Command, tiny_llama: Path):
+def test_every_prompt_gets_its_answer_and_keeps_its_label(
+    cli: Command, tiny_llama: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO")
     outcome = cli(*words(tiny_llama, "raw", "--model.dtype=float32"))
     assert outcome.code == 0, outcome.err
+    assert "24 of 24 rows" in caplog.text
+    assert "negative 8, neutral 8, positive 8" in caplog.text
     rows = table_of("raw")
     assert [row["id"] for row in rows] == [f"product_reviews/{number}" for number in range(COUNT)]
     assert Counter(row["prompt_label"] for row in rows) == {"negative": 8, "neutral": 8, "positive": 8}
