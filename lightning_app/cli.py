@@ -79,7 +79,11 @@ class Cli(LightningCLI):
         parser.add_argument(
             "--method", type=str | None, help="The name of the method in the report; of the model in test."
         )
-        parser.add_argument("--setting", type=str | None, help="zero-shot or translate-train, for the report.")
+        parser.add_argument(
+            "--setting",
+            type=str | None,
+            help="zero-shot, translate-train, translate-train-all or translate-test, for the report.",
+        )
         parser.add_argument("--overwrite", type=bool, default=False, help="Replace what another run left in `out`.")
         for name, callback in self.forced_callbacks.items():
             parser.add_lightning_class_args(callback, name)
