@@ -79,8 +79,8 @@ class GoldDataModule(RowsDataModule):
         foreign = dev & translated_into(self.train_rows) - translated_into(rows)
         if foreign:
             raise InputError(
-                f"{place}: rows in {sorted(foreign)}, which the gold was translated into, but no translation themselves, so "
-                "they are a target, whose labels may not choose the checkpoint; translate the source dev set like the gold"
+                f"{place}: rows in {sorted(foreign)}, which the gold was translated into, but no translation themselves, "
+                "so they are a target, whose labels may not choose the checkpoint; translate the source dev set instead"
             )
         return rows
 
@@ -195,8 +195,8 @@ class GoldDataModule(RowsDataModule):
             raise InputError(f"data.{name} {', '.join(rows.places)}: no rows, expected at least one")
         if any(one is not None and one.facts.get("setting") == "translate-test" for one in rows.manifests):
             raise InputError(
-                f"data.{name} {', '.join(rows.places)}: translated targets (setting translate-test), whose labels may not "
-                "be trained on; give gold rows or their translation"
+                f"data.{name} {', '.join(rows.places)}: translated targets (setting translate-test), whose labels may "
+                "not be trained on; give gold rows or their translation"
             )
         return rows
 
