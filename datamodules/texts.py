@@ -36,6 +36,7 @@ class TextDataModule(LightningDataModule):
         task: Text columns and labels.
         rows: The rows, one source or several: files or an artifact.
         target_language: The language of the translations; linked to the module's.
+        source_language: The language of the rows; linked to the module's.
         label_column: `label` (gold, targets), `prompt_label` (pool, selection), or null for rows without.
         gates: What a translation must pass.
         failing: `aside` puts rows that fail into `out/rejected`; `keep` leaves them in, marked, for test sets.
@@ -47,6 +48,7 @@ class TextDataModule(LightningDataModule):
         task: Task,
         rows: Source | list[Source],
         target_language: str,
+        source_language: str = "en",
         label_column: Literal["label", "prompt_label"] | None = "label",
         gates: Gates | None = None,
         failing: Failing = "aside",
@@ -58,6 +60,7 @@ class TextDataModule(LightningDataModule):
         self.task = task
         self.rows = rows
         self.target = language(target_language, "model.target_language")
+        self.source = language(source_language, "model.source_language")
         self.label_column = label_column
         self.gates = gates or Gates()
         self.failing: Failing = failing
@@ -72,6 +75,13 @@ class TextDataModule(LightningDataModule):
         rows = load_rows([replace(one, keep=one.keep or ["*"]) for one in listed], self.task, self.label_column)
         if not len(rows.table):
             raise InputError(f"data.rows {', '.join(rows.places)}: no rows, expected at least one")
+        said = set(rows.table["lang"].drop_null().to_pylist())
+        wrong = sorted(one for one in said if one.partition("-")[0].casefold() != self.source.base)
+        if wrong:
+            raise InputError(
+                f"data.rows {', '.join(rows.places)}: rows in {wrong}, expected {self.source.code}; say what they are in with "
+                "--model.source_language"
+            )
         self.lineage = rows.lineage
         return rows
 

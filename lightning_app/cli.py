@@ -39,6 +39,7 @@ LINKS = {
     "data.init_args.synthetic_labels": "model.init_args.synthetic_labels",
     "model.init_args.seed": "seed_everything",
     "data.init_args.max_new_tokens": "model.init_args.max_new_tokens",
+    "data.init_args.source_language": "model.init_args.source_language",
     "data.init_args.target_language": "model.init_args.target_language",
     "data.init_args.seed": "seed_everything",
     "trainer.default_root_dir": "out",

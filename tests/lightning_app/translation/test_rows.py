@@ -36,9 +36,8 @@ def done(texts: pa.Table, **other: str | None) -> pa.Table:
 
 
 def test_a_text_that_stands_in_several_rows_and_columns_is_translated_once():
-    assert segments(PAIRS, ["premise", "hypothesis"])["text"].to_pylist() == list(HINDI_OF)[:1] + [
-        "It rains.", "Someone eats.", "It is dry.",
-    ]  # fmt: skip
+    texts = segments(PAIRS, ["premise", "hypothesis"])["text"].to_pylist()
+    assert texts == ["A man eats.", "It rains.", "Someone eats.", "It is dry."]
 
 
 def test_everything_else_travels_with_the_row():
