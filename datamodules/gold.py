@@ -80,7 +80,7 @@ class GoldDataModule(RowsDataModule):
         if foreign:
             raise InputError(
                 f"{place}: rows in {sorted(foreign)}, which the gold was translated into, but no translation themselves, "
-                "so they are a target, whose labels may not choose the checkpoint; translate the source dev set instead"
+                "so they are a target, whose labels may not choose the checkpoint; translate the source dev set"
             )
         return rows
 
