@@ -79,8 +79,8 @@ class GoldDataModule(RowsDataModule):
         foreign = dev & translated_into(self.train_rows) - translated_into(rows)
         if foreign:
             raise InputError(
-                f"{place}: rows in {sorted(foreign)}, which the gold was translated into, but no translation themselves, "
-                "so they are a target, whose labels may not choose the checkpoint; translate the source dev set"
+                f"{place}: rows in {sorted(foreign)}, which the gold was translated into, but no translation "
+                "themselves, so they are a target, whose labels may not choose the checkpoint; translate the source dev set"
             )
         return rows
 

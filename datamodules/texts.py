@@ -79,8 +79,8 @@ class TextDataModule(LightningDataModule):
         wrong = sorted(one for one in said if one.partition("-")[0].casefold() != self.source.base)
         if wrong:
             raise InputError(
-                f"data.rows {', '.join(rows.places)}: rows in {wrong}, expected {self.source.code}; say what they are in "
-                "with --model.source_language"
+                f"data.rows {', '.join(rows.places)}: rows in {wrong}, expected {self.source.code}; say what they are "
+                "in with --model.source_language"
             )
         self.lineage = rows.lineage
         return rows

@@ -169,6 +169,7 @@ def _read_raw(source: Source) -> tuple[pa.Table, artifacts.Manifest | None]:
         raise InputError(f"{source.path}: no such file or artifact; check `path` (looked up here, then beside main.py)")
     if found.is_dir():
         artifact = artifacts.read(found)
+        artifacts.check_fresh(found, artifact.manifest)
         return artifact.table.slice(source.start, _length(source)), artifact.manifest
     return _read_file(found, source), None
 

@@ -93,6 +93,16 @@ def test_the_language_of_the_command_line_is_that_of_the_rows(translate, files: 
     assert "no column 'label'" in refused.err
 
 
+def test_a_translation_of_rows_that_were_made_anew_is_stale(translate, stages: Stages, files: Files):
+    pool = ("clean", "--config", "clean.yaml", f"--raw.path={files.pool}", "--exclude=null", "--language=null", "--out=pool")
+    assert stages.cli(*pool).code == 0
+    assert translate("pool", "hi", "--data.label_column=prompt_label").code == 0
+    assert stages.cli(*pool, "--size=9", "--overwrite=true").code == 0
+    refused = stages.select("--pool.path=hi", "--strategy=random", "--class_from=prompt", "--pseudolabels=null")
+    assert refused.code == 2
+    assert 'hi: out of date, rows pool has been made anew since; rebuild with "python main.py predict' in refused.err
+
+
 def test_rows_in_another_language_than_the_source_are_refused(translate, files: Files):
     assert translate(files.gold, "hi").code == 0
     refused = translate("hi", "hi2")
