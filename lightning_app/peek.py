@@ -82,8 +82,9 @@ def _history(path: Path, one: str) -> None:
 
 
 def _spread(table: pa.Table, rows: int) -> list[dict[str, Any]]:
-    count = min(rows, table.num_rows)
-    picked: list[dict[str, Any]] = table.take([number * table.num_rows // count for number in range(count)]).to_pylist()
+    count = min(max(rows, 0), table.num_rows)
+    places = pa.array([number * table.num_rows // count for number in range(count)], pa.int64())
+    picked: list[dict[str, Any]] = table.take(places).to_pylist()
     return picked
 
 
