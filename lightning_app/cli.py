@@ -111,7 +111,7 @@ class Cli(LightningCLI):
 
         def go(run: Run) -> None:
             facts = {**self._facts(), "base": self.model.model_name, "inputs": self.datamodule.inputs("fit")}
-            self._get(self.config_init, "export").facts = {**facts, "max_length": self.datamodule.max_length}
+            self._get(self.config_init, "export").facts = {**facts, "max_length": self.datamodule.longest_input}
             checkpoint = run.out / CHECKPOINTS / "last.ckpt"
             if checkpoint.is_file() and arguments.get("ckpt_path") is None:
                 log.info("%s: resuming from %s", run.out, checkpoint)

@@ -76,6 +76,16 @@ def test_each_target_is_told_how_well_the_tokenizer_knows_it(loop: Stages, caplo
     assert [row["probs"] for row in rows[:23]] == [pytest.approx(row["probs"], abs=1e-5) for row in alone]
 
 
+def test_rows_are_cut_to_what_the_model_can_take(stages: Stages, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
+    write_jsonl(
+        stages.files.gold, [*labelled(9, 1), {"id": "long", "text": "good " * 99, "label": "positive", "lang": "en"}]
+    )
+    assert stages.teacher("--data.max_length=1000").code == 0
+    assert "train: 10 rows, 1 truncated" in caplog.text
+    assert json.loads(Path("teacher/model/labelbridge.json").read_text())["max_length"] == 64
+
+
 def test_lineage_leads_from_the_predictions_to_the_pool(loop: Stages):
     selected = artifacts.read_manifest(Path("select"))
     student = artifacts.read_manifest(Path("student"))
