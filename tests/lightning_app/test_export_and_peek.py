@@ -1,6 +1,7 @@
 """What leaves the project: the Hub folder; and what is shown of an artifact."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,8 @@ def test_peek_shows_rows_counts_and_origin(tested: Stages):
     for part in ("stage select", "from pool", "from pseudolabels", "prompt_label: ", "why", "top: rank 1 of"):
         assert part in outcome.out, part
     assert outcome.out.count(" why ") == 2
+    assert "labels: [negative, neutral, positive]" in outcome.out  # brackets are no markup
+    assert re.search(r"classes +available +quota +kept", outcome.out)
 
 
 @pytest.mark.parametrize(("rows", "shown"), [(0, 0), (-1, 0), (1, 1), (99, 23)])
