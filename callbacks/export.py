@@ -43,6 +43,13 @@ class ExportBest(Callback):
             else:
                 self._previous.rename(self.folder)
 
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Have the last of `max_steps` checked wherever in an epoch it falls: Lightning checks before it stops."""
+        if 0 < trainer.max_steps <= trainer.global_step:
+            trainer.should_stop = True
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Export, if this is the best check so far."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
@@ -56,7 +63,12 @@ class ExportBest(Callback):
         better = value > self._best if self.mode == "max" else value < self._best
         if better:
             self._best = value
-            self._record = {"step": trainer.global_step, "epoch": trainer.current_epoch, "dev": metrics}
+            self._record = {
+                "step": trainer.global_step,
+                "epoch": trainer.current_epoch,
+                "monitor": self.monitor,
+                "dev": metrics,
+            }
             self.export(trainer, pl_module)
             rank_zero_info(f"step {trainer.global_step}: {self.monitor} {value:.4f}, best so far -> {self.folder}")
 

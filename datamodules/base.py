@@ -32,7 +32,7 @@ class RowsDataModule(LightningDataModule):
         task: Text columns and labels.
         model: The model whose tokenizer is used; linked to the module's `model`.
         trust_remote_code: Whether to run code that comes with the tokenizer; linked to the module's.
-        max_length: Longer rows are cut to this many tokens.
+        max_length: Longer rows are cut to this many tokens, or to what the model can take.
         tokens_per_batch: Rows times longest row of an inference batch, at most.
         num_workers: Worker processes of a loader.
     """
@@ -91,13 +91,23 @@ class RowsDataModule(LightningDataModule):
                 raise InputError(
                     f"model {self.model_name}: its tokenizer cannot be loaded ({reason}); save it into the same folder"
                 ) from None
+            if not self._tokenizer.is_fast:
+                raise InputError(
+                    f"model {self.model_name}: its tokenizer is a slow one, expected a fast one (tokenizer.json); "
+                    "convert it, or choose another model"
+                )
             if self._tokenizer.pad_token is None:
                 raise InputError(f"model {self.model_name}: its tokenizer has no pad token; set one and save it again")
         return self._tokenizer
 
+    @property
+    def longest_input(self) -> int:
+        """`max_length`, or what the model can take where that is less."""
+        return min(self.max_length, int(self.tokenizer.model_max_length))
+
     def encode(self, rows: Rows, name: str, columns: list[str] | None = None) -> Encoded:
         """Tokenize rows (the task's columns unless others are named) and log what the tokenizer made of them."""
-        encoded = encode(rows.table, columns or self.task.columns, self.tokenizer, self.max_length)
+        encoded = encode(rows.table, columns or self.task.columns, self.tokenizer, self.longest_input)
         encoded.stats.report(name)
         logger = getattr(self.trainer, "logger", None)
         if logger is not None:

@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import astuple, dataclass
+from functools import cached_property, reduce
 from itertools import chain
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,29 @@ class TokenStats:
     Args:
         rows: Number of rows.
         truncated: Rows that were longer than `max_length` tokens.
-        unknown_rate: Share of `[UNK]` among the tokens that stand for text, 0 to 1.
-        tokens_per_word: Tokens that stand for text, per whitespace-separated word.
+        tokens: Tokens that stand for text.
+        unknown: Those of them that are `[UNK]`.
+        words: Whitespace-separated words.
     """
 
     rows: int
     truncated: int
-    unknown_rate: float
-    tokens_per_word: float
+    tokens: int
+    unknown: int
+    words: int
+
+    def __add__(self, other: "TokenStats") -> "TokenStats":
+        return TokenStats(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def unknown_rate(self) -> float:
+        """Share of `[UNK]` among the tokens that stand for text, 0 to 1."""
+        return self.unknown / max(self.tokens, 1)
+
+    @property
+    def tokens_per_word(self) -> float:
+        """Tokens that stand for text, per word."""
+        return self.tokens / max(self.words, 1)
 
     def report(self, name: str) -> None:
         """Log the numbers, and warn where the tokenizer does not know the language."""
@@ -47,7 +63,8 @@ class TokenStats:
 
     def as_metrics(self, name: str) -> dict[str, float]:
         """The numbers under TensorBoard names."""
-        return {f"data/{name}/{key}": float(value) for key, value in asdict(self).items()}
+        shown = ("rows", "truncated", "unknown_rate", "tokens_per_word")
+        return {f"data/{name}/{key}": float(getattr(self, key)) for key in shown}
 
 
 @dataclass(frozen=True)
@@ -69,6 +86,14 @@ class Encoded:
     def starts(self) -> np.ndarray:
         """Where each row begins in the features; int64 of shape (N + 1,)."""
         return np.concatenate([[0], np.cumsum(self.lengths)])
+
+
+def joined(sets: Sequence[Encoded]) -> Encoded:
+    """The rows of several sets, end to end."""
+    filled = [one for one in sets if len(one.lengths)]
+    features = {key: np.concatenate([one.features[key] for one in filled]) for key in (filled or sets)[0].features}
+    stats = reduce(add, (one.stats for one in sets))
+    return Encoded(features, np.concatenate([one.lengths for one in sets]), stats)
 
 
 def encode(table: pa.Table, columns: Sequence[str], tokenizer: Any, max_length: int) -> Encoded:
@@ -95,6 +120,6 @@ def encode(table: pa.Table, columns: Sequence[str], tokenizer: Any, max_length: 
         unknown += sum(ids.count(tokenizer.unk_token_id) for ids in batch["input_ids"])
         content += sum(len(mask) - sum(mask) for mask in special)
         words += sum(len(text.split()) for column in texts for text in column)
-    stats = TokenStats(table.num_rows, truncated, unknown / max(content, 1), content / max(words, 1))
+    stats = TokenStats(table.num_rows, truncated, content, unknown, words)
     flat = {key: np.concatenate(chunks) for key, chunks in features.items()}
     return Encoded(flat, np.array(lengths, dtype=np.int64), stats)

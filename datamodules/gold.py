@@ -1,15 +1,16 @@
 """Labelled rows: to train on, to choose the checkpoint by, and to test on."""
 
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from torch.utils.data import DataLoader
 
 from datamodules.base import RowsDataModule
 from datamodules.batches import Batch, RowBatches, WindowLoader
-from datamodules.encoding import Encoded
+from datamodules.encoding import Encoded, joined
 from datamodules.windows import WindowSampler, WindowShape
 from lightning_app.errors import InputError
 from lightning_app.sources import Rows, Source, load_rows
@@ -31,6 +32,8 @@ class GoldDataModule(RowsDataModule):
         seed: Seed of the order of rows; linked to `seed_everything`.
         **rows: As for `RowsDataModule`.
     """
+
+    SUBCOMMANDS: ClassVar[tuple[str, ...]] = ("fit", "validate", "test")
 
     def __init__(
         self,
@@ -80,7 +83,7 @@ class GoldDataModule(RowsDataModule):
         if foreign:
             raise InputError(
                 f"{place}: rows in {sorted(foreign)}, which the gold was translated into, but no translation "
-                "themselves, so they are a target, whose labels may not choose the checkpoint; translate the source dev set"
+                "themselves, so they are a target, whose labels may not choose the checkpoint; translate the source dev"
             )
         return rows
 
@@ -135,7 +138,10 @@ class GoldDataModule(RowsDataModule):
     def setup(self, stage: str) -> None:
         """Encode what the stage needs."""
         if stage == "test":
-            self.encoded["test"] = self.encode(self.target_rows, "test")
+            # One by one, so that what is said of each target's tokens is not lost in an average.
+            names = self.target_rows.table["target"]
+            tables = {name: self.target_rows.table.filter(pc.equal(names, name)) for name in self.targets}
+            self.encoded["test"] = joined([self.encode(Rows(one, {}, [], {}), name) for name, one in tables.items()])
             return
         self._refuse_targets(stage)
         self.encoded["dev"] = self.encode(self.dev_rows, "dev")
@@ -191,8 +197,8 @@ class GoldDataModule(RowsDataModule):
         if source is None:
             raise InputError(f"data.{name}: not given, expected a source of labelled rows, such as `path: my.jsonl`")
         rows = load_rows(source, self.task, "label")
-        if not len(rows.table) and source != []:
-            raise InputError(f"data.{name} {', '.join(rows.places)}: no rows, expected at least one")
+        if not len(rows.table) and (source != [] or name == "dev"):
+            raise InputError(f"data.{name} {', '.join(rows.places) or '[]'}: no rows, expected at least one")
         if any(one is not None and one.facts.get("setting") == "translate-test" for one in rows.manifests):
             raise InputError(
                 f"data.{name} {', '.join(rows.places)}: translated targets (setting translate-test), whose labels may "
@@ -202,8 +208,9 @@ class GoldDataModule(RowsDataModule):
 
     def _refuse_targets(self, stage: str) -> None:
         if self.targets:
+            name = getattr(stage, "value", stage)  # Lightning's is an enumeration
             raise InputError(
-                f"data.targets: {sorted(self.targets)} configured into {stage}, where no target label may be seen; "
+                f"data.targets: {sorted(self.targets)} configured into {name}, where no target label may be seen; "
                 'remove them, and test with "python main.py test --config test.yaml"'
             )
 

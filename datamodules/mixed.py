@@ -4,12 +4,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules.batches import Batch, RowBatches
+from datamodules.encoding import joined
 from datamodules.gold import GoldDataModule
 from lightning_app import artifacts
 from lightning_app.errors import InputError
@@ -84,9 +84,7 @@ class MixedDataModule(GoldDataModule):
         """Encode what the stage needs; gold rows come first, the selection after them."""
         super().setup(stage)
         if stage == "fit":
-            merged = pa.concat_tables([self.train_rows.table, self.selected_rows.table], promote_options="default")
-            columns = ["id", *self.task.columns]
-            self.encoded["train"] = self.encode(Rows(merged.select(columns), {}, [], {}), "train")
+            self.encoded["train"] = joined([self.encoded["train"], self.encode(self.selected_rows, "selection")])
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """This rank's micro-batches, window by window."""

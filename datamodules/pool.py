@@ -1,7 +1,7 @@
 """Unlabelled rows to be scored."""
 
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +24,8 @@ class PoolDataModule(RowsDataModule):
             pair.
         **rows: As for `RowsDataModule`.
     """
+
+    SUBCOMMANDS: ClassVar[tuple[str, ...]] = ("predict",)
 
     def __init__(
         self, pool: Source | list[Source], prompt_labels: bool = True, one_string: bool = False, **rows: Any

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +42,8 @@ class TextDataModule(LightningDataModule):
         failing: `aside` puts rows that fail into `out/rejected`; `keep` leaves them in, marked, for test sets.
         tokens_per_batch: Texts times the longest text of a batch, at most.
     """
+
+    SUBCOMMANDS: ClassVar[tuple[str, ...]] = ("predict",)
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ A {task} classifier ({labels}), trained with Labelbridge {version} by the method
 | | |
 |---|---|
 | text columns | {columns} |
-| best check | optimizer step {step}, chosen by accuracy on the source dev set |
+| best check | optimizer step {step}, chosen by {monitor} on the source dev set |
 | source dev | {dev} |
 | longest input | {max_length} tokens |
 
@@ -36,17 +36,19 @@ classify({example}, truncation=True, max_length={max_length})
 {inputs}
 
 The method is described in "Boosting Zero-Shot Crosslingual Performance using LLM-Based Augmentations with Effective
-Data Selection" (Fazili, Agrawal and Jyothi). Synthetic training text was written by a language model; look at the
-selection it was trained on before you rely on it. Accuracy on languages other than those tested is unknown.
+Data Selection" (Fazili, Agrawal and Jyothi). {synthetic}Accuracy on languages
+other than those tested is unknown.
 """
+SYNTHETIC = """Synthetic training text was written by a language model; look at the
+selection it was trained on before you rely on it. """
 
 
 def model_card(facts: Mapping[str, Any]) -> str:
     """Fill the card from what is known about a run.
 
     Args:
-        facts: What `labelbridge.json` holds: `task`, `method`, `setting`, `seed`, `base`, `inputs`, `dev`, `step`, and
-            `results` (target -> metrics) where the model has been tested.
+        facts: What `labelbridge.json` holds: `task`, `method`, `setting`, `seed`, `base`, `inputs`, `dev`, `step`,
+            `monitor`, and `results` (target -> metrics) where the model has been tested.
     """
     task = facts.get("task", {})
     columns = task.get("columns", ["text"])
@@ -66,6 +68,8 @@ def model_card(facts: Mapping[str, Any]) -> str:
         base=facts.get("base", "unknown"),
         columns=", ".join(columns),
         step=facts.get("step", "unknown"),
+        monitor=facts.get("monitor", "dev/accuracy").removeprefix("dev/"),
+        synthetic=SYNTHETIC if "selection" in facts.get("inputs", {}) else "",
         dev=", ".join(f"{name.removeprefix('dev/')} {value:.4f}" for name, value in facts.get("dev", {}).items()),
         max_length=facts.get("max_length", 128),
         example=example,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -103,7 +104,10 @@ class Cli(LightningCLI):
             kwargs["callbacks"] = [*callbacks, RichProgressBar()]
         if chosen.get("logger") in (None, True):
             kwargs["logger"] = TensorBoardLogger(self._setting("out"), name="logs", version="")
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ModuleNotFoundError, TypeError, ValueError) as error:
+            raise InputError(f"trainer: {error}; change accelerator, devices, strategy or precision") from None
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration alone: a checkpoint's hyperparameters must not override it."""
@@ -113,7 +117,7 @@ class Cli(LightningCLI):
 
         def go(run: Run) -> None:
             facts = {**self._facts(), "base": self.model.model_name, "inputs": self.datamodule.inputs("fit")}
-            self._get(self.config_init, "export").facts = {**facts, "max_length": self.datamodule.max_length}
+            self._get(self.config_init, "export").facts = {**facts, "max_length": self.datamodule.longest_input}
             checkpoint = run.out / CHECKPOINTS / "last.ckpt"
             if checkpoint.is_file() and arguments.get("ckpt_path") is None:
                 log.info("%s: resuming from %s", run.out, checkpoint)
@@ -126,6 +130,7 @@ class Cli(LightningCLI):
 
     def validate(self, **arguments: Any) -> None:
         """Score a model on the source dev set; writes no artifact."""
+        self._stage_name("validate")
         self.model.check("validate")
         self.trainer.validate(**arguments)
 
@@ -165,10 +170,11 @@ class Cli(LightningCLI):
 
     def _stage(self, subcommand: str, go: Callable[[Run], None]) -> None:
         """Claim the output folder, then go; a whole run is left as it is."""
+        stage = self._stage_name(subcommand)
         self.model.check(subcommand)
         if self._model_folder is not None:
             check_model_fresh(self._model_folder)
-        with Run(Path(self._setting("out")), self._stage_name(subcommand), self._identity(subcommand)) as run:
+        with Run(Path(self._setting("out")), stage, self._identity(subcommand)) as run:
             if self.trainer.is_global_zero:
                 state = run.begin(self._setting("overwrite"))
                 if state is State.WHOLE:
@@ -279,6 +285,12 @@ class Cli(LightningCLI):
         stages: dict[str, str] = self.model.STAGES
         if subcommand not in stages:
             raise InputError(f"model.class_path {type(self.model).__name__}: has no {subcommand}, only {list(stages)}")
+        served = getattr(self.datamodule, "SUBCOMMANDS", (subcommand,))
+        if subcommand not in served:
+            raise InputError(
+                f"data.class_path {type(self.datamodule).__name__}: has no rows for {subcommand}, only for "
+                f"{' and '.join(served)}; begin with a file of that stage, see python main.py --help"
+            )
         return stages[subcommand]
 
     def _save_config(self, out: Path) -> None:

@@ -16,7 +16,8 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from lightning_app import runs
-from lightning_app.errors import InputError
+from lightning_app.errors import InputError, shorten
+from lightning_app.parser_errors import wrong_value
 from lightning_app.paths import PROJECT, find
 
 FUNCTIONS = {
@@ -156,6 +157,7 @@ def _set_up_logging() -> None:
     logging.getLogger().handlers[0].addFilter(lambda record: "💡" not in record.getMessage())  # Lightning's adverts
     for noisy in ("httpx", "httpx2", "openai", "filelock", "datasets", "fsspec", "absl", "urllib3", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # warns of a kernel that only 4-bit models would use
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
 
 
@@ -163,10 +165,21 @@ def _find_config(name: str) -> str:
     for candidate in (name, f"{name}.yaml"):
         found = find(candidate, "configs")
         if found is not None and found.is_file():
+            _check_yaml(found)
             return str(found)
     known = [str(path.relative_to(PROJECT / "configs")) for path in sorted((PROJECT / "configs").rglob("*.yaml"))]
     close = difflib.get_close_matches(name, known, n=1)
     raise InputError(f"--config {name}: no such file here or in configs/{_meant(close)}")
+
+
+def _check_yaml(file: Path) -> None:
+    """The parser's own errors do not say which file is at fault."""
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: not YAML ({error}); mend it") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: holds {shorten(content)}, expected keys and values, as in configs/; mend it")
 
 
 def _one_line(message: str, parser: Any) -> str:
@@ -175,6 +188,9 @@ def _one_line(message: str, parser: Any) -> str:
         if match:
             key = match.group(1)
             return f"{_place(key)}key '{key}' is not known{_meant(_closest(key, message, parser))}"
+    wrong = wrong_value(message)
+    if wrong is not None:
+        return f"{_place(wrong[0])}{wrong[0]} {wrong[1]}"
     inner = [line.strip(" -") for line in message.splitlines() if line.strip()]
     text = " ".join(line for line in inner if not line.startswith(("Given value", "Subtypes", "Errors:")))
     return text if len(text) < 400 else text[:399] + "…"
@@ -183,10 +199,14 @@ def _one_line(message: str, parser: Any) -> str:
 def _place(key: str) -> str:
     """The config file that holds the key, or the command line."""
     last = key.rsplit(".", maxsplit=1)[-1]
-    words = sys.argv[1:]
+    words = runs.typed_words
+    if any(
+        word.startswith("--") and word.split("=")[0].strip("-+").rsplit(".", maxsplit=1)[-1] == last for word in words
+    ):
+        return "command line: "
     files = [words[number + 1] for number, word in enumerate(words[:-1]) if word in ("--config", "-c")]
     files += [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
-    for file in files:
+    for file in reversed(files):  # the last one wins
         found = find(file, "configs") or find(f"{file}.yaml", "configs")
         if found is not None and last in _keys(yaml.safe_load(found.read_text(encoding="utf-8"))):
             return f"{file}: "
@@ -211,6 +231,9 @@ def _closest(key: str, message: str, parser: Any) -> list[str]:
         for base in getattr(importlib.import_module(module), name).__mro__:
             known |= set(inspect.signature(base.__init__).parameters) - {"self", "args", "kwargs"}
     whole = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.75)
+    head, _, rest = key.partition(".")
+    if rest and not whole and head not in known and (near := difflib.get_close_matches(head, sorted(known), n=1)):
+        return [f"{near[0]}.{rest}"]
     last = {one.split(".")[-1]: one for one in sorted(known)}
     return whole or [last[one] for one in difflib.get_close_matches(key.rsplit(".", maxsplit=1)[-1], sorted(last), n=1)]
 

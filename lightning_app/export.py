@@ -34,8 +34,7 @@ def export(
     facts: dict[str, Any] = json.loads((source / CARD_FACTS).read_text(encoding="utf-8"))
     if test is not None:
         facts["results"] = _results(Path(test), facts, model)
-    if target.exists() and any(target.iterdir()) and not overwrite:
-        raise InputError(f"{out}: not empty; choose another --out, or replace it with --overwrite true")
+    _check_replaceable(target, source, overwrite)
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(source, temporary)
@@ -44,6 +43,20 @@ def export(
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
     log.info("%s: ready; upload it with: hf upload USER/NAME %s", out, out)
+
+
+def _check_replaceable(target: Path, source: Path, overwrite: bool) -> None:
+    """Only what an earlier export wrote is ever removed, and never the model itself."""
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{target}: is a file, expected a folder for the export; choose another --out")
+    if target.resolve() in (source.resolve(), *source.resolve().parents):
+        raise InputError(f"{target}: holds the model that is to be exported; choose another --out")
+    if not target.exists() or not any(target.iterdir()):
+        return
+    if not overwrite:
+        raise InputError(f"{target}: not empty; choose another --out, or replace it with --overwrite true")
+    if not (target / CARD_FACTS).is_file():
+        raise InputError(f"{target}: not empty, and not an export that could be replaced; choose another --out")
 
 
 def _results(test: Path, facts: dict[str, Any], model: str) -> dict[str, dict[str, float]]:

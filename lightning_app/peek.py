@@ -26,28 +26,48 @@ def peek(artifact: str, rows: int = 5, id: str | None = None) -> None:  # noqa: 
         _history(Path(artifact), id)
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     read = artifacts.read(Path(artifact))
     manifest, table = read.manifest, read.table
     console = Console()
     console.print(
-        f"[bold]{artifact}[/bold]: stage {manifest.stage}, {manifest.rows} rows, {manifest.fingerprint[:19]}…"
+        f"[bold]{escape(artifact)}[/bold]: stage {manifest.stage}, {manifest.rows} rows, {manifest.fingerprint[:19]}…"
     )
-    console.print(f"written {manifest.written} by [italic]{manifest.command or 'unknown'}[/italic]", highlight=False)
+    command = escape(manifest.command or "unknown")
+    console.print(f"written {manifest.written} by [italic]{command}[/italic]", highlight=False)
     for name, one in manifest.inputs.items():
-        console.print(f"  from {name}: {one['path']} ({one['fingerprint'][:19]}…)", highlight=False)
+        console.print(f"  from {escape(name)}: {escape(one['path'])} ({one['fingerprint'][:19]}…)", highlight=False)
     for name, value in manifest.facts.items():
-        console.print(f"  {name}: {value}", highlight=False)
+        _print_fact(console, name, value)
     for name in [name for name in COUNTED if name in table.column_names]:
         counts = Counter(table[name].to_pylist()).most_common(12)
-        console.print(f"  {name}: " + ", ".join(f"{value} {count}" for value, count in counts), highlight=False)
+        told = ", ".join(f"{value} {count}" for value, count in counts)
+        console.print(f"  {name}: {escape(told)}", highlight=False)
     for row in _spread(table, rows):
         shown = Table(show_header=False, box=None, padding=(0, 1))
         for name, value in row.items():
-            shown.add_row(f"[bold]{name}[/bold]", _show(value))
+            shown.add_row(f"[bold]{name}[/bold]", escape(_show(value)))
         console.print()
         console.print(shown)
+
+
+def _print_fact(console: Any, name: str, value: Any) -> None:
+    """A plain fact as a line; a map of maps (classes, metrics) as a table with a line for each."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    if not isinstance(value, dict) or not value or not all(isinstance(one, dict) for one in value.values()):
+        console.print(f"  {name}: {escape(_show(value))}", highlight=False)
+        return
+    shown = Table(box=None, padding=(0, 1), header_style="bold")
+    columns = list(dict.fromkeys(key for one in value.values() for key in one))
+    for column in (name, *columns):
+        shown.add_column(column)
+    for key, one in value.items():
+        shown.add_row(escape(key), *(escape(_show(one.get(column, ""))) for column in columns))
+    console.print(shown)
 
 
 def _history(path: Path, one: str) -> None:
@@ -57,6 +77,7 @@ def _history(path: Path, one: str) -> None:
         InputError: If the artifact has no such row.
     """
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console, waiting, seen = Console(), [path], set[Path]()
@@ -73,7 +94,7 @@ def _history(path: Path, one: str) -> None:
             console.print(f"[bold]{read.manifest.stage}[/bold] {folder}", highlight=False)
             shown = Table(show_header=False, box=None, padding=(0, 1))
             for name, value in row.items():
-                shown.add_row(f"[bold]{name}[/bold]", _show(value))
+                shown.add_row(f"[bold]{name}[/bold]", escape(_show(value)))
             console.print(shown)
         for reference in read.manifest.inputs.values():
             ancestor = find(reference["path"])
@@ -82,17 +103,18 @@ def _history(path: Path, one: str) -> None:
 
 
 def _spread(table: pa.Table, rows: int) -> list[dict[str, Any]]:
-    count = min(rows, table.num_rows)
-    picked: list[dict[str, Any]] = table.take([number * table.num_rows // count for number in range(count)]).to_pylist()
+    count = min(max(rows, 0), table.num_rows)
+    places = pa.array([number * table.num_rows // count for number in range(count)], pa.int64())
+    picked: list[dict[str, Any]] = table.take(places).to_pylist()
     return picked
 
 
 def _show(value: Any) -> str:
-    from rich.markup import escape
-
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_show(one)}" for key, one in value.items())
     if isinstance(value, list):
         return "[" + ", ".join(_show(one) for one in value) + "]" if len(value) < 8 else f"{len(value)} values"
     text = str(value)
-    return escape(text if len(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + "…")
+    return text if len(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + "…"

@@ -18,6 +18,8 @@ IDENTITY = "identity.json"
 LOCK = ".lock"
 CHECKPOINTS = "checkpoints"
 PARTS = ".parts"
+# What runs write, beside their logs.
+PRODUCTS = (artifacts.MANIFEST, PARTS, CHECKPOINTS, "model", "dynamics", "dynamics-gold")
 # The words behind `main.py` as they were typed; `sys.argv` holds them with configs already looked up.
 typed_words: list[str] = []
 
@@ -47,18 +49,23 @@ class Run:
         self.stage = stage
         self.identity: dict[str, Any] = json.loads(json.dumps({"stage": stage, **identity}))
         self._lock = filelock.FileLock(out / LOCK)
+        self._state: State | None = None
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # A run that a mistake ended before it had written anything has no claim to the folder.
+        mistake = kind is not None and issubclass(kind, InputError)
+        if mistake and self._state is State.NEW and not any((self.out / name).exists() for name in PRODUCTS):
+            (self.out / IDENTITY).unlink(missing_ok=True)
         self._lock.release()
 
     def begin(self, overwrite: bool = False) -> State:
         """Lock the folder and compare identities.
 
         Args:
-            overwrite: Clear what is here, whatever it is, and begin anew.
+            overwrite: Clear what another run left here, and begin anew.
 
         Raises:
             InputError: If another process is at work here, or another identity has been.
@@ -74,7 +81,7 @@ class Run:
                 "another --out (the lock ends with its process, a file left behind locks nothing)"
             ) from None
         previous = self._previous()
-        if overwrite:
+        if overwrite and previous is not None:
             self.clear()
             previous = None
         if previous is not None and previous != self.identity:
@@ -83,20 +90,26 @@ class Run:
                 "choose another --out, or replace it with --overwrite true"
             )
         if artifacts.is_whole(self.out):
-            return State.WHOLE
-        if previous is None:
+            self._state = State.WHOLE
+        elif previous is None:
             artifacts.write_json(self.out / IDENTITY, self.identity)
-            return State.NEW
-        return State.PARTIAL
+            self._state = State.NEW
+        else:
+            self._state = State.PARTIAL
+        return self._state
 
     def clear(self) -> None:
-        """Remove what earlier runs wrote here; the manifest first, so that nothing looks whole meanwhile."""
-        for name in (artifacts.MANIFEST, IDENTITY):
-            (self.out / name).unlink(missing_ok=True)
+        """Remove what earlier runs wrote here.
+
+        The manifest goes first, so that nothing looks whole meanwhile, and the identity last, so that what a kill
+        leaves is still known for another run's.
+        """
+        (self.out / artifacts.MANIFEST).unlink(missing_ok=True)
         for shard in self.out.glob("part-*.parquet"):
             shard.unlink()
-        for folder in (PARTS, CHECKPOINTS, "model", "logs", "dynamics", "dynamics-gold"):
+        for folder in ("logs", *PRODUCTS[1:]):
             shutil.rmtree(self.out / folder, ignore_errors=True)
+        (self.out / IDENTITY).unlink(missing_ok=True)
 
     def _previous(self) -> dict[str, Any] | None:
         file = self.out / IDENTITY

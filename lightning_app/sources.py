@@ -1,5 +1,7 @@
 """Rows from anywhere: local files, artifacts and Hub data sets, as one table with the task's names."""
 
+import difflib
+import glob
 import json
 import logging
 from collections import Counter
@@ -20,6 +22,8 @@ from lightning_app.task import Task
 log = logging.getLogger(__name__)
 
 HUB = "hub:"
+# What the readers say of an empty file, beside a StopIteration.
+NO_ROWS = ("corresponds to no data", "No columns to parse")
 FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 
 
@@ -30,7 +34,7 @@ class Source:
     Args:
         path: A local file (JSONL, CSV, TSV without quoting, Parquet; also gzipped), an artifact's folder, or a data
             set on the Hugging Face Hub as `hub:SetFit/sst5`. One key for all of them, so that a flag can put a local
-            file in the place of a Hub data set.
+            file in the place of a Hub data set. Every column of CSV and TSV is text: "007" stays as it is.
         subset: The Hub data set's configuration name.
         split: The Hub data set's split.
         revision: The Hub data set's commit, tag or branch.
@@ -58,6 +62,14 @@ class Source:
     language: str | None = None
     keep: list[str] = field(default_factory=list)
     id_prefix: str = ""
+
+    def __post_init__(self) -> None:
+        if self.start < 0 or (self.stop is not None and self.stop <= self.start):
+            raise InputError(
+                f"{self.place}: start {self.start}, stop {self.stop}, expected 0 <= start < stop; put them right"
+            )
+        if self.per_class is not None and self.per_class < 1:
+            raise InputError(f"{self.place}: per_class {self.per_class}, expected at least 1, or null for all rows")
 
     @property
     def hub(self) -> str | None:
@@ -175,28 +187,41 @@ def _read_raw(source: Source) -> tuple[pa.Table, artifacts.Manifest | None]:
 
 
 def _length(source: Source) -> int | None:
-    return None if source.stop is None else max(source.stop - source.start, 0)
+    return None if source.stop is None else source.stop - source.start
 
 
 def _read_file(path: Path, source: Source) -> pa.Table:
     """Read a local file through `datasets`."""
-    suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
     suffix = suffixes[-1] if suffixes else ""
     if suffix not in FORMATS:
         raise InputError(f"{path}: format '{suffix}' is not known, expected one of {', '.join(FORMATS)} (or .gz of it)")
-    options: dict[str, Any] = {}
-    if FORMATS[suffix] == "csv":
-        # Without this, pandas reads the texts "None", "NA" and "null" as missing.
-        options = {"keep_default_na": False, "encoding": "utf-8"}
-        if suffix == ".tsv":
-            options |= {"sep": "\t", "quoting": 3}
     import datasets
 
     try:
-        data = _quiet_load(datasets, FORMATS[suffix], data_files=str(path), split="train", **options)
-    except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
-        raise InputError(f"{path}: {_first_bad_line(path, suffix) or _root_cause(error)}") from None
-    return _to_arrow(data, source)
+        options = _csv_options(path, suffix) if FORMATS[suffix] == "csv" else {}
+        # `datasets` takes the name for a pattern, in which brackets and stars would match other files.
+        data = _quiet_load(datasets, FORMATS[suffix], data_files=glob.escape(str(path)), split="train", **options)
+        table = _to_arrow(data, source)
+        table.validate(full=True)  # the JSON reader lets bytes through that are not UTF-8
+    except Exception as error:  # noqa: BLE001 - the readers of four formats raise a score of unrelated types
+        if isinstance(error, StopIteration) or any(words in str(error) for words in NO_ROWS):
+            raise InputError(f"{path}: no rows, expected at least one; fill the file, or take it out") from None
+        reason = _first_bad_line(path, suffix) or f"cannot be read ({_root_cause(error)}); mend it, or save it again"
+        raise InputError(f"{path}: {reason}") from None
+    return table
+
+
+def _csv_options(path: Path, suffix: str) -> dict[str, Any]:
+    """How CSV and TSV are read: as text, whatever a column looks like, and with the texts "None" and "NA" as such."""
+    import datasets
+    import pandas as pd
+
+    options: dict[str, Any] = {"keep_default_na": False, "encoding": "utf-8"}
+    if suffix == ".tsv":
+        options |= {"sep": "\t", "quoting": 3}
+    names = pd.read_csv(path, nrows=0, **options).columns
+    return {**options, "features": datasets.Features({str(name): datasets.Value("string") for name in names})}
 
 
 def _read_hub(source: Source) -> pa.Table:
@@ -241,9 +266,10 @@ def _under_task_names(
     raw: pa.Table, source: Source, task: Task, label_column: str | None
 ) -> tuple[pa.Table, Counter[str]]:
     """Rename, check and filter one source's rows."""
+    _check_column_names(source, task)
     ours = [*task.columns, *([label_column] if label_column else [])]
     kept_along = _others(raw, source, ours) if source.keep == ["*"] else source.keep
-    columns = {name: _column(raw, source, name) for name in [*ours, *kept_along]}
+    columns = {name: _column(raw, source, name, as_it_is=name in kept_along) for name in [*ours, *kept_along]}
     row_ids = [source.id_prefix + one for one in _ids(raw, source)]
     for name in task.columns:
         _check_texts(columns[name], name, source)
@@ -274,10 +300,11 @@ def _others(raw: pa.Table, source: Source, ours: Sequence[str]) -> list[str]:
 
 
 def _type(raw: pa.Table, source: Source, name: str) -> pa.DataType:
-    return raw.schema.field(source.columns.get(name, name)).type
+    own = raw.schema.field(source.columns.get(name, name)).type
+    return own.storage_type if isinstance(own, pa.JsonType) else own
 
 
-def _column(raw: pa.Table, source: Source, name: str) -> list[Any]:
+def _column(raw: pa.Table, source: Source, name: str, as_it_is: bool = False) -> list[Any]:
     theirs = source.columns.get(name, name)
     if theirs not in raw.column_names:
         raise InputError(
@@ -285,7 +312,22 @@ def _column(raw: pa.Table, source: Source, name: str) -> list[Any]:
             f"say which one holds '{name}' with `columns: {{{name}: ...}}`"
         )
     values: list[Any] = raw[theirs].to_pylist()
+    # `datasets` writes a JSONL column of texts and other things as JSON, the texts in quotation marks.
+    if isinstance(raw.schema.field(theirs).type, pa.JsonType) and not as_it_is:
+        values = [None if value is None else json.loads(value) for value in values]
     return values
+
+
+def _check_column_names(source: Source, task: Task) -> None:
+    """Refuse a key of `columns` that nothing will ever ask for: a slip of the pen, it would be passed over."""
+    known = [*task.columns, "id", "label", "prompt_label", "lang", *source.keep]
+    unknown = next((name for name in source.columns if name not in known), None)
+    if unknown is not None:
+        close = difflib.get_close_matches(unknown, known, n=1)
+        raise InputError(
+            f"{source.place}: columns has '{unknown}', expected one of {', '.join(known)}"
+            + (f"; did you mean '{close[0]}'?" if close else "; take it out")
+        )
 
 
 def _ids(raw: pa.Table, source: Source) -> list[str]:
@@ -341,7 +383,7 @@ def _sample_per_class(labels: np.ndarray, row_ids: Sequence[str], source: Source
         if source.per_class is not None and len(members) < source.per_class:
             log.warning("%s: %d rows of '%s', %d asked for", source.place, len(members), label, source.per_class)
         chosen.append(members[: source.per_class])
-    return np.sort(np.concatenate(chosen))
+    return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *chosen]))
 
 
 def _languages(raw: pa.Table, source: Source) -> list[str | None]:
@@ -376,18 +418,25 @@ def _first_bad_line(path: Path, suffix: str) -> str | None:
     import gzip
 
     opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8", errors="replace") as stream:
-        for number, line in enumerate(stream):
-            try:
-                parsed = json.loads(line) if line.strip() else {}
-            except json.JSONDecodeError as error:
-                return f"row {number} (line {number + 1}): not JSON ({error.msg}); mend or remove the line"
-            if not isinstance(parsed, dict):
-                return f"row {number} (line {number + 1}): {shorten(parsed)}, expected a JSON object; mend the line"
-    return None
+    try:
+        with opener(path, "rb") as stream:
+            return next(filter(None, (_what_is_wrong(line, number) for number, line in enumerate(stream))), None)
+    except (OSError, EOFError):  # a torn or false .gz: the reader's own error says so
+        return None
+
+
+def _what_is_wrong(line: bytes, number: int) -> str | None:
+    place = f"row {number} (line {number + 1})"
+    try:
+        parsed = json.loads(line.decode("utf-8-sig")) if line.strip() else {}
+    except UnicodeDecodeError as error:
+        return f"{place}: not UTF-8 ({error.reason}); save the file as UTF-8"
+    except json.JSONDecodeError as error:
+        return f"{place}: not JSON ({error.msg}); mend or remove the line"
+    return None if isinstance(parsed, dict) else f"{place}: {shorten(parsed)}, expected a JSON object; mend the line"
 
 
 def _root_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
-    return shorten(" ".join(str(error).split()), 200)
+    return shorten(" ".join(str(error).split()) or type(error).__name__, 200)

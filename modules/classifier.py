@@ -2,6 +2,7 @@
 
 # B = rows of a micro-batch, C = classes
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +14,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
+from lightning_app.errors import InputError
 from lightning_app.models import model_fingerprint
 from lightning_app.task import Task
 from modules.heads import label_order, load_classifier, load_config
@@ -61,6 +63,12 @@ class ClassifierModule(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        for name, value, most in (
+            ("learning_rate", learning_rate, math.inf), ("weight_decay", weight_decay, math.inf),
+            ("adam_epsilon", adam_epsilon, math.inf), ("warmup_ratio", warmup_ratio, 1), ("dropout", dropout or 0, 1),
+        ):  # fmt: skip
+            if not 0 <= value <= most or value == math.inf:
+                raise InputError(f"model.{name} {value}: expected a number from 0" + (" to 1" if most == 1 else ""))
         self.task = task
         self.model_name = model
         self.label_map = label_map

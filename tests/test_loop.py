@@ -22,6 +22,11 @@ def test_the_loop_ends_in_a_report(loop: Stages):
     assert [(cell["method"], cell["target"], cell["rows"]) for cell in cells] == [("T-top-k", "en", 23)]
 
 
+def test_a_report_takes_one_pattern_as_it_stands(loop: Stages):
+    assert loop.cli("report", "--runs", "te*t", "--out=again").code == 0
+    assert Path("again/report.md").read_text() == Path("report/report.md").read_text()
+
+
 def test_the_pipeline_reproduces_the_test_predictions(loop: Stages):
     from transformers import pipeline
 
@@ -32,6 +37,53 @@ def test_the_pipeline_reproduces_the_test_predictions(loop: Stages):
         scores = {one["label"]: one["score"] for one in all_scores}
         assert max(scores, key=scores.get) == row["prediction"]
         assert [scores[label] for label in ("negative", "neutral", "positive")] == pytest.approx(row["probs"], abs=1e-5)
+
+
+def test_the_pipeline_reproduces_the_test_predictions_of_pairs(stages: Stages):
+    """Rows of two texts, one pair longer than the model's longest input."""
+    from transformers import pipeline
+
+    labels = ["entailment", "neutral", "contradiction"]
+    pairs = [
+        {"id": row["id"], "premise": row["text"], "hypothesis": other["text"], "label": labels[number % 3]}
+        for number, (row, other) in enumerate(zip(labelled(24, 5), labelled(24, 6), strict=True))
+    ]
+    pairs[3]["premise"] = "the " * 40
+    files = stages.files
+    for path in (files.gold, files.dev, files.target):
+        write_jsonl(path, pairs)
+    nli = ("--config", "tasks/nli.yaml", "--data.max_length=16")
+    assert stages.teacher(*nli).code == 0
+    assert stages.test(*nli, "--model.model=teacher/model").code == 0
+    classify = pipeline("text-classification", model="teacher/model", top_k=None)
+    texts = [{"text": row["premise"], "text_pair": row["hypothesis"]} for row in pairs]
+    scores = classify(texts, truncation=True, max_length=16)
+    for row, own in zip(artifacts.read(Path("test")).table.to_pylist(), scores, strict=True):
+        by_label = {one["label"]: one["score"] for one in own}
+        assert [by_label[label] for label in labels] == pytest.approx(row["probs"], abs=1e-5)
+
+
+def test_each_target_is_told_how_well_the_tokenizer_knows_it(loop: Stages, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
+    strange = write_jsonl(Path("hi.jsonl"), [{"text": "यह बहुत अच्छा है", "label": "positive"}])
+    targets = f'{{"en": {{"path": "{loop.files.target}"}}, "hi": {{"path": "{strange}"}}}}'
+    assert loop.test(f"--data.targets={targets}", "--out=both").code == 0
+    assert "en: 23 rows, 0 truncated, 0.0 % unknown tokens" in caplog.text
+    assert "hi: 100 % of its tokens are unknown to the tokenizer" in caplog.text
+    rows = artifacts.read(Path("both")).table.to_pylist()
+    assert [row["target"] for row in rows] == ["en"] * 23 + ["hi"]
+    alone = artifacts.read(Path("test")).table.to_pylist()
+    assert [row["probs"] for row in rows[:23]] == [pytest.approx(row["probs"], abs=1e-5) for row in alone]
+
+
+def test_rows_are_cut_to_what_the_model_can_take(stages: Stages, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
+    write_jsonl(
+        stages.files.gold, [*labelled(9, 1), {"id": "long", "text": "good " * 99, "label": "positive", "lang": "en"}]
+    )
+    assert stages.teacher("--data.max_length=1000").code == 0
+    assert "train: 10 rows, 1 truncated" in caplog.text
+    assert json.loads(Path("teacher/model/labelbridge.json").read_text())["max_length"] == 64
 
 
 def test_lineage_leads_from_the_predictions_to_the_pool(loop: Stages):
@@ -100,7 +152,7 @@ def test_tensorboard_shows_the_scalars_of_a_fit(loop: Stages):
         "dev/accuracy", "dev/macro_f1", "dev/ece", "dev/loss", "train/loss", "train/ce", "train/kl", "train/gold_rows",
         "train/synthetic_rows", "train/learning_rate", "throughput/rows_per_s", "throughput/tokens_per_s",
         "throughput/padding_share", "data/train/rows", "data/train/truncated", "data/train/unknown_rate",
-        "data/train/tokens_per_word", "data/dev/rows",
+        "data/train/tokens_per_word", "data/dev/rows", "data/selection/rows",
     } <= set(events.Tags()["scalars"])  # fmt: skip
     assert sum(one.value for one in events.Scalars("train/gold_rows")) == 2 * 37  # twice, in two epochs
     kept = artifacts.read_manifest(Path("select")).rows

@@ -47,9 +47,9 @@ def test_a_missing_artifact_names_the_command_that_makes_it(stages: Stages):
 
 
 def test_a_missing_model_names_the_command_that_makes_it(stages: Stages):
-    refused(
-        stages.test("--model.model=runs/student/model"), "runs/student/model: no such model", "fit --config student"
-    )
+    # A name that no run of the project's own has: `runs` is looked up beside main.py too.
+    model = "runs/absent/student/model"
+    refused(stages.test(f"--model.model={model}"), f"{model}: no such model", "fit --config student")
     assert not Path("test").exists()
 
 
@@ -254,11 +254,82 @@ def test_a_torn_manifest(taught: Stages):
 
 
 def test_values_of_the_wrong_type(stages: Stages):
-    refused(stages.student("--model.temperature=warm"), "temperature", "warm")
-    refused(stages.select("--quota=many"), "quota")
+    refused(stages.student("--model.temperature=warm"), "command line: model.temperature is 'warm', expected float$")
+    refused(stages.select("--quota=many"), "command line: quota is 'many', expected int or dict$")
+    refused(stages.select("--class_from=techer"), "class_from is 'techer', expected one of 'teacher', 'prompt'")
+    refused(stages.student("--data.batch_size=big"), "command line: data.batch_size is 'big', expected int$")
 
 
-@pytest.mark.parametrize("word", ["--model.temperature=0", "--model.teacher_temperature=-1", "--model.kl_weight=-2"])
+def test_a_value_of_the_wrong_type_in_a_config_names_the_last_file_that_has_it(stages: Stages):
+    Path("mine.yaml").write_text("quota: many\n")
+    refused(stages.cli("select", "--config", "select.yaml", "--config", "mine.yaml"), "mine.yaml: quota is 'many'")
+    Path("other.yaml").write_text("model: {init_args: {temperature: warm}}\n")
+    refused(stages.student("--config", "other.yaml"), "other.yaml: model.temperature is 'warm', expected float$")
+
+
+def test_a_path_where_a_source_is_expected(stages: Stages):
+    refused(stages.select("--pool", "x.jsonl"), "pool is 'x.jsonl', expected a source.*write --pool.path x.jsonl")
+    refused(stages.teacher("--data.train", "x.jsonl"), "write --data.train.path x.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("StudntModule", "expected a class"), ("modules.StudntModule", "has no attribute 'StudntModule'")],
+)
+def test_a_class_that_does_not_exist(stages: Stages, name: str, said: str):
+    refused(stages.cli("fit", "--config", "student.yaml", "--model", name), f"model is .*{said}")
+
+
+def test_a_misspelt_key_with_more_behind_it(stages: Stages):
+    refused(stages.student("--data.trian.path=x"), "did you mean 'train.path'")
+
+
+def test_no_configuration(stages: Stages):
+    refused(stages.cli("fit"), "task.name is not given; name a configuration")
+
+
+@pytest.mark.parametrize(("content", "said"), [("a: [1\nb: }", "not YAML.*line 2"), ("", "None"), ("- a", r"\['a'\]")])
+@pytest.mark.parametrize("command", ["select", "fit"])
+def test_a_config_that_is_no_mapping(stages: Stages, command: str, content: str, said: str):
+    Path("mine.yaml").write_text(content)
+    refused(stages.cli(command, "--config", "mine.yaml"), f"mine.yaml: .*{said}.*mend it")
+
+
+@pytest.mark.parametrize(
+    "word", ["--trainer.accelerator=warp", "--trainer.accelerator=tpu", "--trainer.devices=0", "--trainer.devices=many"]
+)
+def test_a_machine_that_is_not_there(stages: Stages, word: str):
+    refused(stages.teacher(word), "^error: trainer: .*change accelerator")
+
+
+def test_a_config_of_another_command(taught: Stages, tiny_classifier: Path):
+    model = f"--model.model={tiny_classifier}"
+    refused(taught.cli("fit", "--config", "pseudolabel.yaml", model), "PoolDataModule: has no rows for fit")
+    refused(taught.cli("predict", "--config", "test.yaml", model), "GoldDataModule: has no rows for predict")
+    refused(taught.cli("validate", "--config", "pseudolabel.yaml", model), "PoolDataModule: has no rows for validate")
+    refused(taught.cli("fit", "--config", "test.yaml", model), "ClassifierModule: has no fit")
+
+
+def test_a_dev_set_without_rows(stages: Stages):
+    refused(stages.teacher("--data.dev=[]"), r"data.dev \[\]: no rows")
+
+
+def test_a_mistake_leaves_the_folder_free(taught: Stages, tiny_classifier: Path):
+    """What a run that wrote nothing leaves behind does not count as another run."""
+    assert taught.test(f"--model.model={tiny_classifier}").code == 0
+    refused(taught.report("--baseline=nobody"), "baseline 'nobody'")
+    assert taught.report().code == 0
+    refused(taught.teacher("--export.monitor=dev/nothing"), "export.monitor 'dev/nothing': not logged")
+    assert taught.teacher().code == 0
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "--model.temperature=0", "--model.teacher_temperature=-1", "--model.kl_weight=-2", "--model.learning_rate=-1",
+        "--model.warmup_ratio=7", "--model.dropout=2",
+    ],
+)  # fmt: skip
 def test_numbers_that_make_no_sense(stages: Stages, word: str):
     refused(stages.student(word), word.split("=", maxsplit=1)[0].rsplit(".", maxsplit=1)[-1], "expected")
 

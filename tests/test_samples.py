@@ -36,6 +36,18 @@ def test_classes_are_balanced_enough_to_learn_from(path: Path):
     assert min(labels.values()) > 0.2 * sum(labels.values())
 
 
+def test_the_samples_page_tells_the_number_of_rows():
+    page = (SAMPLES / "README.md").read_text(encoding="utf-8")
+    count = {str(path.with_suffix("")): len(rows(path)) for path in FILES}
+    for task, targets in (("sentiment", ("hi", "mr", "sw")), ("nli", ("hi", "sw"))):
+        gold = " / ".join(
+            str(count[f"{task}/gold/{name}"]) for name in ("train", "dev", "test") if f"{task}/gold/{name}" in count
+        )
+        assert len({count[f"{task}/targets/{name}"] for name in targets}) == 1
+        for number in (gold, str(count[f"{task}/pool/train"]), f"{count[f'{task}/targets/hi']} each"):
+            assert number in page, (task, number)
+
+
 def test_test_rows_are_not_trained_on():
     train = {row["text"] for name in ("gold/train", "pool/train") for row in rows(Path(f"sentiment/{name}.jsonl"))}
     for name in ("gold/dev", "gold/test", "targets/hi", "targets/mr", "targets/sw"):

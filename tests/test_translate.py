@@ -94,7 +94,15 @@ def test_the_language_of_the_command_line_is_that_of_the_rows(translate, files: 
 
 
 def test_a_translation_of_rows_that_were_made_anew_is_stale(translate, stages: Stages, files: Files):
-    pool = ("clean", "--config", "clean.yaml", f"--raw.path={files.pool}", "--exclude=null", "--language=null", "--out=pool")
+    pool = (
+        "clean",
+        "--config",
+        "clean.yaml",
+        f"--raw.path={files.pool}",
+        "--exclude=null",
+        "--language=null",
+        "--out=pool",
+    )
     assert stages.cli(*pool).code == 0
     assert translate("pool", "hi", "--data.label_column=prompt_label").code == 0
     assert stages.cli(*pool, "--size=9", "--overwrite=true").code == 0

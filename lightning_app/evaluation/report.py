@@ -61,7 +61,7 @@ class Comparison:
 
 
 def report(
-    runs: list[str],
+    runs: str | list[str],
     out: str = "runs/report",
     metric: str = "accuracy",
     baseline: str | None = None,
@@ -70,14 +70,14 @@ def report(
     """Write the table of methods and targets as Markdown and JSON.
 
     Args:
-        runs: Folders of `test`, or patterns such as `runs/*/test`; rows stand in this order.
+        runs: A folder of `test`, a pattern such as `runs/*/test`, or a list of them; rows stand in this order.
         out: The output folder: `report.md`, `report.json`.
         metric: `accuracy`, `macro_f1`, `ece` or `ce`.
         baseline: The method that all others are tested against (paired bootstrap over rows, Holm's correction within a
             task and setting); the first one, if none is named.
         overwrite: Replace what another run left there.
     """
-    folders = _folders(runs)
+    folders = _folders([runs] if isinstance(runs, str) else runs)
     tested = [_read(folder) for folder in folders]
     if metric not in next(iter(tested[0].metrics.values())):
         raise InputError(f"metric '{metric}': expected one of {', '.join(next(iter(tested[0].metrics.values())))}")

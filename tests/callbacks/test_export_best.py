@@ -65,6 +65,12 @@ def test_an_exchange_that_was_cut_short_is_put_right(tmp_path: Path):
     assert not (tmp_path / ".model.previous").exists()
 
 
+def test_the_last_of_a_few_steps_is_checked(stages: Stages):
+    """Else a fit that ends in mid-epoch would have no model."""
+    assert stages.teacher("--trainer.max_epochs=-1", "--trainer.max_steps=3").code == 0
+    assert json.loads(Path("teacher/model/labelbridge.json").read_text())["step"] == 3
+
+
 def test_the_card_says_which_check_was_best(stages: Stages):
     assert stages.teacher().code == 0
     facts = json.loads(Path("teacher/model/labelbridge.json").read_text())

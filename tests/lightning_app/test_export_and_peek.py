@@ -1,6 +1,7 @@
 """What leaves the project: the Hub folder; and what is shown of an artifact."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,19 @@ def test_export_keeps_what_is_there(tested: Stages):
     assert outcome.code == 2
     assert "hub: not empty" in outcome.err
     assert Path("hub/mine.txt").exists()
+
+
+def test_export_replaces_an_export_and_nothing_else(tested: Stages):
+    assert tested.cli("export", "--model=teacher/model", "--out=hub").code == 0
     assert tested.cli("export", "--model=teacher/model", "--out=hub", "--overwrite=true").code == 0
+    Path("mine").mkdir()
+    Path("mine/thesis.txt").write_text("x")
+    for out, said in (("mine", "not an export"), (".", "holds the model"), ("teacher/model", "holds the model")):
+        outcome = tested.cli("export", "--model=teacher/model", f"--out={out}", "--overwrite=true")
+        assert outcome.code == 2
+        assert said in outcome.err
+    assert Path("mine/thesis.txt").exists()
+    assert Path("teacher/model/model.safetensors").exists()
 
 
 def test_export_needs_a_model_of_a_fit(tested: Stages):
@@ -61,12 +74,28 @@ def test_peek_shows_rows_counts_and_origin(tested: Stages):
     for part in ("stage select", "from pool", "from pseudolabels", "prompt_label: ", "why", "top: rank 1 of"):
         assert part in outcome.out, part
     assert outcome.out.count(" why ") == 2
+    assert "labels: [negative, neutral, positive]" in outcome.out  # brackets are no markup
+    assert re.search(r"classes +available +quota +kept", outcome.out)
+
+
+@pytest.mark.parametrize(("rows", "shown"), [(0, 0), (-1, 0), (1, 1), (99, 23)])
+def test_peek_shows_as_many_rows_as_there_are(tested: Stages, rows: int, shown: int):
+    outcome = tested.cli("peek", "test", f"--rows={rows}")
+    assert outcome.code == 0
+    assert outcome.out.count(" prediction ") == shown
 
 
 def test_peek_says_what_is_not_an_artifact(tested: Stages):
     outcome = tested.cli("peek", "data")
     assert outcome.code == 2
     assert "data: no manifest.json" in outcome.err
+
+
+def test_a_card_speaks_of_synthetic_text_where_there_was_some():
+    gold = {"gold": {"path": "g", "fingerprint": "sha256:0"}}
+    assert "written by a language model" not in model_card({"inputs": gold})
+    assert "written by a language model" in model_card({"inputs": {**gold, "selection": gold["gold"]}})
+    assert "chosen by macro_f1" in model_card({"monitor": "dev/macro_f1"})
 
 
 def test_a_card_can_be_read_by_the_hub():

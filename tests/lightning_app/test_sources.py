@@ -135,6 +135,74 @@ def test_files_that_cannot_be_read(tmp_path: Path, task: Task, name: str, messag
         load_rows(Source(path=str(tmp_path / name)), task, "label")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b"", "no rows"),
+        ("a.csv", b"", "no rows"),
+        ("a.csv", b"text,label\n", "no rows"),
+        ("a.csv", b"text,label\none,neutral\none, two,neutral\n", "line 3.*mend it"),
+        ("a.csv", "text,label\ncaf\u00e9,neutral\n".encode("latin1"), "utf-8"),
+        ("a.jsonl", b'{"text": "a", "label": "neutral"}\n{"text": "caf\xe9", "label": "neutral"}\n', "row 1 .*UTF-8"),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "a", "label": "neutral"}\n' * 99)[:-9], "ended before"),
+        ("a.jsonl.gz", b"plain", "cannot be read.*mend it"),
+        ("a.parquet", b"plain", "cannot be read"),
+    ],
+)
+def test_a_broken_file_is_one_line(tmp_path: Path, task: Task, name: str, content: bytes, message: str):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"{name}: .*{message}") as caught:
+        load_rows(Source(path=str(tmp_path / name)), task, "label")
+    assert "\n" not in str(caught.value)
+
+
+def test_csv_columns_are_text_whatever_they_look_like(tmp_path: Path, task: Task):
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "id,text,label\n007,1984,-1\n7,True,1\n" + "".join(f"x{n},t,1\n" for n in range(12_000)) + "z,t,up\n"
+    )
+    rows = load_rows(Source(path=str(path), label_map={"-1": "negative", "1": "positive", "up": None}), task, "label")
+    assert rows.ids[:2] == ["007", "7"]
+    assert rows.table["text"].to_pylist()[:2] == ["1984", "True"]
+    assert rows.dropped == {"up": 1}
+
+
+def test_a_number_among_texts_is_named_and_leaves_the_others_alone(tmp_path: Path, task: Task):
+    rows = [{"id": n, "text": f"t{n}", "label": "neutral"} for n in range(3)]
+    path = write_jsonl(tmp_path / "a.jsonl", [*rows, {"id": "x", "text": 3, "label": 1}])
+    with pytest.raises(InputError, match=r"a.jsonl row 3 \(line 4\): text is 3, expected a text"):
+        load_rows(Source(path=str(path)), task, "label")
+    write_jsonl(path, [*rows, {"id": "x", "text": "t3", "label": 1}])
+    loaded = load_rows(Source(path=str(path), label_map={"1": "positive"}), task, "label").table
+    assert loaded["id"].to_pylist() == ["0", "1", "2", "x"]
+    assert loaded["label"].to_pylist() == ["neutral", "neutral", "neutral", "positive"]
+
+
+def test_a_file_name_is_no_pattern(tmp_path: Path, task: Task):
+    for name in ("a[1].jsonl", "a1.jsonl"):
+        write_jsonl(tmp_path / name, [{"text": name, "label": "neutral"}])
+    rows = load_rows(Source(path=str(tmp_path / "a[1].jsonl")), task, "label")
+    assert rows.table["text"].to_pylist() == ["a[1].jsonl"]
+
+
+def test_a_class_that_is_dropped_whole_leaves_no_rows_to_sample(tmp_path: Path, task: Task):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "a", "label": "neutral"}])
+    rows = load_rows(Source(path=str(path), label_map={"neutral": None}, per_class=2), task, "label")
+    assert (rows.table.num_rows, rows.dropped) == (0, {"neutral": 1})
+
+
+def test_a_slip_in_columns_is_not_passed_over(tmp_path: Path, task: Task):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "a", "label": "neutral"}])
+    with pytest.raises(InputError, match=r"columns has 'txt'.*did you mean 'text'"):
+        load_rows(Source(path=str(path), columns={"txt": "sentence"}), task, "label")
+
+
+@pytest.mark.parametrize("numbers", [{"start": -1}, {"start": 3, "stop": 3}, {"stop": -1}, {"per_class": 0}])
+def test_a_part_that_holds_no_rows_is_refused(numbers: dict[str, int]):
+    with pytest.raises(InputError, match="a.jsonl: .*expected"):
+        Source(path="a.jsonl", **numbers)
+
+
 def test_a_hub_data_set_that_cannot_be_reached_is_one_line(task: Task):
     with pytest.raises(InputError, match=r"hub:SetFit/sst5/train: the Hub data set cannot be loaded.*local file"):
         load_rows(Source(path="hub:SetFit/sst5"), task, "label")
