@@ -97,7 +97,7 @@ def write(
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / MANIFEST).unlink(missing_ok=True)
-    for stale in out.glob("part-*.parquet"):
+    for stale in (*out.glob("part-*.parquet"), *out.glob(".*.*.tmp")):  # the latter a killed process left half written
         stale.unlink()
     rows = table if table is not None else pa.table({})
     for number, start in enumerate(range(0, rows.num_rows or int(table is not None), SHARD_ROWS)):
@@ -238,7 +238,7 @@ def write_parquet(path: Path, table: pa.Table) -> None:
     """Write one shard under a temporary name, then rename it: it is there whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     pq.write_table(table, temporary, compression="zstd")
-    _settle(temporary, path)
+    settle(temporary, path)
 
 
 def read_parquet(path: Path) -> pa.Table:
@@ -257,7 +257,7 @@ def write_json(path: Path, value: object) -> None:
     """Write JSON under a temporary name, then rename it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    _settle(temporary, path)
+    settle(temporary, path)
 
 
 def versions() -> dict[str, str]:
@@ -271,7 +271,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _settle(temporary: Path, final: Path) -> None:
+def settle(temporary: Path, final: Path) -> None:
     """Flush a finished file to the disk before it takes its name, so that a power cut leaves no empty shard."""
     with temporary.open("rb") as stream:
         os.fsync(stream.fileno())

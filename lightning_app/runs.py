@@ -83,6 +83,8 @@ class Run:
                 "choose another --out, or replace it with --overwrite true"
             )
         if artifacts.is_whole(self.out):
+            for folder in (PARTS, CHECKPOINTS):  # a kill right after the manifest leaves them
+                shutil.rmtree(self.out / folder, ignore_errors=True)
             return State.WHOLE
         if previous is None:
             artifacts.write_json(self.out / IDENTITY, self.identity)
@@ -95,7 +97,7 @@ class Run:
             (self.out / name).unlink(missing_ok=True)
         for shard in self.out.glob("part-*.parquet"):
             shard.unlink()
-        for folder in (PARTS, CHECKPOINTS, "model", "logs", "dynamics", "dynamics-gold"):
+        for folder in (PARTS, CHECKPOINTS, "model", ".model.previous", "logs", "dynamics", "dynamics-gold"):
             shutil.rmtree(self.out / folder, ignore_errors=True)
 
     def _previous(self) -> dict[str, Any] | None:
