@@ -204,29 +204,31 @@ def check_fresh(path: Path, manifest: Manifest) -> None:
     Raises:
         InputError: If an ancestor has changed; names the commands that rebuild what depends on it, in order.
     """
-    stale = _stale(path, manifest, frozenset())
-    if stale is not None:
-        changed, commands = stale
+    changed, commands = _stale(path, manifest, frozenset())
+    if changed:
+        names = " and ".join(dict.fromkeys(changed))
         order = ", then ".join(f'"{command}"' for command in dict.fromkeys(commands))
-        raise InputError(f"{path}: out of date, {changed} has been made anew since; rebuild with {order}")
+        raise InputError(f"{path}: out of date, {names} has been made anew since; rebuild with {order}")
 
 
-def _stale(path: Path, manifest: Manifest, seen: frozenset[Path]) -> tuple[str, list[str]] | None:
+def _stale(path: Path, manifest: Manifest, seen: frozenset[Path]) -> tuple[list[str], list[str]]:
     """What has changed among the ancestors, and the commands from there down to this artifact."""
-    own = manifest.command or MAKERS.get(manifest.stage, f"the stage of {path}")
+    changed: list[str] = []
+    commands: list[str] = []
     for name, reference_to in manifest.inputs.items():
         found = find(reference_to["path"])
         folder = found.parent if found is not None and found.name == "model" else found
         if folder is None or folder in seen or not is_whole(folder):
             continue
         ancestor = read_manifest(folder)
+        deeper = _stale(folder, ancestor, seen | {folder})
+        changed += deeper[0]
+        commands += deeper[1]
         # Rows may be read in part or under other names; then the artifact's own fingerprint stands beside theirs.
         if ancestor.fingerprint != reference_to.get("artifact", reference_to["fingerprint"]):
-            return f"{name} {reference_to['path']}", [own]
-        deeper = _stale(folder, ancestor, seen | {folder})
-        if deeper is not None:
-            return deeper[0], [*deeper[1], own]
-    return None
+            changed.append(f"{name} {reference_to['path']}")
+    own = manifest.command or MAKERS.get(manifest.stage, f"the stage of {path}")
+    return changed, [*commands, own] if changed else []
 
 
 def rebuild(manifest: Manifest) -> str:

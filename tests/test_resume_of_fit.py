@@ -106,9 +106,9 @@ WRITES = [
 
 def test_a_write_torn_by_a_kill_costs_nothing(fit, whole, tmp_path: Path):
     """Kills inside a checkpoint, an export, and the manifest; what was being written is half there."""
-    for name, time, after in WRITES:
-        out = f"torn-{name.strip('.')}-{time}-{after}"
-        settings = {"name": name, "time": time, "after": str(after).lower()}
+    for name, which, after in WRITES:
+        out = f"torn-{name.strip('.')}-{which}-{after}"
+        settings = {"name": name, "time": which, "after": str(after).lower()}
         kill = ["--trainer.callbacks+=probes.KillWriting", *(f"--trainer.callbacks.{key}={one}" for key, one in settings.items())]  # fmt: skip
         assert warm.run(fit(out, *kill), tmp_path) == -signal.SIGKILL, warm.said(tmp_path)
         assert warm.run(fit(out), tmp_path) == 0, warm.said(tmp_path)
