@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -292,9 +293,13 @@ def _stoppable(trainer: Trainer, out: Path) -> Iterator[None]:
     """
 
     def stop(*_: object) -> None:
-        if trainer.strategy.launcher is not None and trainer.is_global_zero:
-            trainer.strategy.launcher.kill(signal.SIGTERM)
-        if trainer.is_global_zero:
+        launcher: Any = trainer.strategy.launcher if trainer.is_global_zero else None
+        if launcher is not None:
+            launcher.kill(signal.SIGTERM)
+        ranks = [one for one in getattr(launcher, "procs", []) if isinstance(one, BaseProcess)]
+        for rank in ranks:  # forked ones save, and rank 0 among them says how to go on
+            rank.join()
+        if trainer.is_global_zero and not ranks:
             log.warning("stopped on request, what is finished is saved in %s; go on with: %s", out, command_line())
         raise SystemExit(128 + signal.SIGTERM)
 

@@ -72,11 +72,7 @@ def model_of(out: str) -> dict[str, bytes]:
 
 
 def kill_at(batch: int, hook: str = "on_train_batch_end", number: int = signal.SIGKILL) -> list[str]:
-    settings = {"batch": batch, "hook": hook, "number": int(number)}
-    return [
-        "--trainer.callbacks+=probes.KillAt",
-        *(f"--trainer.callbacks.{key}={one}" for key, one in settings.items()),
-    ]
+    return warm.probe("KillAt", batch=batch, hook=hook, number=int(number))
 
 
 def test_a_killed_fit_resumes_to_the_same_bits(fit, whole, tmp_path: Path):
@@ -108,8 +104,7 @@ def test_a_write_torn_by_a_kill_costs_nothing(fit, whole, tmp_path: Path):
     """Kills inside a checkpoint, an export, and the manifest; what was being written is half there."""
     for name, which, after in WRITES:
         out = f"torn-{name.strip('.')}-{which}-{after}"
-        settings = {"name": name, "time": which, "after": str(after).lower()}
-        kill = ["--trainer.callbacks+=probes.KillWriting", *(f"--trainer.callbacks.{key}={one}" for key, one in settings.items())]  # fmt: skip
+        kill = warm.probe("KillWriting", name=name, time=which, after=str(after).lower())
         assert warm.run(fit(out, *kill), tmp_path) == -signal.SIGKILL, warm.said(tmp_path)
         assert warm.run(fit(out), tmp_path) == 0, warm.said(tmp_path)
         same(ending(f"{out}.pt"), whole, out)
@@ -205,7 +200,7 @@ def test_a_fit_killed_while_it_writes_dynamics_writes_the_same(fit, stages: Stag
     expected = artifacts.read_manifest(Path("whole/dynamics"))
     assert expected.facts["epochs"] == 9
     for name in ("epoch-00000.parquet", "epoch-00003.parquet", "epoch-00008.parquet", "manifest.json"):
-        kill = ["--trainer.callbacks+=probes.KillWriting", f"--trainer.callbacks.name={name}"]
+        kill = warm.probe("KillWriting", name=name)
         assert warm.run(fit(f"killed-{name}", *mapped, *kill), tmp_path) == -signal.SIGKILL, warm.said(tmp_path)
         assert not Path(f"killed-{name}/dynamics/manifest.json").exists()
         assert warm.run(fit(f"killed-{name}", *mapped), tmp_path) == 0, warm.said(tmp_path)

@@ -41,13 +41,8 @@ def predict(words):
     return lambda out, *more: words("predict", out, *more)
 
 
-def probe(name: str, **settings: object) -> list[str]:
-    """The words that put one of the tests' callbacks into a run."""
-    return [f"--trainer.callbacks+=probes.{name}", *(f"--trainer.callbacks.{key}={one}" for key, one in settings.items())]  # fmt: skip
-
-
 def killed_at(batch: int, stage: str = "predict", number: int = signal.SIGKILL) -> list[str]:
-    return probe("KillAt", batch=batch, hook=f"on_{stage}_batch_end", number=int(number))
+    return warm.probe("KillAt", batch=batch, hook=f"on_{stage}_batch_end", number=int(number))
 
 
 def count_rows(table: pa.Table) -> tuple[int, int]:
@@ -76,8 +71,8 @@ def test_a_killed_run_resumes_to_the_same_bits(words, tmp_path: Path, stage: str
     expected, files = content("whole")
     kills = [killed_at(batch, stage) for batch in random.Random(0).sample(range(1, 38), 14)]
     writes = [*WRITES, ("metrics.json", 1)] if stage == "test" else WRITES
-    kills += [probe("KillWriting", name=name, time=time) for name, time in writes]
-    kills += [probe("KillWriting", name="manifest.json", after="true")]
+    kills += [warm.probe("KillWriting", name=name, time=time) for name, time in writes]
+    kills += [warm.probe("KillWriting", name="manifest.json", after="true")]
     lost = doubled = 0
     for number, kill in enumerate(kills):
         out = f"killed-{number}"

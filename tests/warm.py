@@ -50,6 +50,14 @@ def kill_after(process: BaseProcess, seconds: float) -> bool:
     return alive
 
 
+def probe(callback: str, /, **settings: object) -> list[str]:
+    """The words that put one of the callbacks of `probes` into a run."""
+    return [
+        f"--trainer.callbacks+=probes.{callback}",
+        *(f"--trainer.callbacks.{key}={one}" for key, one in settings.items()),
+    ]
+
+
 def said(folder: Path) -> str:
     """What the commands in a folder have printed last."""
     return (folder / "said.txt").read_text()[-4000:]

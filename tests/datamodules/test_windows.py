@@ -80,16 +80,16 @@ def test_the_order_does_not_depend_on_workers(served: int):
     encoded = Encoded({"input_ids": np.arange(lengths.sum(), dtype=np.int32)}, lengths, TokenStats(23, 0, 0, 1))
     tokenizer = SimpleNamespace(pad_token_id=0, pad_token_type_id=0, padding_side="right")
 
-    def epoch(num_workers: int) -> list[tuple[list[int], int]]:
+    def two_epochs(num_workers: int) -> list[tuple[list[int], int]]:
         loader = WindowLoader(
             RowBatches(encoded, tokenizer), WindowSampler(lengths, 13, shape, 0, 0), num_workers, pin_memory=False
         )
         loader.load_state_dict({"served": served, "shape": asdict(shape)})
-        return [(batch["row"].tolist(), loader.state_dict()["served"]) for batch in loader]
+        return [(batch["row"].tolist(), loader.state_dict()["served"]) for _ in range(2) for batch in loader]
 
-    alone = epoch(0)
-    assert [count for _, count in alone] == [*range(served + 1, 12), 0]
-    assert epoch(2) == alone
+    alone = two_epochs(0)
+    assert [count for _, count in alone] == [*range(served + 1, 12), 0, *range(1, 12), 0]
+    assert two_epochs(2) == alone
 
 
 def test_another_seed_or_epoch_gives_another_order():
