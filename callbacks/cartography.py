@@ -78,11 +78,8 @@ class CartographyCallback(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the rows, discard what a killed run wrote behind its checkpoint, and score once if asked to."""
-        if self.rows is None:
-            given: dict[str, Any] = getattr(getattr(trainer, "datamodule", None), "cartography_rows", dict)()
-            self.rows = {name: ScoredRows(**one) for name, one in given.items()}
         if trainer.is_global_zero:
-            for name, rows in self.rows.items():
+            for name, rows in self._rows(trainer).items():
                 folder = self.folder(name)
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / artifacts.MANIFEST).unlink(missing_ok=True)
@@ -106,10 +103,13 @@ class CartographyCallback(Callback):
             self._draw(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the manifests: the dynamics are whole."""
+        """Write the manifests: the dynamics are whole.
+
+        A run that was killed after its last checkpoint comes here without training.
+        """
         if not trainer.is_global_zero or self._checks == 0:
             return
-        for name, rows in (self.rows or {}).items():
+        for name, rows in self._rows(trainer).items():
             facts = {"labels": list(rows.labels), "dtype": self.dtype, "rows": len(rows.ids), "reference": rows.says}
             dynamics.finish(self.folder(name), facts, inputs=rows.inputs, command=command_line())
             log.info("%s: %d checks of %d rows", self.folder(name), self._checks, len(rows.ids))
@@ -122,8 +122,15 @@ class CartographyCallback(Callback):
         """Go on behind them."""
         self._checks = state_dict["checks"]
 
+    def _rows(self, trainer: Trainer) -> dict[str, ScoredRows]:
+        """The sets that were given, or those of the DataModule."""
+        if self.rows is None:
+            given: dict[str, Any] = getattr(getattr(trainer, "datamodule", None), "cartography_rows", dict)()
+            self.rows = {name: ScoredRows(**one) for name, one in given.items()}
+        return self.rows
+
     def _check(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for name, rows in (self.rows or {}).items():
+        for name, rows in self._rows(trainer).items():
             self._score(trainer, pl_module, self.folder(name), rows)
         self._checks += 1
 
@@ -150,7 +157,7 @@ class CartographyCallback(Callback):
             dynamics.write_epoch(folder, self._checks, ordered, list(rows.labels), self.dtype)
 
     def _draw(self, trainer: Trainer) -> None:
-        for name, rows in (self.rows or {}).items():
+        for name, rows in self._rows(trainer).items():
             folder = self.folder(name)
             checks = [artifacts.read_parquet(file) for file in sorted(folder.glob("epoch-*.parquet"))]
             log_probs = [np.column_stack([table[label].to_numpy() for label in rows.labels]) for table in checks]

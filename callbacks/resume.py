@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from callbacks.stopping import Stopper
+from lightning_app.artifacts import settle
 from lightning_app.runs import CHECKPOINTS
 
 CHECKPOINT = "last.ckpt"
@@ -136,7 +137,7 @@ def _count_as_cut_now(trainer: Trainer) -> None:
 
 @rank_zero_only
 def _rename(temporary: Path, final: Path) -> None:
-    temporary.replace(final)
+    settle(temporary, final)
 
 
 def _random_state() -> dict[str, Any]:

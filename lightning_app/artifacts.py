@@ -98,7 +98,7 @@ def write(
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / MANIFEST).unlink(missing_ok=True)
-    for stale in out.glob("part-*.parquet"):
+    for stale in (*out.glob("part-*.parquet"), *out.glob(".*.*.tmp")):  # the latter a killed process left half written
         stale.unlink()
     rows = table if table is not None else pa.table({})
     for number, start in enumerate(range(0, rows.num_rows or int(table is not None), SHARD_ROWS)):
@@ -210,29 +210,31 @@ def check_fresh(path: Path, manifest: Manifest) -> None:
     Raises:
         InputError: If an ancestor has changed; names the commands that rebuild what depends on it, in order.
     """
-    stale = _stale(path, manifest, frozenset())
-    if stale is not None:
-        changed, commands = stale
+    changed, commands = _stale(path, manifest, frozenset())
+    if changed:
+        names = " and ".join(dict.fromkeys(changed))
         order = ", then ".join(f'"{command}"' for command in dict.fromkeys(commands))
-        raise InputError(f"{path}: out of date, {changed} has been made anew since; rebuild with {order}")
+        raise InputError(f"{path}: out of date, {names} has been made anew since; rebuild with {order}")
 
 
-def _stale(path: Path, manifest: Manifest, seen: frozenset[Path]) -> tuple[str, list[str]] | None:
+def _stale(path: Path, manifest: Manifest, seen: frozenset[Path]) -> tuple[list[str], list[str]]:
     """What has changed among the ancestors, and the commands from there down to this artifact."""
-    own = manifest.command or MAKERS.get(manifest.stage, f"the stage of {path}")
+    changed: list[str] = []
+    commands: list[str] = []
     for name, reference_to in manifest.inputs.items():
         found = find(reference_to["path"])
         folder = found.parent if found is not None and found.name == "model" else found
         if folder is None or folder in seen or not is_whole(folder):
             continue
         ancestor = read_manifest(folder)
+        deeper = _stale(folder, ancestor, seen | {folder})
+        changed += deeper[0]
+        commands += deeper[1]
         # Rows may be read in part or under other names; then the artifact's own fingerprint stands beside theirs.
         if ancestor.fingerprint != reference_to.get("artifact", reference_to["fingerprint"]):
-            return f"{name} {reference_to['path']}", [own]
-        deeper = _stale(folder, ancestor, seen | {folder})
-        if deeper is not None:
-            return deeper[0], [*deeper[1], own]
-    return None
+            changed.append(f"{name} {reference_to['path']}")
+    own = manifest.command or MAKERS.get(manifest.stage, f"the stage of {path}")
+    return changed, [*commands, own] if changed else []
 
 
 def rebuild(manifest: Manifest) -> str:
@@ -244,7 +246,7 @@ def write_parquet(path: Path, table: pa.Table) -> None:
     """Write one shard under a temporary name, then rename it: it is there whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     pq.write_table(table, temporary, compression="zstd")
-    _settle(temporary, path)
+    settle(temporary, path)
 
 
 def read_parquet(path: Path) -> pa.Table:
@@ -263,7 +265,7 @@ def write_json(path: Path, value: object) -> None:
     """Write JSON under a temporary name, then rename it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    _settle(temporary, path)
+    settle(temporary, path)
 
 
 def versions() -> dict[str, str]:
@@ -277,7 +279,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _settle(temporary: Path, final: Path) -> None:
+def settle(temporary: Path, final: Path) -> None:
     """Flush a finished file to the disk before it takes its name, so that a power cut leaves no empty shard."""
     with temporary.open("rb") as stream:
         os.fsync(stream.fileno())

@@ -3,8 +3,11 @@
 import inspect
 import logging
 import shutil
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +177,8 @@ class Cli(LightningCLI):
         self.model.check(subcommand)
         if self._model_folder is not None:
             check_model_fresh(self._model_folder)
-        with Run(Path(self._setting("out")), stage, self._identity(subcommand)) as run:
+        claim = Run(Path(self._setting("out")), stage, self._identity(subcommand))
+        with _stoppable(self.trainer, claim.out), claim as run:
             if self.trainer.is_global_zero:
                 state = run.begin(self._setting("overwrite"))
                 if state is State.WHOLE:
@@ -300,3 +304,30 @@ class Cli(LightningCLI):
 
     def _setting(self, key: str) -> Any:
         return self._get(self.config, key)
+
+
+@contextmanager
+def _stoppable(trainer: Trainer, out: Path) -> Iterator[None]:
+    """End at once on SIGTERM and Ctrl-C, and say how to go on.
+
+    This is for the time before and after the Trainer's loops, when nothing is at hand that has to be finished; inside
+    them the callbacks take the signals over.
+    """
+
+    def stop(*_: object) -> None:
+        launcher: Any = trainer.strategy.launcher if trainer.is_global_zero else None
+        if launcher is not None:
+            launcher.kill(signal.SIGTERM)
+        ranks = [one for one in getattr(launcher, "procs", []) if isinstance(one, BaseProcess)]
+        for rank in ranks:  # forked ones save, and rank 0 among them says how to go on
+            rank.join()
+        if trainer.is_global_zero and not ranks:
+            log.warning("stopped on request, what is finished is saved in %s; go on with: %s", out, command_line())
+        raise SystemExit(128 + signal.SIGTERM)
+
+    previous = {one: signal.signal(one, stop) for one in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for one, handler in previous.items():
+            signal.signal(one, handler)

@@ -19,7 +19,7 @@ LOCK = ".lock"
 CHECKPOINTS = "checkpoints"
 PARTS = ".parts"
 # What runs write, beside their logs.
-PRODUCTS = (artifacts.MANIFEST, PARTS, CHECKPOINTS, "model", "dynamics", "dynamics-gold")
+PRODUCTS = (artifacts.MANIFEST, PARTS, CHECKPOINTS, "model", ".model.previous", "dynamics", "dynamics-gold", "rejected")
 # The words behind `main.py` as they were typed; `sys.argv` holds them with configs already looked up.
 typed_words: list[str] = []
 
@@ -91,6 +91,8 @@ class Run:
             )
         if artifacts.is_whole(self.out):
             self._state = State.WHOLE
+            for folder in (PARTS, CHECKPOINTS):  # a kill right after the manifest leaves them
+                shutil.rmtree(self.out / folder, ignore_errors=True)
         elif previous is None:
             artifacts.write_json(self.out / IDENTITY, self.identity)
             self._state = State.NEW

@@ -1,5 +1,6 @@
 """Finished rows of a run that is still going: small atomic files that survive a kill and are merged at the end."""
 
+import logging
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ import pyarrow.parquet as pq
 from lightning_app import artifacts
 from lightning_app.errors import InputError
 from lightning_app.runs import PARTS
+
+log = logging.getLogger(__name__)
 
 ROW = "row"
 
@@ -46,7 +49,7 @@ class Spool:
 
     def finished(self) -> np.ndarray:
         """Numbers of the rows that are on the disk (int64, sorted, without repeats)."""
-        tables = [pq.read_table(file, columns=[ROW]) for file in self._files()]
+        tables = self._tables([ROW])
         if not tables:
             return np.empty(0, dtype=np.int64)
         return np.unique(pa.concat_tables(tables)[ROW].to_numpy())
@@ -62,7 +65,7 @@ class Spool:
         Raises:
             InputError: If a row has no output yet.
         """
-        tables = [pq.read_table(file) for file in self._files()]
+        tables = self._tables()
         merged = (
             pa.concat_tables(tables, promote_options="default") if tables else pa.table({ROW: pa.array([], pa.int64())})
         )
@@ -83,6 +86,17 @@ class Spool:
             for leftover in self._folder.iterdir():
                 leftover.unlink()
             self._folder.rmdir()
+
+    def _tables(self, columns: list[str] | None = None) -> list[pa.Table]:
+        """What is on the disk; a file that a failing disk has torn is removed, so that its rows are computed again."""
+        tables = []
+        for file in self._files():
+            try:
+                tables.append(pq.read_table(file, columns=columns))
+            except pa.ArrowInvalid as error:
+                log.warning("%s: unreadable (%s), its rows are computed again", file, error)
+                file.unlink(missing_ok=True)
+        return tables
 
     def _files(self) -> list[Path]:
         # The order of first writing decides which of two outputs of a row is taken.

@@ -1,10 +1,13 @@
 """Callbacks that tests put into runs: they kill, stop, and write down what a run amounts to."""
 
 import os
+import random
 import signal
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -15,37 +18,70 @@ class KillAt(Callback):
     Args:
         batch: Number of the batch, counted from 1 over the whole life of the process.
         number: The signal.
-        before_step: Kill between backward and the optimizer's step instead of after the batch.
+        hook: The Trainer's hook that is counted; checks before the first epoch are not.
     """
 
-    def __init__(self, batch: int, number: int = int(signal.SIGKILL), before_step: bool = False) -> None:
+    def __init__(self, batch: int, number: int = int(signal.SIGKILL), hook: str = "on_train_batch_end") -> None:
         self.batch = batch
         self.number = number
-        self.before_step = before_step
+        self.hook = hook
         self._seen = 0
+        setattr(self, hook, self._count)
 
-    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.before_step:
-            self._count()
-
-    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
-        if not self.before_step:
-            self._count()
-
-    def on_predict_batch_end(self, *_: Any, **__: Any) -> None:
-        self._count()
-
-    def _count(self) -> None:
+    def _count(self, trainer: Trainer, *_: Any, **__: Any) -> None:
+        if trainer.sanity_checking and self.hook == "on_validation_batch_end":
+            return
         self._seen += 1
         if self._seen == self.batch:
             os.kill(os.getpid(), self.number)
 
 
+class KillWriting(Callback):
+    """Kills its own process when a file or folder is about to take its final name: the last write is torn.
+
+    Args:
+        name: Its final name; `*` stands for anything.
+        time: Which one of that name, counted from 1 over the life of the process.
+        after: Kill when it has just taken its name instead, so that it is whole and what follows is missing.
+    """
+
+    def __init__(self, name: str, time: int = 1, after: bool = False) -> None:
+        self.name = name
+        self.time = time
+        self.after = after
+        self._seen = 0
+        Path.replace, Path.rename = self._killing(Path.replace), self._killing(Path.rename)
+
+    def _killing(self, rename: Any) -> Any:
+        def renaming(source: Path, target: Path) -> Path:
+            self._seen += fnmatch(Path(target).name, self.name)
+            due = fnmatch(Path(target).name, self.name) and self._seen == self.time
+            if due and not self.after:
+                if source.is_file():
+                    os.truncate(source, source.stat().st_size // 2)
+                os.kill(os.getpid(), signal.SIGKILL)
+            renamed = rename(source, target)
+            if due:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return renamed
+
+        return renaming
+
+
 class Ending(Callback):
-    """Writes down all that a finished fit amounts to: weights, optimizer, schedule, metrics, random numbers."""
+    """Writes down all that a finished fit amounts to: weights, optimizer, schedule, metrics, random numbers.
+
+    It also draws from numpy's and Python's random numbers at every batch, as a library might.
+    """
 
     def __init__(self, file: str) -> None:
         self.file = Path(file)
+        self._batches = 0
+        self._drawn = 0.0
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self._batches += 1
+        self._drawn = random.random() + np.random.random()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
@@ -56,10 +92,7 @@ class Ending(Callback):
                 stream.write(f"{trainer.global_step} {sorted(dev.items())}\n")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        import random
-
-        import numpy as np
-
+        kind, keys, *rest = np.random.get_state()
         ending = {
             "weights": {name: value.clone() for name, value in pl_module.state_dict().items()},
             "optimizer": trainer.optimizers[0].state_dict(),
@@ -67,13 +100,15 @@ class Ending(Callback):
             "metrics": {name: float(trainer.callback_metrics[name]) for name in ("train/loss", "train/ce", "train/kl")},
             "random": [
                 torch.get_rng_state(),
-                torch.from_numpy(np.random.get_state()[1].astype("int64")),
-                random.random(),
+                [kind, torch.from_numpy(keys.astype("int64")), *rest],
+                list(random.getstate()[1]),
+                self._drawn,
             ],
             "steps": trainer.global_step,
         }
         ending["schedule"].pop("_get_lr_called_within_step", None)
         torch.save(ending, self.file)
+        self.file.with_suffix(".batches").write_text(str(self._batches))
 
 
 class Gradients(Callback):
@@ -90,26 +125,3 @@ class Gradients(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
             torch.save(torch.stack(self._windows), self.file)
-
-
-class KillInCartography(Callback):
-    """Kills its own process when an epoch's dynamics are about to be written.
-
-    Args:
-        check: Which check, counted from 0.
-    """
-
-    def __init__(self, check: int) -> None:
-        self.check = check
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        from lightning_app import dynamics
-
-        write_epoch = dynamics.write_epoch
-
-        def killing(folder: Path, epoch: int, *more: Any) -> None:
-            if epoch == self.check:
-                os.kill(os.getpid(), signal.SIGKILL)
-            write_epoch(folder, epoch, *more)
-
-        dynamics.write_epoch = killing

@@ -1,10 +1,13 @@
 """The whole loop, command by command, with tiny encoders."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import Stages, labelled, write_jsonl
+from conftest import PROJECT, Outcome, Stages, labelled, write_jsonl
 
 from lightning_app import artifacts
 
@@ -110,6 +113,28 @@ def test_the_same_seed_gives_the_same_bits(loop: Stages):
     before = [artifacts.read_manifest(Path(folder)).fingerprint for folder in folders]
     for stage in (loop.teacher, loop.pseudolabel, loop.select, loop.student, loop.test):
         assert stage("--overwrite=true").code == 0
+    assert [artifacts.read_manifest(Path(folder)).fingerprint for folder in folders] == before
+    report = Path("report/report.json").read_bytes()
+    assert loop.report("--overwrite=true").code == 0
+    assert Path("report/report.json").read_bytes() == report
+
+
+@pytest.mark.slow
+def test_another_process_gives_the_same_bits(loop: Stages, monkeypatch: pytest.MonkeyPatch):
+    """With another seed of Python's hashes, which orders sets."""
+    folders = ("teacher", "pseudolabel", "select", "student", "report")
+    before = [artifacts.read_manifest(Path(folder)).fingerprint for folder in folders]
+
+    def in_a_process(*words: object) -> Outcome:
+        environment = {**os.environ, "PYTHONHASHSEED": "1"}
+        command = [sys.executable, str(PROJECT / "main.py"), *map(str, words)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    monkeypatch.setattr(loop, "cli", in_a_process)
+    for folder in folders:
+        outcome = getattr(loop, folder)("--overwrite=true")
+        assert outcome.code == 0, outcome.err
     assert [artifacts.read_manifest(Path(folder)).fingerprint for folder in folders] == before
 
 

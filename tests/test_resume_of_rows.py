@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import warm
-from conftest import Stages, labelled, write_jsonl
+from conftest import QUIET, Stages, labelled, write_jsonl
 
 from lightning_app import artifacts
 
@@ -17,22 +17,32 @@ ROWS = 203
 
 
 @pytest.fixture
-def predict(stages: Stages, tiny_classifier: Path, tmp_path: Path):
-    """Words of a predict over many small batches, each on the disk as soon as it is finished."""
+def words(stages: Stages, tiny_classifier: Path):
+    """Words of a predict or a test over many small batches, each on the disk as soon as it is finished."""
     write_jsonl(stages.files.pool, labelled(ROWS, 3, "prompt_label"))
+    write_jsonl(stages.files.target, labelled(ROWS, 3))
+    of_stage = {
+        "predict": ["predict", "--config", "pseudolabel.yaml", f"--data.pool.path={stages.files.pool}"],
+        "test": ["test", "--config", "test.yaml", f'--data.targets={{"en": {{"path": "{stages.files.target}"}}}}'],
+    }
 
-    def words(out: str, *more: object) -> list[object]:
+    def words(stage: str, out: str, *more: object) -> list[object]:
         return [
-            "predict", "--config", "pseudolabel.yaml", f"--model.model={tiny_classifier}",
-            f"--data.pool.path={stages.files.pool}", f"--out={out}", "--data.tokens_per_batch=40", "--rows.flush_seconds=0",
-            "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.logger=false", *more,
+            *of_stage[stage], f"--model.model={tiny_classifier}", f"--out={out}", "--data.tokens_per_batch=40",
+            "--rows.flush_seconds=0", *QUIET, *more,
         ]  # fmt: skip
 
     return words
 
 
-def killed_at(batch: int) -> list[str]:
-    return ["--trainer.callbacks+=probes.KillAt", f"--trainer.callbacks.batch={batch}"]
+@pytest.fixture
+def predict(words):
+    """The words of a predict."""
+    return lambda out, *more: words("predict", out, *more)
+
+
+def killed_at(batch: int, stage: str = "predict", number: int = signal.SIGKILL) -> list[str]:
+    return warm.probe("KillAt", batch=batch, hook=f"on_{stage}_batch_end", number=int(number))
 
 
 def count_rows(table: pa.Table) -> tuple[int, int]:
@@ -42,27 +52,38 @@ def count_rows(table: pa.Table) -> tuple[int, int]:
     return len(expected - set(ids)), len(ids) - len(set(ids))
 
 
-def test_a_killed_predict_resumes_to_the_same_bits(predict, tmp_path: Path):
-    assert warm.run(predict("whole"), tmp_path) == 0, warm.said(tmp_path)
-    expected = artifacts.read_manifest(Path("whole")).fingerprint
-    rng = random.Random(0)
-    moments = rng.sample(range(1, 38), 20)
+def content(out: str) -> tuple[str, dict[str, bytes]]:
+    """An artifact's rows by fingerprint, and every file of it but what tells of the run itself."""
+    files = {path.name: path.read_bytes() for path in Path(out).iterdir() if path.is_file()}
+    told = ("manifest.json", "config.yaml")
+    return artifacts.read(Path(out)).manifest.fingerprint, {
+        name: b"" if name in told else one for name, one in files.items()
+    }
+
+
+WRITES = [("identity.json", 1), ("*.parquet", 5), ("*.parquet", 23), ("part-00000.parquet", 1), ("manifest.json", 1)]
+
+
+@pytest.mark.parametrize("stage", ["predict", "test"])
+def test_a_killed_run_resumes_to_the_same_bits(words, tmp_path: Path, stage: str):
+    """Kills between batches, and in the middle of a write, which then lies there half; also of metrics and manifest."""
+    assert warm.run(words(stage, "whole"), tmp_path) == 0, warm.said(tmp_path)
+    expected, files = content("whole")
+    kills = [killed_at(batch, stage) for batch in random.Random(0).sample(range(1, 38), 14)]
+    writes = [*WRITES, ("metrics.json", 1)] if stage == "test" else WRITES
+    kills += [warm.probe("KillWriting", name=name, time=time) for name, time in writes]
+    kills += [warm.probe("KillWriting", name="manifest.json", after="true")]
     lost = doubled = 0
-    for number, batch in enumerate(moments):
-        out = f"killed-{batch}"
-        assert warm.run(predict(out, *killed_at(batch)), tmp_path) == -signal.SIGKILL, warm.said(tmp_path)
-        parts = sorted(Path(out, ".parts").glob("*.parquet"), key=lambda part: part.stat().st_mtime_ns)
-        if number % 2 and parts:  # the last write torn: it still has its temporary name, and half its bytes
-            torn = parts[-1].with_name(f".{parts[-1].name}.1.tmp")
-            torn.write_bytes(parts[-1].read_bytes()[:-20])
-            parts[-1].unlink()
-        assert not artifacts.is_whole(Path(out))
-        assert warm.run(predict(out), tmp_path) == 0, warm.said(tmp_path)
-        read = artifacts.read(Path(out))
-        assert read.manifest.fingerprint == expected, out
-        lost, doubled = lost + count_rows(read.table)[0], doubled + count_rows(read.table)[1]
+    for number, kill in enumerate(kills):
+        out = f"killed-{number}"
+        assert warm.run(words(stage, out, *kill), tmp_path) == -signal.SIGKILL, warm.said(tmp_path)
+        assert artifacts.is_whole(Path(out)) == (kill == kills[-1])
+        assert warm.run(words(stage, out), tmp_path) == 0, warm.said(tmp_path)
+        assert content(out) == (expected, files), kill
+        table = artifacts.read(Path(out)).table
+        lost, doubled = lost + count_rows(table)[0], doubled + count_rows(table)[1]
         assert not Path(out, ".parts").exists()
-    print(f"{len(moments)} kills: {lost} rows lost, {doubled} rows doubled")
+    print(f"{stage}: {len(kills)} kills, {lost} rows lost, {doubled} rows doubled")
     assert (lost, doubled) == (0, 0)
 
 
@@ -89,27 +110,27 @@ def test_another_batch_size_or_device_count_goes_on_with_the_same_rows(predict, 
     assert count_rows(other) == (0, 0)
 
 
+@pytest.mark.parametrize("stage", ["predict", "test"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_keeps_what_is_finished(predict, tmp_path: Path, number: signal.Signals):
-    kill = [*killed_at(10), f"--trainer.callbacks.number={int(number)}", "--rows.flush_seconds=1000"]
-    assert warm.run(predict("asked", *kill), tmp_path) == 128 + signal.SIGTERM
-    assert "stopped on request, finished rows are saved in asked; go on with: python main.py predict" in warm.said(
-        tmp_path
-    )
-    assert warm.run(predict("asked"), tmp_path) == 0
+def test_a_signal_keeps_what_is_finished(words, tmp_path: Path, stage: str, number: signal.Signals):
+    kill = [*killed_at(10, stage, number), "--rows.flush_seconds=1000"]
+    assert warm.run(words(stage, "asked", *kill), tmp_path) == 128 + signal.SIGTERM
+    said = f"stopped on request, finished rows are saved in asked; go on with: python main.py {stage}"
+    assert said in warm.said(tmp_path)
+    assert warm.run(words(stage, "asked"), tmp_path) == 0
     assert " rows are finished" in warm.said(tmp_path)
     assert count_rows(artifacts.read(Path("asked")).table) == (0, 0)
 
 
 def test_timed_kills(predict, tmp_path: Path):
-    """Kills fall into imports, planning, merging and the manifest too."""
+    """Kills fall into imports and planning too."""
     assert warm.run(predict("whole"), tmp_path) == 0
     expected = artifacts.read_manifest(Path("whole")).fingerprint
     rng = random.Random(2)
     kills = 0
-    for trial in range(5):
+    for trial in range(2):
         for _ in range(3):
-            kills += warm.kill_after(warm.start(predict(f"timed-{trial}"), tmp_path), rng.uniform(0.3, 3))
+            kills += warm.kill_after(warm.start(predict(f"timed-{trial}"), tmp_path), rng.uniform(0.2, 1.5))
         assert warm.run(predict(f"timed-{trial}"), tmp_path) == 0, warm.said(tmp_path)
         assert artifacts.read(Path(f"timed-{trial}")).manifest.fingerprint == expected
     print(f"{kills} timed kills")

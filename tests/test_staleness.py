@@ -4,8 +4,9 @@ import re
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
-from conftest import Outcome, Stages
+from conftest import Outcome, Stages, labelled
 
 from lightning_app import artifacts
 
@@ -57,11 +58,23 @@ def test_inputs_that_were_moved_away_are_taken_on_trust(loop: Stages):
     assert loop.student("--overwrite=true").code == 0
 
 
-def test_a_rebuilt_pool_artifact_makes_its_selection_stale(loop: Stages):
-    table = artifacts.read(Path("pseudolabel")).table
-    artifacts.write(Path("pseudolabel"), table.slice(0, 40), stage="pseudolabel")
-    refused(
-        loop.student("--overwrite=true"),
-        "select: out of date, pseudolabels pseudolabel has been made anew",
-        "main.py select",
-    )
+def test_a_rebuilt_pool_makes_all_that_was_made_from_it_stale(stages: Stages, tiny_classifier: Path):
+    """Pseudolabels and dynamics both descend from it: one error names the commands that rebuild either."""
+
+    def pool(*words: str) -> Outcome:
+        clean = ("--raw.path=raw", "--exclude=null", "--language=null", "--near_duplicates=null", "--out=pool")
+        return stages.cli("clean", "--config", "clean.yaml", *clean, *words)
+
+    raw = [{**row, "text": f"{row['text']} {number}"} for number, row in enumerate(labelled(30, 3, "prompt_label"))]
+    artifacts.write(Path("raw"), pa.Table.from_pylist(raw), stage="generate")
+    more = ("--pool.path=pool", "--class_from=prompt", "--strategy=easy", "--dynamics=teacher/dynamics")
+    for outcome in (
+        pool(), stages.teacher("--data.pool.path=pool"), stages.pseudolabel("--data.pool.path=pool"),
+        stages.select(*more), stages.student(),
+    ):  # fmt: skip
+        assert outcome.code == 0, outcome.err
+    assert pool("--size=20", "--overwrite=true").code == 0
+    changed = "out of date, pool pool has been made anew since; rebuild with"
+    predict, select, fit = "main.py predict .*pseudolabel.yaml", "main.py select ", "main.py fit .*teacher.yaml"
+    refused(stages.select(*more, "--overwrite=true"), f"pseudolabel: {changed} .*{fit}.*, then .*{predict}")
+    refused(stages.student("--overwrite=true"), f"select: {changed} .*{fit}.*, then .*{predict}.*, then .*{select}")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+TESTS = Path(__file__).resolve().parent
 PRELOAD = [
     "warm",
     "main",
@@ -22,6 +23,8 @@ PRELOAD = [
 
 def start(words: Sequence[object], folder: Path) -> BaseProcess:
     """Run `python main.py WORDS` in `folder`; what it prints goes to `folder/said.txt`."""
+    # The server of Python 3.11 imports with no path but this: the code of this tree, not of one that is installed.
+    os.environ["PYTHONPATH"] = f"{TESTS.parent}{os.pathsep}{TESTS}"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     process = context.Process(target=_run, args=([str(word) for word in words], str(folder)))
@@ -47,6 +50,14 @@ def kill_after(process: BaseProcess, seconds: float) -> bool:
     return alive
 
 
+def probe(callback: str, /, **settings: object) -> list[str]:
+    """The words that put one of the callbacks of `probes` into a run."""
+    return [
+        f"--trainer.callbacks+=probes.{callback}",
+        *(f"--trainer.callbacks.{key}={one}" for key, one in settings.items()),
+    ]
+
+
 def said(folder: Path) -> str:
     """What the commands in a folder have printed last."""
     return (folder / "said.txt").read_text()[-4000:]
@@ -54,8 +65,6 @@ def said(folder: Path) -> str:
 
 def _run(words: list[str], folder: str) -> None:
     os.chdir(folder)
-    # The tests' own callbacks are found there.
-    sys.path.insert(0, str(Path(__file__).parent))
     output = os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)

@@ -1,10 +1,15 @@
 """The order of rows, and how it is cut."""
 
+from dataclasses import asdict
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datamodules.batches import RowBatches, WindowLoader
+from datamodules.encoding import Encoded, TokenStats
 from datamodules.windows import BudgetSampler, WindowSampler, WindowShape, cut_window, deal, gold_dealt, plan_by_budget
 
 SIZES = st.integers(0, 70)
@@ -66,6 +71,25 @@ def test_the_order_depends_on_seed_and_epoch_alone(n_gold: int, n_synthetic: int
     shapes = [WindowShape(rows // accumulate // world, accumulate, world) for accumulate in (1, 2) for world in (1, 2)]
     cuts = [[sorted(window.tolist()) for window in windows_of(epoch_of(one, n_gold, lengths, epoch))] for one in shapes]
     assert all(cut == cuts[0] for cut in cuts)
+
+
+@pytest.mark.parametrize("served", [0, 4])
+def test_the_order_does_not_depend_on_workers(served: int):
+    """Workers fetch ahead, also after a resume in mid-epoch; the count for the next checkpoint is of what was served."""
+    lengths, shape = lengths_of(23), WindowShape(2, 2)
+    encoded = Encoded({"input_ids": np.arange(lengths.sum(), dtype=np.int32)}, lengths, TokenStats(23, 0, 0, 1))
+    tokenizer = SimpleNamespace(pad_token_id=0, pad_token_type_id=0, padding_side="right")
+
+    def two_epochs(num_workers: int) -> list[tuple[list[int], int]]:
+        loader = WindowLoader(
+            RowBatches(encoded, tokenizer), WindowSampler(lengths, 13, shape, 0, 0), num_workers, pin_memory=False
+        )
+        loader.load_state_dict({"served": served, "shape": asdict(shape)})
+        return [(batch["row"].tolist(), loader.state_dict()["served"]) for _ in range(2) for batch in loader]
+
+    alone = two_epochs(0)
+    assert [count for _, count in alone] == [*range(served + 1, 12), 0, *range(1, 12), 0]
+    assert two_epochs(2) == alone
 
 
 def test_another_seed_or_epoch_gives_another_order():

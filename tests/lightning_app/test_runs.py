@@ -25,6 +25,17 @@ def test_a_run_is_new_then_partial_then_whole(tmp_path: Path):
     assert begin(tmp_path / "r") is State.WHOLE
 
 
+def test_a_whole_run_keeps_nothing_to_resume_from(tmp_path: Path):
+    """A kill right after the manifest leaves checkpoints and finished rows behind."""
+    begin(tmp_path)
+    for name in ("checkpoints/last.ckpt", ".parts/a.parquet"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("x")
+    artifacts.write(tmp_path, None, stage="select")
+    assert begin(tmp_path) is State.WHOLE
+    assert {path.name for path in tmp_path.iterdir()} - {".lock"} == {"identity.json", "manifest.json"}
+
+
 @pytest.mark.parametrize(
     ("identity", "stage", "said"),
     [

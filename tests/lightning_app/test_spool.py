@@ -37,6 +37,21 @@ def test_a_torn_write_counts_for_nothing(tmp_path: Path):
     assert not (tmp_path / ".parts").exists()
 
 
+def test_rows_of_a_torn_file_are_computed_again(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """A power cut can leave a file that has its name but not all of its bytes."""
+    spool = Spool(tmp_path)
+    for row in range(3):
+        spool.add([row], {"x": [row]})
+        spool.flush()
+    torn = max((tmp_path / ".parts").glob("*.parquet"), key=lambda file: file.stat().st_mtime_ns)
+    torn.write_bytes(torn.read_bytes()[:-20])
+    assert Spool(tmp_path).finished().tolist() == [0, 1]
+    assert f"{torn}: unreadable" in caplog.text
+    spool.add([2], {"x": [2]})
+    spool.flush()
+    assert spool.merge(3)["x"].to_pylist() == [0, 1, 2]
+
+
 def test_a_row_computed_twice_is_taken_once(tmp_path: Path):
     spool = Spool(tmp_path)
     spool.add([0, 1], {"x": ["first", "b"]})

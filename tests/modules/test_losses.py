@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from datamodules.windows import WindowSampler, WindowShape
 from lightning_app.errors import InputError
 from modules.losses import Objective, kl_rows, mixed_rows, soften
 
@@ -50,27 +52,30 @@ def by_hand(rows: dict[str, Tensor], objective: Objective) -> float:
     return value + (scale * sum(synthetic) / (N_CLASSES * len(synthetic)) if synthetic else 0.0)
 
 
-def over_windows(rows: dict[str, Tensor], objective: Objective, cuts: list[int]) -> float:
-    """The mean over an epoch's rows of `w_i loss_i`, added up micro-batch by micro-batch."""
+ONE_WINDOW = WindowShape(batch_size=1000)
+
+
+def over_windows(rows: dict[str, Tensor], objective: Objective, shape: WindowShape = ONE_WINDOW) -> float:
+    """An epoch dealt and cut as in training: over ranks and micro-batches, each window divided by its own rows.
+
+    Windows count by their rows, so that an uneven last one counts for less.
+    """
     n_synthetic = int(rows["synthetic"].sum())
-    n_gold = len(rows["label"]) - n_synthetic
-    total = 0.0
-    for start, stop in zip([0, *cuts], [*cuts, n_gold + n_synthetic], strict=True):
-        part = {key: value[start:stop] for key, value in rows.items()}
-        losses = mixed_rows(
-            part["logits"],
-            part["label"],
-            part["probs"],
-            part["synthetic"],
-            torch.ones(stop - start, dtype=torch.bool),
-            n_gold,
-            n_synthetic,
-            objective,
-        )
-        total += float(losses.weighted_sum)
-    return total / (n_gold + n_synthetic)
+    total, n_gold = len(rows["label"]), len(rows["label"]) - n_synthetic
+    lengths = np.random.default_rng(total).integers(3, 40, total)
+    value = 0.0
+    for rank in range(shape.world_size):
+        for piece in WindowSampler(lengths, n_gold, shape, rank, seed=0):
+            stands_in = len(piece.rows) == 0
+            part = {key: column[[0] if stands_in else piece.rows] for key, column in rows.items()}
+            real = torch.full((len(part["label"]),), not stands_in)
+            losses = mixed_rows(*part.values(), real, n_gold, n_synthetic, objective)
+            value += float(losses.weighted_sum / piece.window_rows) * piece.window_rows / total
+    return value
 
 
+SIZES = st.tuples(st.integers(0, 40), st.integers(0, 40))
+SHAPES = st.builds(WindowShape, st.integers(1, 8), st.integers(1, 4), st.integers(1, 3))
 OBJECTIVES = st.builds(
     Objective,
     objective=st.sampled_from(["paper", "released"]),
@@ -83,13 +88,11 @@ OBJECTIVES = st.builds(
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.integers(0, 40), st.integers(0, 40), OBJECTIVES, st.data())
-def test_an_epoch_adds_up_to_the_objective(n_gold: int, n_synthetic: int, objective: Objective, data: st.DataObject):
-    if n_gold + n_synthetic == 0:
-        return
-    rows = rows_of(n_gold, n_synthetic)
-    cuts = sorted(data.draw(st.lists(st.integers(0, n_gold + n_synthetic), max_size=5)))
-    assert over_windows(rows, objective, cuts) == pytest.approx(by_hand(rows, objective), rel=1e-10, abs=1e-12)
+@given(SIZES.filter(any), OBJECTIVES, SHAPES, st.integers(0, 5))
+def test_an_epoch_adds_up_to_the_objective(sizes: tuple[int, int], objective: Objective, shape: WindowShape, seed: int):
+    """Whatever the sizes, the proportion, the accumulation and the number of ranks."""
+    rows = rows_of(*sizes, seed)
+    assert over_windows(rows, objective, shape) == pytest.approx(by_hand(rows, objective), rel=1e-10, abs=1e-12)
 
 
 def test_a_worked_example_of_equation_1():
@@ -101,8 +104,8 @@ def test_a_worked_example_of_equation_1():
         "synthetic": torch.tensor([False, True]),
     }
     ce = kl = math.log(math.e + 2) - 1  # dividing 1.5 by T = 1.5 gives the same three logits
-    assert over_windows(rows, Objective(), []) == pytest.approx(ce + kl / 3)
-    assert over_windows(rows, Objective("released"), []) == pytest.approx((ce + kl) / 2)
+    assert over_windows(rows, Objective()) == pytest.approx(ce + kl / 3)
+    assert over_windows(rows, Objective("released")) == pytest.approx((ce + kl) / 2)
 
 
 def test_only_the_students_logits_are_divided_by_the_temperature():
@@ -139,7 +142,7 @@ def test_hard_labels_do_not_depend_on_the_probabilities_or_the_temperature():
     other = {**rows, "probs": torch.zeros_like(rows["probs"])}
     for labels in ("teacher_hard", "prompt"):
         plain, warm = Objective(synthetic_labels=labels), Objective(synthetic_labels=labels, temperature=4)
-        assert over_windows(rows, plain, []) == over_windows(other, warm, [])
+        assert over_windows(rows, plain) == over_windows(other, warm)
 
 
 @pytest.mark.parametrize("temperature", [0.25, 1.0, 3.0])
@@ -157,10 +160,10 @@ def test_t_squared_and_the_weight_multiply_the_divergence_alone():
     rows = rows_of(5, 7)
     plain, doubled = Objective(kl_weight=1), Objective(kl_weight=2)
     squared = Objective(t_squared=True)
-    ce_only = over_windows(rows, Objective(kl_weight=0), [])
-    kl = over_windows(rows, plain, []) - ce_only
-    assert over_windows(rows, doubled, []) == pytest.approx(ce_only + 2 * kl)
-    assert over_windows(rows, squared, []) == pytest.approx(ce_only + 1.5**2 * kl)
+    ce_only = over_windows(rows, Objective(kl_weight=0))
+    kl = over_windows(rows, plain) - ce_only
+    assert over_windows(rows, doubled) == pytest.approx(ce_only + 2 * kl)
+    assert over_windows(rows, squared) == pytest.approx(ce_only + 1.5**2 * kl)
 
 
 @pytest.mark.parametrize("wrong", [{"temperature": 0}, {"teacher_temperature": -1}, {"kl_weight": -0.1}])
