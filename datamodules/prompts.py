@@ -89,7 +89,10 @@ class PromptDataModule(LightningDataModule):
         sampler = BudgetSampler(
             lengths, self.tokens_per_batch, self.finished_rows, self.trainer.global_rank, self.trainer.world_size
         )
-        return DataLoader(_PromptBatches(self.table, lengths), batch_size=None, sampler=sampler)
+        finished = np.zeros(len(lengths), dtype=bool)
+        if self.finished_rows is not None:
+            finished[self.finished_rows] = True
+        return DataLoader(_PromptBatches(self.table, lengths, finished), batch_size=None, sampler=sampler)
 
     def _source_rows(self, column: str | None) -> Rows | None:
         if self.source is None or column is None:
@@ -107,11 +110,16 @@ class PromptDataModule(LightningDataModule):
 
 
 class _PromptBatches(Dataset[Batch]):
-    """A planned batch as texts."""
+    """A planned batch as texts.
 
-    def __init__(self, table: pa.Table, lengths: np.ndarray) -> None:
+    `finished` says which rows are on the disk already: a batch is computed whole where its rows depend on each other's
+    bits, and row by row where they do not.
+    """
+
+    def __init__(self, table: pa.Table, lengths: np.ndarray, finished: np.ndarray) -> None:
         self.table = table
         self.lengths = lengths
+        self.finished = finished
 
     def __getitem__(self, planned: MicroBatch) -> Batch:
         rows = planned.rows if len(planned.rows) else np.zeros(1, dtype=np.int64)
@@ -120,6 +128,7 @@ class _PromptBatches(Dataset[Batch]):
             "row": torch.from_numpy(rows),
             "real": torch.full((len(rows),), bool(len(planned.rows))),
             **{name: picked[name].to_pylist() for name in picked.column_names},
+            "finished": self.finished[rows].tolist(),
             "n_rows": len(planned.rows),
             "n_tokens": int(self.lengths[planned.rows].sum()),
             "n_cells": int(self.lengths[rows].max()) * len(rows),
