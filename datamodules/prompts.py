@@ -13,7 +13,7 @@ from datamodules.batches import Batch
 from datamodules.windows import BudgetSampler, MicroBatch
 from lightning_app import fingerprint
 from lightning_app.errors import InputError
-from lightning_app.generation.prompts import prompt_rows, read_spec
+from lightning_app.generation.prompts import PromptSpec, prompt_rows, read_spec
 from lightning_app.sources import Rows, Source, load_rows
 from lightning_app.task import Task
 
@@ -30,6 +30,7 @@ class PromptDataModule(LightningDataModule):
         prompts: A file of `configs/prompts`, or one of your own.
         count: Number of prompts; with a spec that has `of_each`, one per class for each source row instead.
         source: Rows that `{text}` stands for (premises): a clean artifact or a file.
+        language: What the model writes in, such as `Hindi`; takes the place of the prompt file's own.
         max_new_tokens: Room for the answer in the budget; linked to the module's.
         tokens_per_batch: Rows times the longest prompt and answer of a batch, at most.
         seed: Seed of the attributes; linked to `seed_everything`.
@@ -41,6 +42,7 @@ class PromptDataModule(LightningDataModule):
         prompts: str,
         count: int = 1000,
         source: Source | None = None,
+        language: str | None = None,
         max_new_tokens: int = 256,
         tokens_per_batch: int = 16_384,
         seed: int = 0,
@@ -52,6 +54,7 @@ class PromptDataModule(LightningDataModule):
         self.prompts = prompts
         self.count = count
         self.source = source
+        self.language = language
         self.max_new_tokens = max_new_tokens
         self.tokens_per_batch = tokens_per_batch
         self.seed = seed
@@ -61,14 +64,17 @@ class PromptDataModule(LightningDataModule):
     @cached_property
     def table(self) -> pa.Table:
         """The prompt rows; see `lightning_app.generation.prompts.prompt_rows`."""
-        spec = read_spec(self.prompts, self.task)
-        return prompt_rows(spec, self.task, self.count, self.seed, self._source_rows(spec.of_each))
+        return prompt_rows(self._spec, self.task, self.count, self.seed, self._source_rows(self._spec.of_each))
+
+    @cached_property
+    def _spec(self) -> PromptSpec:
+        return read_spec(self.prompts, self.task, self.language)
 
     def inputs(self, subcommand: str) -> dict[str, dict[str, str]]:
         """What a run reads through this module: name -> `{"path", "fingerprint"}`."""
         read = {"prompts": {"path": self.prompts, "fingerprint": fingerprint.of_table(self.table)}}
         if self.source is not None:
-            rows = self._source_rows(read_spec(self.prompts, self.task).of_each)
+            rows = self._source_rows(self._spec.of_each)
             assert rows is not None, "checked by prompt_rows"
             read["source"] = rows.reference
         return read

@@ -21,7 +21,8 @@ _END_MARKS = " .!?।۔…。！？\"'"
 CHUNK = 5_000
 MOST_SUSPECTED = 12
 SURELY_OTHER = 0.05  # a text's probability of being in the pool's language
-_NAMES = re.compile(r"https?://\S+|[@#]\w+|(?<=[\w,;)] )[A-ZÀ-Þ][\w'’.-]*")
+_LINKS = re.compile(r"https?://\S+|[@#]\w+")
+_NAMES = re.compile(r"(?<=[\w,;)] )[A-ZÀ-Þ][\w'’.-]*")
 LOOKED_AT = 200  # characters: more tell little more of a text's language, and cost in proportion
 # Languages with many speakers or much text on the web, in every common script. A quick look among these is three times
 # as fast as one among all that lingua knows, and suspects half as many rows wrongly: the rare ones (Latin, Tswana,
@@ -131,10 +132,11 @@ def other_language(texts: Sequence[str], reasons: Sequence[str | None], language
         raise InputError(f"language '{language}': expected an ISO 639-1 code such as en, hi, sw, or null")
     likely = {code, *(getattr(IsoCode639_1, one.upper()) for one in LIKELY)}
     quick = LanguageDetectorBuilder.from_iso_codes_639_1(*likely).with_low_accuracy_mode().build()
-    left = [row for row in alive(reasons) if _tells_language(texts[row])]
+    words = {row: _LINKS.sub("", texts[row]) for row in alive(reasons)}
+    left = [row for row, text in words.items() if _tells_language(text)]
     suspects: dict[int, Any] = {}
     for chunk in _chunks(left):
-        found = quick.detect_languages_in_parallel_of([texts[row][:LOOKED_AT] for row in chunk])
+        found = quick.detect_languages_in_parallel_of([words[row][:LOOKED_AT] for row in chunk])
         suspects |= {row: one for row, one in zip(chunk, found, strict=True) if one and one.iso_code_639_1 != code}
     hit = [False] * len(texts)
     if not suspects:
@@ -142,7 +144,7 @@ def other_language(texts: Sequence[str], reasons: Sequence[str | None], language
     common = [one.iso_code_639_1 for one, _ in Counter(suspects.values()).most_common(MOST_SUSPECTED)]
     close = LanguageDetectorBuilder.from_iso_codes_639_1(code, *common).build()
     for chunk in _chunks(list(suspects)):
-        bare = [_without_names(texts[row]) for row in chunk]
+        bare = [_without_names(words[row]) for row in chunk]
         for row, values in zip(chunk, close.compute_language_confidence_values_in_parallel(bare), strict=True):
             hit[row] = next(one.value for one in values if one.language.iso_code_639_1 == code) < SURELY_OTHER
     return hit
@@ -154,7 +156,7 @@ def _tells_language(text: str) -> bool:
 
 
 def _without_names(text: str) -> str:
-    """Words that are not capitalised in mid-sentence, nor links, mentions or hashtags; all, if few are left."""
+    """The words that are not capitalised in mid-sentence; all, if few are left."""
     bare = _NAMES.sub(" ", text)
     return bare if len(bare.split()) >= 4 else text
 
