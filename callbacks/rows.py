@@ -14,9 +14,10 @@ from lightning_app.spool import Spool
 class RowWriter(Callback):
     """Spools each finished batch; after the run the command merges the spool into an artifact.
 
-    A module's `predict_step` or `test_step` returns a dict: column name -> one value for each row of the batch; one that
-    has a `hand_over` may give rows to that instead, as they end, and return no columns. Every rank writes its own rows, exactly once; a restart leaves out batches that are on the disk. On SIGTERM or Ctrl-C the
-    batch at hand is finished and written.
+    A module's `predict_step` or `test_step` returns a dict: column name -> one value for each row of the batch; one
+    that has a `hand_over` may give rows to that instead, as they end, and return no columns. Every rank writes its own
+    rows, exactly once; a restart leaves out what is on the disk. On SIGTERM or Ctrl-C the batch at hand is finished
+    and written.
 
     Args:
         out: The run's output folder; linked to `out`.
@@ -36,7 +37,7 @@ class RowWriter(Callback):
         self._stopper.install(trainer)
         self._trainer = trainer
         if hasattr(pl_module, "hand_over"):
-            pl_module.hand_over = self._take
+            pl_module.hand_over = self._take  # type: ignore[assignment] # nn.Module types its attributes
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take SIGTERM and Ctrl-C over."""

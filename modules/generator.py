@@ -49,7 +49,7 @@ class GeneratorModule(LightningModule):
         self.top_p = top_p
         self.seed = seed
         # RowWriter puts its own here: an engine whose rows end one by one need not keep them to the end of a batch.
-        self.hand_over: Callable[[Sequence[int], Answers], None] = lambda rows, answers: None
+        self.hand_over: Callable[[Sequence[int], Answers], None] = lambda *_: None
 
     def identity(self, subcommand: str) -> dict[str, Any]:
         """What of this module determines the rows that a run writes; JSON values."""

@@ -53,7 +53,8 @@ class OpenAIGenerator(GeneratorModule):
         **generator: Any,
     ) -> None:
         super().__init__(**generator)
-        if concurrency < 1 or timeout <= 0 or retries < 0 or (requests_per_minute is not None and not requests_per_minute > 0):
+        rate = 1 if requests_per_minute is None else requests_per_minute
+        if concurrency < 1 or timeout <= 0 or retries < 0 or rate <= 0:
             raise InputError(
                 f"model: concurrency {concurrency}, timeout {timeout}, retries {retries}, requests_per_minute "
                 f"{requests_per_minute}; expected at least 1, above 0, at least 0, above 0 or null"
@@ -99,10 +100,10 @@ class OpenAIGenerator(GeneratorModule):
 
         Returns as soon as the server has room for more; after the last batch, when all is answered.
         """
-        waiting = zip(batch["row"].tolist(), batch["id"], batch["system"], batch["user"], batch["prompt_label"], strict=True)
-        todo = [one for one, finished in zip(waiting, batch["finished"], strict=True) if not finished]
-        for row, one, system, user, label in todo if batch["real"].all() else []:
-            self._under_way[self._send(one, system, user)] = (row, label)
+        todo = [place for place, finished in enumerate(batch["finished"]) if not finished and batch["real"][place]]
+        for place in todo:
+            future = self._send(batch["id"][place], batch["system"][place], batch["user"][place])
+            self._under_way[future] = (int(batch["row"][place]), batch["prompt_label"][place])
         is_last = batch_idx + 1 == self.trainer.num_predict_batches[0]
         labels, tokens = self._collect(room=0 if is_last else self.concurrency)
         # Throughput counts what has been answered now, and what was on the disk before.

@@ -152,8 +152,8 @@ def _rows(table: pa.Table, task: Task, sides: Sequence[str], place: str) -> dict
     for name in ("text", *sides):
         if name not in table.column_names:
             raise InputError(
-                f"{place}: no column '{name}' among {table.column_names}, expected raw generations; say which one holds "
-                f"it with `raw.columns`"
+                f"{place}: no column '{name}' among {table.column_names}, expected raw generations; say which one "
+                "holds it with `raw.columns`"
             )
     count = table.num_rows
     rows: dict[str, list[Any]] = {name: table[name].to_pylist() for name in table.column_names}

@@ -16,13 +16,13 @@ from lightning_app.hashing import seeded_hash
 SHINGLE = 3  # words
 PERMUTATIONS = 128
 BANDS = 32  # of 4: at a similarity of 0.7 a pair is missed once in 6,000
-_PLAIN_QUOTES = str.maketrans("‘’“”„«»`", "''\"\"\"\"\"'")
-_END_MARKS = " .!?।۔…。！？\"'"
+_PLAIN_QUOTES = {**dict.fromkeys(map(ord, "‘’`"), "'"), **dict.fromkeys(map(ord, "“”„«»"), '"')}  # noqa: RUF001
+_END_MARKS = " .!?।۔…。！？\"'"  # noqa: RUF001
 CHUNK = 5_000
 MOST_SUSPECTED = 12
 SURELY_OTHER = 0.05  # a text's probability of being in the pool's language
 _LINKS = re.compile(r"https?://\S+|[@#]\w+")
-_NAMES = re.compile(r"(?<=[\w,;)] )[A-ZÀ-Þ][\w'’.-]*")
+_NAMES = re.compile(r"(?<=[\w,;)] )[A-ZÀ-Þ][\w'’.-]*")  # noqa: RUF001
 LOOKED_AT = 200  # characters: more tell little more of a text's language, and cost in proportion
 # Languages with many speakers or much text on the web, in every common script. A quick look among these is three times
 # as fast as one among all that lingua knows, and suspects half as many rows wrongly: the rare ones (Latin, Tswana,
@@ -62,9 +62,7 @@ def doubled(keys: Sequence[Sequence[str]], reasons: Sequence[str | None]) -> lis
     return hit
 
 
-def near_duplicates_of(
-    keys: Sequence[Sequence[str]], reasons: Sequence[str | None], threshold: float
-) -> list[bool]:
+def near_duplicates_of(keys: Sequence[Sequence[str]], reasons: Sequence[str | None], threshold: float) -> list[bool]:
     """Rows that an earlier kept row nearly repeats: of each side (premise and hypothesis) the word triples.
 
     MinHash (rensa) finds the candidates by all sides together, whose similarity is no smaller than the smallest of the
@@ -119,8 +117,8 @@ def other_language(texts: Sequence[str], reasons: Sequence[str | None], language
     """Rows that are in another language; where little tells, as in texts under four words, a row has the benefit.
 
     A quick look at every row finds those under suspicion, most of which are only full of names; a closer look without
-    names, among the languages suspected most often, decides. How the other languages share the rest says nothing: between
-    Hindi and Marathi the detector is rarely sure, and yet sure that neither is English.
+    names, among the languages suspected most often, decides. How the other languages share the rest says nothing:
+    between Hindi and Marathi the detector is rarely sure, and yet sure that neither is English.
 
     Raises:
         InputError: If there is no such language code.

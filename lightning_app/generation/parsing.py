@@ -7,16 +7,19 @@ from functools import lru_cache
 
 # Opening -> closing marks of a text as a whole; the longer ones first.
 _QUOTES = (
-    ('""', '""'), ("``", "''"), ('\\"', '\\"'), ("**", "**"), ('"', '"'), ("“", "”"), ("„", "“"), ("„", "”"), ("”", "”"),
-    ("«", "»"), ("»", "«"), ("‹", "›"), ("'", "'"), ("‘", "’"), ("`", "`"), ("「", "」"), ("『", "』"), ("*", "*"),
+    ('""', '""'), ("``", "''"), ('\\"', '\\"'), ("**", "**"), ('"', '"'), ("“", "”"), ("„", "“"), ("„", "”"),
+    ("”", "”"), ("«", "»"), ("»", "«"), ("‹", "›"), ("'", "'"), ("‘", "’"), ("`", "`"),
+    ("「", "」"), ("『", "』"), ("*", "*"),
 )  # fmt: skip
 _STRAY = '"“”„«»'  # a lone one at an end is half a pair
 # What a text may be called in a prefix, behind up to two words ("A short review:"), and what only stands alone.
 _NAMES = (
-    "review", "sentence", "tweet", "subtitle", "premise", "hypothesis", "headline", "समीक्षा", "वाक्य", "ट्वीट", "पुनरावलोकन",
-    "sentensi", "maoni", "جائزہ", "جملہ",
+    "review", "sentence", "tweet", "subtitle", "premise", "hypothesis", "headline", "समीक्षा", "वाक्य", "ट्वीट",
+    "पुनरावलोकन", "sentensi", "maoni", "جائزہ", "جملہ",
 )  # fmt: skip
-_ALONE = ("text", "answer", "output", "response", "example", "statement", "post", "line", "comment", "उत्तर", "assistant")
+_ALONE = (
+    "text", "answer", "output", "response", "example", "statement", "post", "line", "comment", "उत्तर", "assistant",
+)  # fmt: skip
 _NAME = "|".join(_NAMES)
 _AGREED = r"(?:sure(?: thing)?|certainly|of course|absolutely|great|gladly|okay|ok|yes|alright)"
 _OPENING = r"here(?:'s|’s| is| are| you go)"
@@ -57,38 +60,46 @@ _CHATTER = re.compile(
     r"\n\s*(?:"
     # A line of talk about the answer, and all behind it.
     r"\W{0,3}(?:let me know|i hope (?:this|that|you)|note(?: that)?\s*:|please note|feel free|is there anything|"
-    r"would you like|explanation\s*:|word count|rating\s*:|this (?:review|sentence|tweet|line|hypothesis|premise|text|answer)"
-    r" (?:is|uses|has|contains|meets|follows|expresses|conveys|does)\b)"
+    r"would you like|explanation\s*:|word count|rating\s*:|"
+    r"this (?:review|sentence|tweet|line|hypothesis|premise|text|answer) "
+    r"(?:is|uses|has|contains|meets|follows|expresses|conveys|does)\b)"
     r"|-{3,}\s*\n).*\Z",
     re.IGNORECASE | re.DOTALL,
 )
 _REMARK = re.compile(r"\s*\((?:note\b[^()]*|\d+ (?:words|characters))\)\s*\Z", re.IGNORECASE)
 _ASKED = (
-    r"(?:content|requests?|reviews?|sentences?|texts?|tweets?|posts?|statements?|opinions?|dialogues?|examples?|responses?|"
-    r"prompts?|hypothes[ie]s|premises?|subtitles?|material|instructions?|guidelines)"
+    r"(?:content|requests?|reviews?|sentences?|texts?|tweets?|posts?|statements?|opinions?|dialogues?|examples?|"
+    r"responses?|prompts?|hypothes[ie]s|premises?|subtitles?|material|instructions?|guidelines)"
 )
-_REFUSAL = re.compile(
-    r"(?:"
-    # What no customer says.
-    r"\bas an? (?:\w+ )?ai\b|\bas a (?:large )?language model|\bi(?:'m| am) (?:just |only )?an? (?:ai|artificial|language model)\b"
-    r"|\bmy (?:ethical |content )?(?:programming|guidelines)\b|\bi don't have personal (?:opinions|feelings|experiences|beliefs)"
-    r"|\bi must (?:respectfully )?(?:decline|inform you|remind you)|\bi(?:'d| would) (?:prefer|rather) not (?:to )?"
-    r"(?:write|create|generate|engage|provide)"
-    r"|\bi apologi[sz]e\b[^.\n]{0,40}?,? but (?:i|as|it is|it's) ?(?:can|'m|am|must|do not|don't|won't|an|not)\b"
-    r"|\b(?:not|n't) (?:be )?(?:appropriate|ethical)\b[^.\n]{0,30} to (?:write|create|generate|provide|produce|promote|make)\b"
+_WRITING = (
+    r"(?:create|creating|generate|generating|provide|providing|write|writing|produce|producing|complete|offer|share|"
+    r"engage in)"
+)
+_REFUSALS = (
+    # What no customer and no hero says.
+    r"\bas an? (?:\w+ )?ai\b",
+    r"\bas a (?:large )?language model",
+    r"\bi(?:'m| am) (?:just |only )?an? (?:ai|artificial|language model)\b",
+    r"\bmy (?:ethical |content )?(?:programming|guidelines)\b",
+    r"\bi don't have personal (?:opinions|feelings|experiences|beliefs)",
+    r"\bi must (?:respectfully )?(?:decline|inform you|remind you)",
+    r"\bi(?:'d| would) (?:prefer|rather) not (?:to )?(?:write|create|generate|engage|provide)",
+    r"\bi apologi[sz]e\b[^.\n]{0,40}?,? but (?:i|as|it is|it's) ?(?:can|'m|am|must|do not|don't|won't|an|not)\b",
+    r"\b(?:not|n't) (?:be )?(?:appropriate|ethical)\b[^.\n]{0,30} to (?:write|create|generate|provide|promote)\b",
     # Being unable to do what was asked: the verb, and the request or its kind of text.
-    r"|\bi(?:'m| am|'ll)? ?(?:can(?:no|')t|can not|unable to|not able to|won't|will not|not comfortable|"
+    r"\bi(?:'m| am|'ll)? ?(?:can(?:no|')t|can not|unable to|not able to|won't|will not|not comfortable|"
     r"do(?: not|n't) feel comfortable)\b(?: \w+){0,5}? "
-    rf"(?:(?:create|creating|generate|generating|provide|providing|write|writing|produce|producing|complete|offer|share|"
-    rf"engage in)(?: (?:that|this|it|such|so)\b|(?: [\w-]+){{0,6}}? {_ASKED}\b)"
-    r"|(?:fulfil+|satisfy|comply with|assist(?: you)? with|help(?: you)? with|answer)(?: \w+)? (?:that|this|your|the|such|any)\b"
-    r"|comply\b|assist (?:you|further))"
-    r"|\A\W*(?:(?:i'm|i am) )?sorry,?(?: but)? i (?:can(?:no|')t|can not)(?: \w+)? do (?:that|so)\s*[.!]?\s*\Z"
-    # In Hindi, Marathi, Urdu and Swahili: "I am an AI".
-    r"|(?:मैं|मी) एक (?:एआई|ए\.?आई|AI|भाषा)|एआई (?:मॉडल|सहायक|असिस्टेंट)|میں ایک (?:اے آئی|AI)|\bmimi ni (?:AI\b|programu|mfano wa lugha)"
-    r")",
-    re.IGNORECASE,
+    rf"(?:{_WRITING}(?: (?:that|this|it|such|so)\b|(?: [\w-]+){{0,6}}? {_ASKED}\b)"
+    r"|(?:fulfil+|satisfy|comply with|assist(?: you)? with|help(?: you)? with|answer)(?: \w+)? "
+    r"(?:that|this|your|the|such|any)\b|comply\b|assist (?:you|further))",
+    r"\A\W*(?:(?:i'm|i am) )?sorry,?(?: but)? i (?:can(?:no|')t|can not)(?: \w+)? do (?:that|so)\s*[.!]?\s*\Z",
+    # "I am an AI" in Hindi, Marathi, Urdu and Swahili.
+    r"(?:मैं|मी) एक (?:एआई|ए\.?आई|AI|भाषा)",
+    r"एआई (?:मॉडल|सहायक|असिस्टेंट)",
+    r"میں ایک (?:اے آئی|AI)",
+    r"\bmimi ni (?:AI\b|programu|mfano wa lugha)",
 )
+_REFUSAL = re.compile("|".join(_REFUSALS), re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -153,10 +164,7 @@ def _unquote(text: str) -> str:
     for opening, closing in _QUOTES:
         if text.startswith(opening) and text.endswith(closing) and len(text) > len(opening) + len(closing):
             inside = text[len(opening) : -len(closing)]
-            if closing == "’" or closing == "'":
-                bare = re.sub(r"(?<=\w)['’](?=\w)", "", inside)  # an apostrophe closes nothing
-            else:
-                bare = inside
+            bare = re.sub(r"(?<=\w)['’](?=\w)", "", inside)  # an apostrophe closes nothing
             return text if closing in bare or opening in bare else inside.strip()
     if text in ('""', "“”", "''"):
         return ""

@@ -74,7 +74,9 @@ def read_spec(path: str, task: Task, language: str | None = None) -> PromptSpec:
         raise InputError(f"{found.name}: classes {wrong or 'none'}, expected labels of the task: {task.labels}")
     alone = set(spec.examples) - set(spec.classes)
     if alone:
-        raise InputError(f"{found.name}: examples of {sorted(alone)}, expected the names under classes: {list(spec.classes)}")
+        raise InputError(
+            f"{found.name}: examples of {sorted(alone)}, expected the names under classes: {list(spec.classes)}"
+        )
     known = {"domain", "language", *spec.vary, *(["text"] if spec.of_each else [])}
     _check_fields(spec.system, {"language"}, f"{found.name}: system")
     for label, instruction in spec.classes.items():

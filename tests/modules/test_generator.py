@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -130,7 +131,9 @@ def test_a_template_without_a_system_role_gets_the_rules_first(tiny_llama: Path)
 
 def test_a_template_that_leaves_the_system_role_out_gets_the_rules_too(tiny_llama: Path):
     one = engine(tiny_llama)
-    one.tokenizer.chat_template = "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}"
+    one.tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}"
+    )
     assert _chat(one.tokenizer, "Rules.", "Request.") == "Rules.\n\nRequest."
 
 
@@ -183,7 +186,7 @@ def test_two_steps_from_premises_to_hypotheses(cli: Command, tiny_llama: Path):
 
 @pytest.mark.slow
 def test_a_killed_generation_resumes_to_the_same_bits(tiny_llama: Path, tmp_path: Path):
-    """20 kills, each after another batch or at another moment."""
+    """14 kills after random batches, each of a run of its own, and 8 at random moments, two a run."""
     every = [
         *words(tiny_llama, "OUT", "--model.dtype=float32", "--rows.flush_seconds=0"),
         "--data.tokens_per_batch=200",
@@ -194,11 +197,22 @@ def test_a_killed_generation_resumes_to_the_same_bits(tiny_llama: Path, tmp_path
 
     assert warm.run(command("whole"), tmp_path) == 0, warm.said(tmp_path)
     expected = artifacts.read_manifest(tmp_path / "whole").fingerprint
-    for batch in range(1, 21):
+    rng = random.Random(0)
+    for batch in rng.sample(range(1, COUNT), 14):
         kill = ["--trainer.callbacks+=probes.KillAt", f"--trainer.callbacks.batch={batch}"]
         assert warm.run(command(f"killed-{batch}", *kill), tmp_path) == -signal.SIGKILL, warm.said(tmp_path)
+        assert not artifacts.is_whole(tmp_path / f"killed-{batch}")
         assert warm.run(command(f"killed-{batch}"), tmp_path) == 0, warm.said(tmp_path)
         assert artifacts.read_manifest(tmp_path / f"killed-{batch}").fingerprint == expected
+    timed = 0
+    for run in range(4):
+        timed += sum(
+            warm.kill_after(warm.start(command(f"timed-{run}"), tmp_path), rng.uniform(0.3, 3)) for _ in range(2)
+        )
+        assert warm.run(command(f"timed-{run}"), tmp_path) == 0, warm.said(tmp_path)
+        assert artifacts.read_manifest(tmp_path / f"timed-{run}").fingerprint == expected
+    print(f"14 kills after a batch, {timed} timed kills")
+    assert timed >= 6
 
 
 class Server(ThreadingHTTPServer):
@@ -309,9 +323,14 @@ def holds(folder: Path, secret: str) -> bool:
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("400", "BadRequestError 400"), ("429", "RateLimitError 429"), ("500", "InternalServerError 500"),
-        ("malformed", "malformed|JSON"), ("empty", "malformed"), ("drop", "APIConnectionError"), ("hang", "APITimeoutError"),
-    ],  # fmt: skip
+        ("400", "BadRequestError 400"),
+        ("429", "RateLimitError 429"),
+        ("500", "InternalServerError 500"),
+        ("malformed", "malformed|JSON"),
+        ("empty", "malformed"),
+        ("drop", "APIConnectionError"),
+        ("hang", "APITimeoutError"),
+    ],
 )
 def test_what_still_fails_is_a_row_with_its_reason(
     cli: Command, fault: str, reason: str, caplog: pytest.LogCaptureFixture
@@ -365,7 +384,8 @@ def test_a_wrong_key_stops_the_run_and_stands_nowhere(
     server.shutdown()
 
 
-def test_a_request_that_hangs_holds_up_neither_other_batches_nor_the_disk(tiny_llama: Path, tmp_path: Path):
+@pytest.mark.slow
+def test_a_request_that_hangs_holds_up_neither_other_batches_nor_the_disk(tmp_path: Path):
     """One of three classes never comes back: all rows of the others are on the disk all the same."""
     server = Server(["stuck"] * 9, only="delighted")
     words = served(server, "raw", "--model.timeout=50", "--model.concurrency=12", "--data.tokens_per_batch=600")

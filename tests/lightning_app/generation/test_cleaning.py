@@ -185,7 +185,11 @@ def clean_pairs(cli: Command, *words: object) -> dict[str, str]:
 
 
 def test_pairs_are_doubled_when_both_sides_are(cli: Command, tmp_path: Path):
-    one, other, said = "A man sleeps on the long green bench.", "The council met at noon on Monday.", "Nobody is awake in here."
+    one, other, said = (
+        "A man sleeps on the long green bench.",
+        "The council met at noon on Monday.",
+        "Nobody is awake in here.",
+    )
     pairs(tmp_path, (one, said, "neutral"), (other, said, "neutral"), (one, said.upper(), "neutral"),
           (one, "Nobody is awake in here, sadly.", "neutral"))  # fmt: skip
     assert clean_pairs(cli, "--near_duplicates=0.4") == {"2": "duplicate", "3": "near duplicate"}
@@ -198,7 +202,11 @@ def test_the_word_limits_hold_for_each_side(cli: Command, tmp_path: Path):
 
 
 def test_a_pair_is_in_gold_when_the_pair_is(cli: Command, tmp_path: Path):
-    pairs(tmp_path, ("A man sleeps.", "He is very tired now.", "neutral"), ("A dog runs.", "He is very tired now.", "neutral"))
+    pairs(
+        tmp_path,
+        ("A man sleeps.", "He is very tired now.", "neutral"),
+        ("A dog runs.", "He is very tired now.", "neutral"),
+    )
     gold = {"premise": "a man sleeps", "hypothesis": "He is very tired now!", "label": "neutral"}
     write_jsonl(tmp_path / "gold.jsonl", [gold])
     assert clean_pairs(cli, '--exclude=[{"path": "gold.jsonl"}]') == {"0": "in exclude"}
@@ -224,7 +232,11 @@ def test_pairs_without_a_premise_are_refused(cli: Command, tmp_path: Path):
 
 
 def test_labels_of_raw_files_are_mapped(cli: Command, tmp_path: Path):
-    rows = [("Good day to all of you.", "pos"), ("Odd day to all of us.", "mixed"), ("Grim day to all of them.", "NEGATIVE")]
+    rows = [
+        ("Good day to all of you.", "pos"),
+        ("Odd day to all of us.", "mixed"),
+        ("Grim day to all of them.", "NEGATIVE"),
+    ]
     write_jsonl(tmp_path / "raw.jsonl", [{"text": text, "prompt_label": label} for text, label in rows])
     words = ("--exclude=null", "--out=pool", '--raw.label_map={"pos": "positive", "mixed": null}')
     outcome = cli("clean", "--config", "clean.yaml", "--raw.path=raw.jsonl", *words)

@@ -71,7 +71,7 @@ def test_what_stands_around_the_text_is_removed(answer: str, text: str):
         "Zoë’s “Résumé” – a must.",
         "ہوٹل بہت اچھا تھا۔",
         "I loved it! 😊👨‍👩‍👧",
-        "A screen of 5.5\"",
+        'A screen of 5.5"',
         "“Loved it”, and “hated it”",
         "Great.\n#rome".replace("\n", " "),
         "The bottom line: avoid it.",

@@ -71,7 +71,10 @@ def test_language_and_examples_are_filled_in(tmp_path: Path, task: Task):
         "domains: {tea: 1}\nexamples: {positive: [Chai nzuri!]}\n",
     )  # fmt: skip
     row = prompt_rows(spec, task, 1, 0).to_pylist()[0]
-    assert (row["system"], row["user"]) == ("Write in Swahili.", "Praise tea.\n\nExamples, not to be repeated:\n- Chai nzuri!")
+    assert (row["system"], row["user"]) == (
+        "Write in Swahili.",
+        "Praise tea.\n\nExamples, not to be repeated:\n- Chai nzuri!",
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,7 +84,10 @@ def test_language_and_examples_are_filled_in(tmp_path: Path, task: Task):
         ("name: m\nsystem: s\nclasses: {happy: x}\n", r"classes \['happy'\], expected labels"),
         ("name: m\nsystem: s\nclasses: {positive: 'about {colour}'}\n", r"asks for \['colour'\]"),
         ("name: m\nsystem: s\nclasses: {positive: x}\ndomains: {}\n", "domains"),
-        ("name: m\nsystem: s\nclasses: {positive: x}\ndomains: [tea, coffee]\n", "domains is .*expected names with a share"),
+        (
+            "name: m\nsystem: s\nclasses: {positive: x}\ndomains: [tea, coffee]\n",
+            "domains is .*expected names with a share",
+        ),
         ("name: m\nsystem: s\nclasses: {positive: x}\nvary: {tone: dry}\n", "vary is .*expected names with a list"),
         ("name: m\nsystem: s\nclasses: {positive: x}\nvary: {tone: []}\n", "has no values"),
         ("name: m\nsystem: about {domain}\nclasses: {positive: x}\n", r"system asks for \['domain'\]"),
