@@ -64,7 +64,10 @@ class PromptDataModule(LightningDataModule):
     @cached_property
     def table(self) -> pa.Table:
         """The prompt rows; see `lightning_app.generation.prompts.prompt_rows`."""
-        return prompt_rows(self._spec, self.task, self.count, self.seed, self._source_rows(self._spec.of_each))
+        rows = prompt_rows(self._spec, self.task, self.count, self.seed, self._source_rows(self._spec.of_each))
+        if not rows.num_rows:
+            raise InputError(f"data.source {self.source and self.source.path}: no rows, expected one at least")
+        return rows
 
     @cached_property
     def _spec(self) -> PromptSpec:

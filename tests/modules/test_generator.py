@@ -184,6 +184,20 @@ def test_two_steps_from_premises_to_hypotheses(cli: Command, tiny_llama: Path):
     ]
 
 
+def test_a_second_step_without_premises_is_refused(cli: Command, tmp_path: Path):
+    write_jsonl(tmp_path / "premises.jsonl", [{"id": "p0", "premise": "A dog runs."}])
+    more = (
+        "--config",
+        "tasks/nli.yaml",
+        "--data.prompts=nli_hypotheses",
+        "--data.source={path: premises.jsonl, start: 1}",
+    )
+    outcome = cli("predict", "--config", "generate.yaml", "--model=OpenAIGenerator", "--model.model=m",
+                  "--model.base_url=http://127.0.0.1:9/v1", "--out=raw", *QUIET, *more)  # fmt: skip
+    assert outcome.code == 2
+    assert "premises.jsonl: no rows, expected one at least" in outcome.err
+
+
 @pytest.mark.slow
 def test_a_killed_generation_resumes_to_the_same_bits(tiny_llama: Path, tmp_path: Path):
     """14 kills after random batches, each of a run of its own, and 8 at random moments, two a run."""
