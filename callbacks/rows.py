@@ -1,6 +1,7 @@
 """Rows out of predict and test, on the disk as they come."""
 
-import time
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,30 @@ from lightning_app.spool import Spool
 class RowWriter(Callback):
     """Spools each finished batch; after the run the command merges the spool into an artifact.
 
-    A module's `predict_step` or `test_step` returns a dict: column name -> one value for each row of the batch. Every
-    rank writes its own rows, exactly once; a restart leaves out batches that are on the disk. On SIGTERM or Ctrl-C the
-    batch at hand is finished and written.
+    A module's `predict_step` or `test_step` returns a dict: column name -> one value for each row of the batch; one
+    that has a `hand_over` may give rows to that instead, as they end, and return no columns. Every rank writes its own
+    rows, exactly once; a restart leaves out what is on the disk. On SIGTERM or Ctrl-C the batch at hand is finished
+    and written.
 
     Args:
         out: The run's output folder; linked to `out`.
-        flush_seconds: Finished rows are on the disk after this time at the latest (and a batch).
+        flush_seconds: Finished rows are on the disk after this time at the latest, however long the next batch takes.
     """
 
     def __init__(self, out: str, flush_seconds: float = 20.0) -> None:
         self.out = Path(out)
         self.flush_seconds = flush_seconds
         self.spool = Spool(self.out)
-        self._flushed_at = time.monotonic()
+        self._timer: threading.Timer | None = None
+        self._trainer: Trainer | None = None
         self._stopper = Stopper()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take SIGTERM and Ctrl-C over."""
         self._stopper.install(trainer)
+        self._trainer = trainer
+        if hasattr(pl_module, "hand_over"):
+            pl_module.hand_over = self._take  # type: ignore[assignment] # nn.Module types its attributes
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take SIGTERM and Ctrl-C over."""
@@ -41,13 +47,13 @@ class RowWriter(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: int
     ) -> None:
         """Take a finished batch."""
-        self._take(trainer, outputs, batch)
+        self._take_batch(trainer, outputs, batch)
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: int
     ) -> None:
         """Take a finished batch."""
-        self._take(trainer, outputs, batch)
+        self._take_batch(trainer, outputs, batch)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the last rows on the disk."""
@@ -62,15 +68,35 @@ class RowWriter(Callback):
         self._finish()
 
     def _finish(self) -> None:
-        self.spool.flush()
+        self._flush()
         self._stopper.restore()
 
-    def _take(self, trainer: Trainer, outputs: dict[str, Any], batch: dict[str, Any]) -> None:
-        if batch["real"].all():  # the one row of an empty batch only stands in
-            self.spool.add(batch["row"].tolist(), {name: list(values) for name, values in outputs.items()})
-        if time.monotonic() - self._flushed_at >= self.flush_seconds:
-            self.spool.flush()
-            self._flushed_at = time.monotonic()
+    def _flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.spool.flush()
+
+    def _take_batch(self, trainer: Trainer, outputs: dict[str, Any], batch: dict[str, Any]) -> None:
+        self._trainer = trainer
+        # The one row of an empty batch only stands in; without columns, all rows have been handed over already.
+        self._take(batch["row"].tolist() if outputs and batch["real"].all() else [], outputs)
+
+    def _take(self, rows: Sequence[int], columns: Mapping[str, Any]) -> None:
+        """Rows that have ended; also asked without any, so that a signal need not wait for the next row."""
+        if rows:
+            self.spool.add(rows, {name: list(values) for name, values in columns.items()})
+            self._flush_soon()
         if self._stopper.asked:
-            self.spool.flush()
-            self._stopper.stop(trainer, f"finished rows are saved in {self.out}")
+            self._flush()
+            assert self._trainer is not None, "set when the run began"
+            self._stopper.stop(self._trainer, f"finished rows are saved in {self.out}")
+
+    def _flush_soon(self) -> None:
+        """Flush now, or by a timer that runs on beside a long batch."""
+        if self.flush_seconds <= 0:
+            self._flush()
+        elif self._timer is None or not self._timer.is_alive():
+            self._timer = threading.Timer(self.flush_seconds, self.spool.flush)
+            self._timer.daemon = True
+            self._timer.start()

@@ -103,7 +103,7 @@ class Throughput(Callback):
         self._cells += batch["n_cells"]
         self._seconds += seconds
         if batch["n_rows"]:
-            self._classes.update(str(label) for label in batch.get("prompt_label", []))
+            self._classes.update(label for label in batch.get("prompt_label", []) if label is not None)
 
     def _rates(self, world_size: int) -> dict[str, float]:
         seconds = max(self._seconds, 1e-9)

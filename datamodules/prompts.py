@@ -13,7 +13,7 @@ from datamodules.batches import Batch
 from datamodules.windows import BudgetSampler, MicroBatch
 from lightning_app import fingerprint
 from lightning_app.errors import InputError
-from lightning_app.generation.prompts import prompt_rows, read_spec
+from lightning_app.generation.prompts import PromptSpec, prompt_rows, read_spec
 from lightning_app.sources import Rows, Source, load_rows
 from lightning_app.task import Task
 
@@ -30,6 +30,7 @@ class PromptDataModule(LightningDataModule):
         prompts: A file of `configs/prompts`, or one of your own.
         count: Number of prompts; with a spec that has `of_each`, one per class for each source row instead.
         source: Rows that `{text}` stands for (premises): a clean artifact or a file.
+        language: What the model writes in, such as `Hindi`; takes the place of the prompt file's own.
         max_new_tokens: Room for the answer in the budget; linked to the module's.
         tokens_per_batch: Rows times the longest prompt and answer of a batch, at most.
         seed: Seed of the attributes; linked to `seed_everything`.
@@ -43,6 +44,7 @@ class PromptDataModule(LightningDataModule):
         prompts: str,
         count: int = 1000,
         source: Source | None = None,
+        language: str | None = None,
         max_new_tokens: int = 256,
         tokens_per_batch: int = 16_384,
         seed: int = 0,
@@ -54,6 +56,7 @@ class PromptDataModule(LightningDataModule):
         self.prompts = prompts
         self.count = count
         self.source = source
+        self.language = language
         self.max_new_tokens = max_new_tokens
         self.tokens_per_batch = tokens_per_batch
         self.seed = seed
@@ -63,14 +66,20 @@ class PromptDataModule(LightningDataModule):
     @cached_property
     def table(self) -> pa.Table:
         """The prompt rows; see `lightning_app.generation.prompts.prompt_rows`."""
-        spec = read_spec(self.prompts, self.task)
-        return prompt_rows(spec, self.task, self.count, self.seed, self._source_rows(spec.of_each))
+        rows = prompt_rows(self._spec, self.task, self.count, self.seed, self._source_rows(self._spec.of_each))
+        if not rows.num_rows:
+            raise InputError(f"data.source {self.source and self.source.path}: no rows, expected one at least")
+        return rows
+
+    @cached_property
+    def _spec(self) -> PromptSpec:
+        return read_spec(self.prompts, self.task, self.language)
 
     def inputs(self, subcommand: str) -> dict[str, dict[str, str]]:
         """What a run reads through this module: name -> `{"path", "fingerprint"}`."""
         read = {"prompts": {"path": self.prompts, "fingerprint": fingerprint.of_table(self.table)}}
         if self.source is not None:
-            rows = self._source_rows(read_spec(self.prompts, self.task).of_each)
+            rows = self._source_rows(self._spec.of_each)
             assert rows is not None, "checked by prompt_rows"
             read["source"] = rows.reference
         return read
@@ -91,7 +100,10 @@ class PromptDataModule(LightningDataModule):
         sampler = BudgetSampler(
             lengths, self.tokens_per_batch, self.finished_rows, self.trainer.global_rank, self.trainer.world_size
         )
-        return DataLoader(_PromptBatches(self.table, lengths), batch_size=None, sampler=sampler)
+        finished = np.zeros(len(lengths), dtype=bool)
+        if self.finished_rows is not None:
+            finished[self.finished_rows] = True
+        return DataLoader(_PromptBatches(self.table, lengths, finished), batch_size=None, sampler=sampler)
 
     def _source_rows(self, column: str | None) -> Rows | None:
         if self.source is None or column is None:
@@ -109,11 +121,16 @@ class PromptDataModule(LightningDataModule):
 
 
 class _PromptBatches(Dataset[Batch]):
-    """A planned batch as texts."""
+    """A planned batch as texts.
 
-    def __init__(self, table: pa.Table, lengths: np.ndarray) -> None:
+    `finished` says which rows are on the disk already: a batch is computed whole where its rows depend on each other's
+    bits, and row by row where they do not.
+    """
+
+    def __init__(self, table: pa.Table, lengths: np.ndarray, finished: np.ndarray) -> None:
         self.table = table
         self.lengths = lengths
+        self.finished = finished
 
     def __getitem__(self, planned: MicroBatch) -> Batch:
         rows = planned.rows if len(planned.rows) else np.zeros(1, dtype=np.int64)
@@ -122,6 +139,7 @@ class _PromptBatches(Dataset[Batch]):
             "row": torch.from_numpy(rows),
             "real": torch.full((len(rows),), bool(len(planned.rows))),
             **{name: picked[name].to_pylist() for name in picked.column_names},
+            "finished": self.finished[rows].tolist(),
             "n_rows": len(planned.rows),
             "n_tokens": int(self.lengths[planned.rows].sum()),
             "n_cells": int(self.lengths[rows].max()) * len(rows),

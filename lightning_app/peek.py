@@ -87,8 +87,8 @@ def _history(path: Path, one: str) -> None:
             continue
         seen.add(folder)
         read = artifacts.read(folder)
-        matches = [row for row in read.table.to_pylist() if row.get("id") == one]
-        if folder == path and not matches:
+        matches = _named(read.table, one)
+        if folder == path and not any(row["id"] == one for row in matches):
             raise InputError(f"{path}: no row with id '{one}'; see the ids with: python main.py peek {path}")
         for row in matches:
             console.print(f"[bold]{read.manifest.stage}[/bold] {folder}", highlight=False)
@@ -96,10 +96,23 @@ def _history(path: Path, one: str) -> None:
             for name, value in row.items():
                 shown.add_row(f"[bold]{name}[/bold]", escape(_show(value)))
             console.print(shown)
-        for reference in read.manifest.inputs.values():
-            ancestor = find(reference["path"])
+        for place in (place for one_input in read.manifest.inputs.values() for place in one_input["path"].split(", ")):
+            ancestor = find(place)
             if ancestor is not None and artifacts.is_whole(ancestor) and artifacts.read_manifest(ancestor).columns:
                 waiting.append(ancestor)
+
+
+def _named(table: pa.Table, one: str) -> list[dict[str, Any]]:
+    """The rows with this id; else the row that it was made of, whose id begins it (the premise of a hypothesis)."""
+    ids = table["id"].to_pylist() if "id" in table.column_names else []
+    parts = one.split("/")
+    for length in range(len(parts), 0, -1):
+        name = "/".join(parts[:length])
+        rows = [row for row, own in enumerate(ids) if own == name]
+        if rows:
+            found: list[dict[str, Any]] = table.take(rows).to_pylist()
+            return found
+    return []
 
 
 def _spread(table: pa.Table, rows: int) -> list[dict[str, Any]]:

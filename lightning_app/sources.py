@@ -152,6 +152,8 @@ def load_rows(sources: Source | Sequence[Source], task: Task, label_column: str 
 def read_table(sources: Source | Sequence[Source]) -> tuple[pa.Table, dict[str, str], dict[str, str]]:
     """Read sources with all of their own columns, renamed by `columns` and with an `id`, but not checked.
 
+    `label_map` holds for the prompt labels: null drops the row, and the drop is logged.
+
     Returns:
         The rows, their ancestors' fingerprints, and the entry that names them among an artifact's `inputs`.
     """
@@ -165,7 +167,8 @@ def read_table(sources: Source | Sequence[Source]) -> tuple[pa.Table, dict[str, 
             _column(raw, source, ours)
             raw = raw.rename_columns([ours if name == theirs else name for name in raw.column_names])
         ids = pa.array(_ids(raw, Source(**{**vars(source), "columns": {}})), pa.string())
-        tables.append(raw.drop_columns(["id"] if "id" in raw.column_names else []).append_column("id", ids))
+        raw = raw.drop_columns(["id"] if "id" in raw.column_names else []).append_column("id", ids)
+        tables.append(_map_prompt_labels(raw, source))
     merged = pa.concat_tables(tables, promote_options="default")
     places = [source.place for source in listed]
     _check_ids(merged["id"].to_pylist(), places)
@@ -372,6 +375,23 @@ def _map_labels(values: Sequence[Any], source: Source, task: Task) -> tuple[list
             mapped.append(task.labels[task.index(target, _row_place(source, row))])
     kept = np.array([row for row, label in enumerate(mapped) if label is not None], dtype=np.int64)
     return mapped, kept, dropped
+
+
+def _map_prompt_labels(raw: pa.Table, source: Source) -> pa.Table:
+    """Prompt labels by `label_map`, where both are there; labels that it does not name stay as they are."""
+    if not source.label_map or "prompt_label" not in raw.column_names:
+        return raw
+    mapping = {key.casefold(): value for key, value in source.label_map.items()}
+    labels = raw["prompt_label"].to_pylist()
+    names = ["null" if label is None else str(label) for label in labels]
+    mapped = [mapping.get(name.casefold(), label) for name, label in zip(names, labels, strict=True)]
+    dropped = [name.casefold() in mapping and mapping[name.casefold()] is None for name in names]
+    if any(dropped):
+        counts = Counter(name for name, is_dropped in zip(names, dropped, strict=True) if is_dropped)
+        log.info("%s: dropped by label_map: %s", source.place, dict(counts))
+    place = raw.column_names.index("prompt_label")
+    column = pa.array([None if label is None else str(label) for label in mapped], pa.string())
+    return raw.set_column(place, "prompt_label", column).filter(pa.array([not one for one in dropped]))
 
 
 def _sample_per_class(labels: np.ndarray, row_ids: Sequence[str], source: Source) -> np.ndarray:

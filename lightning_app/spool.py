@@ -1,6 +1,7 @@
 """Finished rows of a run that is still going: small atomic files that survive a kill and are merged at the end."""
 
 import logging
+import threading
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,21 +32,24 @@ class Spool:
         self._folder = out / PARTS
         self._schema = dict(schema or {})
         self._waiting: list[pa.Table] = []
+        self._lock = threading.Lock()  # a timer may flush while a batch is added
 
     def add(self, rows: Sequence[int], columns: Mapping[str, Sequence[Any]]) -> None:
         """Add one finished batch: the input row numbers and, for each, its output values."""
         arrays = {name: pa.array(values, self._schema.get(name)) for name, values in columns.items()}
-        self._waiting.append(pa.table({ROW: pa.array(rows, pa.int64()), **arrays}))
+        with self._lock:
+            self._waiting.append(pa.table({ROW: pa.array(rows, pa.int64()), **arrays}))
 
     def flush(self) -> None:
         """Put all batches added so far on the disk, in one file that is there whole or not at all."""
-        if not self._waiting:
-            return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        artifacts.write_parquet(
-            self._folder / f"{uuid.uuid4().hex}.parquet", pa.concat_tables(self._waiting, promote_options="default")
-        )
-        self._waiting.clear()
+        with self._lock:
+            if not self._waiting:
+                return
+            self._folder.mkdir(parents=True, exist_ok=True)
+            artifacts.write_parquet(
+                self._folder / f"{uuid.uuid4().hex}.parquet", pa.concat_tables(self._waiting, promote_options="default")
+            )
+            self._waiting.clear()
 
     def finished(self) -> np.ndarray:
         """Numbers of the rows that are on the disk (int64, sorted, without repeats)."""

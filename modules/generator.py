@@ -1,5 +1,6 @@
 """Modules that write text: the contract that both engines share."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from lightning.pytorch import LightningModule
@@ -47,6 +48,8 @@ class GeneratorModule(LightningModule):
         self.temperature = temperature
         self.top_p = top_p
         self.seed = seed
+        # RowWriter puts its own here: an engine whose rows end one by one need not keep them to the end of a batch.
+        self.hand_over: Callable[[Sequence[int], Answers], None] = lambda *_: None
 
     def identity(self, subcommand: str) -> dict[str, Any]:
         """What of this module determines the rows that a run writes; JSON values."""

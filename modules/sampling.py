@@ -50,7 +50,8 @@ class DrawPerRow(LogitsProcessor):  # type: ignore[misc] # as above
         cumulated_BV = scores.float().softmax(dim=1).double().cumsum(dim=1)
         point_B1 = self.uniform_BT[:, self.step : self.step + 1].to(scores.device) * cumulated_BV[:, -1:]
         self.step += 1
-        drawn_B1 = torch.searchsorted(cumulated_BV, point_B1, right=True)
+        # A point that was rounded up to the whole sum lies behind the last token.
+        drawn_B1 = torch.searchsorted(cumulated_BV, point_B1, right=True).clamp(max=scores.shape[1] - 1)
         return torch.full_like(scores, -torch.inf).scatter(1, drawn_B1, 0.0)
 
 

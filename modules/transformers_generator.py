@@ -164,16 +164,19 @@ class TransformersGenerator(GeneratorModule):
 def _chat(tokenizer: Any, system: str, user: str) -> str:
     from jinja2 import TemplateError
 
-    chat = [{"role": "system", "content": system}] if system else []
+    def render(*messages: tuple[str, str]) -> str:
+        chat = [{"role": role, "content": content} for role, content in messages]
+        text: str = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        return text
+
+    if not system:
+        return render(("user", user))
     try:
-        text: str = tokenizer.apply_chat_template(
-            [*chat, {"role": "user", "content": user}], tokenize=False, add_generation_prompt=True
-        )
+        text = render(("system", system), ("user", user))
     except TemplateError:
-        text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": f"{system}\n\n{user}"}], tokenize=False, add_generation_prompt=True
-        )
-    return text
+        text = ""
+    # Some templates refuse a system role, others leave it out without a word.
+    return text if system in text else render(("user", f"{system}\n\n{user}"))
 
 
 def _end_tokens(network: Any, tokenizer: Any) -> list[int]:

@@ -30,6 +30,23 @@ def test_a_selected_row_leads_back_to_its_prompt(stages: Stages):
         assert part in outcome.out, part
 
 
+def test_a_pair_leads_back_to_the_prompts_of_both_sides(stages: Stages):
+    import pyarrow as pa
+
+    premises = [{"id": "p/0", "user": "Write a premise.", "text": "A man sleeps.", "prompt_label": None}]
+    raw = [{"id": "p/0/neutral", "user": "Write a hypothesis.", "premise": "A man sleeps.", "text": "He is very tired.",
+            "prompt_label": "neutral"}]  # fmt: skip
+    artifacts.write(Path("premises"), pa.Table.from_pylist(premises), stage="generate")
+    source = {"source": {"path": "premises", "fingerprint": artifacts.read_manifest(Path("premises")).fingerprint}}
+    artifacts.write(Path("raw"), pa.Table.from_pylist(raw), stage="generate", inputs=source)
+    words = ("--config", "tasks/nli.yaml", "--raw.path=raw", "--exclude=null", "--out=pool")
+    assert stages.cli("clean", "--config", "clean.yaml", *words).code == 0
+    outcome = stages.cli("peek", "pool", "--id=p/0/neutral")
+    assert outcome.code == 0, outcome.err
+    assert "Write a hypothesis." in outcome.out
+    assert "Write a premise." in outcome.out
+
+
 def test_an_unknown_row_is_named(stages: Stages):
     write_jsonl(stages.files.pool, [{"id": "a", "text": "a b c", "prompt_label": "neutral"}])
     assert stages.select("--strategy=random", "--class_from=prompt", "--pseudolabels=null").code == 0

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +60,14 @@ def clean(
         raw: Raw generations: an artifact of `generate`, or files with `text`, `prompt_label` and perhaps `domain`,
             `finish`, `error`.
         text_column: The task's column that the generated text becomes; the last one, if none is named.
-        min_words: Fewest words of a text (the paper's code keeps sentiment rows of 11 and more).
+        min_words: Fewest words of a text, and of each side of a pair (the paper's code: 11 for sentiment, 5 for NLI).
         max_words: Most words.
         keep_cut: Keep text that was cut at the token limit.
         language: The language that texts must be in, as an ISO 639-1 code; null for no check.
-        near_duplicates: Jaccard similarity of word triples from which a later row is a near duplicate; null for
-            exact duplicates alone.
-        exclude: Further rows whose texts must not be in the pool: gold, few-shot examples.
-        exclude_targets: Target rows whose texts are removed; none of their labels are read.
+        near_duplicates: Jaccard similarity of word triples from which a later row is a near duplicate, of each side of
+            a pair; null for exact duplicates alone.
+        exclude: Further rows whose texts (or pairs) must not be in the pool: gold.
+        exclude_targets: Target rows whose texts (or pairs) are removed; none of their labels are read.
         prompts: The prompt file that the rows were written by; its few-shot examples are removed too.
         embeddings: Embeddings of these very rows (a pool cleaned before, then `predict --config embed.yaml`): rows are
             also compared by meaning, which takes time in the square of their number.
@@ -81,10 +82,11 @@ def clean(
     if target_column not in task.columns:
         raise InputError(f"text_column '{target_column}': expected one of the task's columns {task.columns}")
     table, lineage, reference = read_table(raw)
-    rows = _rows(table, task, reference["path"])
+    sides = task.columns[: task.columns.index(target_column)]  # what stands there before the text: the premise
+    rows = _rows(table, task, sides, reference["path"])
     known = {
-        "exclude": _texts(exclude, task),
-        "exclude_targets": _texts(exclude_targets, task),
+        "exclude": _texts(exclude, task, [*sides, target_column]),
+        "exclude_targets": _texts(exclude_targets, task, [*sides, target_column]),
         "examples": _examples(prompts, task),
     }
     units_ND = _embeddings(embeddings, rows["id"])
@@ -98,21 +100,22 @@ def clean(
         if run.begin(overwrite) is State.WHOLE:
             log.info("%s: whole already, nothing to do", out)
             return
-        texts, reasons = _judge(rows, min_words, max_words, keep_cut)
+        texts, reasons = _judge(rows, task, sides, min_words, max_words, keep_cut)
         if language is not None:
             reject(reasons, "language", other_language(texts, reasons, language))
+        keys = list(zip(*(map(key_of, side) for side in (*(rows[name] for name in sides), texts)), strict=True))
         for name, one in known.items():
-            reject(reasons, f"in {name}", [key in one for key in map(key_of, texts)])
-        reject(reasons, "duplicate", doubled(texts, reasons))
+            reject(reasons, f"in {name}", [key in one or key[-1:] in one for key in keys])
+        reject(reasons, "duplicate", doubled(keys, reasons))
         if near_duplicates is not None:
-            reject(reasons, "near duplicate", near_duplicates_of(texts, reasons, near_duplicates))
+            reject(reasons, "near duplicate", near_duplicates_of(keys, reasons, near_duplicates))
         if units_ND is not None:
             reject(reasons, "same meaning", same_meaning(units_ND, reasons, semantic_duplicates))
         if size is not None:
             reject(reasons, "beyond size", beyond_size(rows["id"], reasons, size, seed))
         kept, rejected = _tables(rows, texts, reasons, task, target_column)
         counts = _count(rows, reasons)
-        for line in summary_lines(counts):
+        for line in [*summary_lines(counts), balance_line(kept, task)]:
             log.info("%s", line)
         inputs = {"raw": reference}
         shared: dict[str, Any] = {
@@ -135,12 +138,28 @@ def summary_lines(counts: dict[str, dict[str, int]]) -> list[str]:
     return lines
 
 
-def _rows(table: pa.Table, task: Task, place: str) -> dict[str, list[Any]]:
+def balance_line(kept: pa.Table, task: Task) -> str:
+    """How many rows each class has left, and their shares."""
+    if "prompt_label" not in kept.column_names:
+        return f"kept: {kept.num_rows} rows without a class"
+    counts = Counter(kept["prompt_label"].to_pylist())
+    shares = [f"{label} {counts[label]} ({100 * counts[label] / max(kept.num_rows, 1):.1f} %)" for label in task.labels]
+    return "kept by class: " + ", ".join(shares)
+
+
+def _rows(table: pa.Table, task: Task, sides: Sequence[str], place: str) -> dict[str, list[Any]]:
     """The raw columns as lists; labels in the task's spelling."""
-    if "text" not in table.column_names:
-        raise InputError(f"{place}: no column 'text' among {table.column_names}, expected raw generations")
+    for name in ("text", *sides):
+        if name not in table.column_names:
+            raise InputError(
+                f"{place}: no column '{name}' among {table.column_names}, expected raw generations; say which one "
+                "holds it with `raw.columns`"
+            )
     count = table.num_rows
     rows: dict[str, list[Any]] = {name: table[name].to_pylist() for name in table.column_names}
+    rows["text"] = [None if text is None else str(text) for text in rows["text"]]
+    for name in sides:
+        rows[name] = ["" if text is None else str(text) for text in rows[name]]
     for name in ("prompt_label", "domain", "finish", "error", "lang"):
         rows.setdefault(name, [None] * count)
     rows["prompt_label"] = [
@@ -151,35 +170,44 @@ def _rows(table: pa.Table, task: Task, place: str) -> dict[str, list[Any]]:
 
 
 def _judge(
-    rows: dict[str, list[Any]], min_words: int, max_words: int | None, keep_cut: bool
+    rows: dict[str, list[Any]],
+    task: Task,
+    sides: Sequence[str],
+    min_words: int,
+    max_words: int | None,
+    keep_cut: bool,
 ) -> tuple[list[str], list[str | None]]:
-    """The text in every answer, and why a row is rejected."""
-    texts, reasons = [], []
-    for answer, finish, error in zip(rows["text"], rows["finish"], rows["error"], strict=True):
-        parsed = parse(answer)
-        words = len(parsed.text.split())
+    """The text in every answer, and why a row is rejected; the limits hold for each side."""
+    texts: list[str] = []
+    reasons: list[str | None] = []
+    before = zip(*(rows[name] for name in sides), strict=True) if sides else repeat(())
+    for answer, finish, error, others in zip(rows["text"], rows["finish"], rows["error"], before):  # noqa: B905 - repeat
+        parsed = parse(answer, task.labels)
+        words = [len(side.split()) for side in (parsed.text, *others)]
         reason = parsed.reason
         if error is not None:
             reason = "failed"
         elif reason is None and finish == "length" and not keep_cut:
             reason = "cut"
-        elif reason is None and words < min_words:
+        elif reason is None and min(words) < min_words:
             reason = "short"
-        elif reason is None and max_words is not None and words > max_words:
+        elif reason is None and max_words is not None and max(words) > max_words:
             reason = "long"
         texts.append(parsed.text or (answer or ""))
         reasons.append(reason)
     return texts, reasons
 
 
-def _texts(sources: list[Source] | None, task: Task) -> set[str]:
-    rows = load_rows(sources, task, None) if sources else None
-    return {key_of(text) for name in task.columns for text in rows.table[name].to_pylist()} if rows else set()
+def _texts(sources: list[Source] | None, task: Task, columns: Sequence[str]) -> set[tuple[str, ...]]:
+    if not sources:
+        return set()
+    table = load_rows(sources, Task(task.name, list(columns), task.labels), None).table
+    return set(zip(*(map(key_of, table[name].to_pylist()) for name in columns), strict=True))
 
 
-def _examples(prompts: str | None, task: Task) -> set[str]:
+def _examples(prompts: str | None, task: Task) -> set[tuple[str, ...]]:
     shots = read_spec(prompts, task).examples if prompts else {}
-    return {key_of(text) for texts in shots.values() for text in texts}
+    return {(key_of(text),) for texts in shots.values() for text in texts}
 
 
 def _embeddings(path: str | None, ids: Sequence[str]) -> np.ndarray | None:
@@ -208,8 +236,9 @@ def _tables(
     pool = {name: [rows[name][row] for row in kept] for name in carried if any(v is not None for v in rows[name])}
     pool[target_column] = [texts[row] for row in kept]
     dropped = [row for row, reason in enumerate(reasons) if reason is not None]
+    sides = [name for name in task.columns if name in carried]
     rejected = {
-        name: [rows[name][row] for row in dropped] for name in ("id", "text", "prompt_label", "domain", "error")
+        name: [rows[name][row] for row in dropped] for name in ("id", *sides, "text", "prompt_label", "domain", "error")
     }
     rejected["reason"] = [reasons[row] for row in dropped]
     first = ["id", *[name for name in task.columns if name in pool], "prompt_label"]

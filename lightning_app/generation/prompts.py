@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from lightning_app.errors import InputError
+from lightning_app.errors import InputError, shorten
 from lightning_app.hashing import seeded_hash
 from lightning_app.paths import find
 from lightning_app.sources import Rows
@@ -47,8 +47,13 @@ class PromptSpec:
     of_each: str | None = None
 
 
-def read_spec(path: str, task: Task) -> PromptSpec:
+def read_spec(path: str, task: Task, language: str | None = None) -> PromptSpec:
     """Read a prompt file, looked up here and in `configs/prompts`.
+
+    Args:
+        path: The file, `.yaml` optional.
+        task: The labels that its classes must have.
+        language: Takes the place of the file's own `language`.
 
     Raises:
         InputError: If it is missing, has an unknown key, names a label that the task does not have, or an instruction
@@ -57,22 +62,51 @@ def read_spec(path: str, task: Task) -> PromptSpec:
     found = find(path, "configs/prompts", "configs") or find(f"{path}.yaml", "configs/prompts", "configs")
     if found is None or not found.is_file():
         raise InputError(f"prompts {path}: no such file here or in configs/prompts")
-    values = yaml.safe_load(found.read_text(encoding="utf-8"))
     try:
-        spec = PromptSpec(**values)
-    except TypeError as error:
-        raise InputError(f"{found.name}: {error}; the keys are {', '.join(PromptSpec.__dataclass_fields__)}") from None
-    wrong = [label for label in spec.classes if label != NO_CLASS and task.match(label) is None]
+        values = yaml.safe_load(found.read_text(encoding="utf-8"))
+        spec = PromptSpec(**{**values, **({"language": language} if language else {})})
+    except (yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
+        keys = ", ".join(PromptSpec.__dataclass_fields__)
+        raise InputError(f"{found.name}: {' '.join(str(error).split())}; the keys are {keys}") from None
+    _check_shapes(spec, found.name)
+    wrong = [label for label in (*spec.classes, *spec.examples) if label != NO_CLASS and task.match(label) is None]
     if wrong or not spec.classes:
         raise InputError(f"{found.name}: classes {wrong or 'none'}, expected labels of the task: {task.labels}")
-    if not spec.domains or min(spec.domains.values()) < 0 or not sum(spec.domains.values()) > 0:
-        raise InputError(f"{found.name}: domains {spec.domains}, expected a name and a share of 0 or more for each")
+    alone = set(spec.examples) - set(spec.classes)
+    if alone:
+        raise InputError(
+            f"{found.name}: examples of {sorted(alone)}, expected the names under classes: {list(spec.classes)}"
+        )
     known = {"domain", "language", *spec.vary, *(["text"] if spec.of_each else [])}
+    _check_fields(spec.system, {"language"}, f"{found.name}: system")
     for label, instruction in spec.classes.items():
-        asked = {name for _, name, _, _ in Formatter().parse(instruction) if name}
-        if asked - known:
-            raise InputError(f"{found.name}: class {label} asks for {sorted(asked - known)}, known are {sorted(known)}")
+        _check_fields(instruction, known, f"{found.name}: class {label}")
     return spec
+
+
+def _check_shapes(spec: PromptSpec, place: str) -> None:
+    """Refuse values of a wrong kind, which YAML makes of a forgotten dash or quote."""
+    for name, inner in (("classes", str), ("domains", (int, float)), ("vary", list), ("examples", list)):
+        value = getattr(spec, name)
+        if not isinstance(value, dict) or not all(
+            isinstance(key, str) and isinstance(one, inner) for key, one in value.items()
+        ):
+            kind = {"classes": "an instruction", "domains": "a share"}.get(name, "a list")
+            raise InputError(f"{place}: {name} is {shorten(value)}, expected names with {kind} each")
+    if not spec.domains or min(spec.domains.values()) < 0 or not sum(spec.domains.values()) > 0:
+        raise InputError(f"{place}: domains {spec.domains}, expected a name and a share of 0 or more for each")
+    empty = [name for name, values in spec.vary.items() if not values]
+    if empty:
+        raise InputError(f"{place}: vary {empty} has no values, expected at least one each")
+
+
+def _check_fields(template: str, known: set[str], place: str) -> None:
+    try:
+        asked = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+    except ValueError as error:
+        raise InputError(f"{place}: {error}; write a brace that is meant as such twice") from None
+    if asked - known:
+        raise InputError(f"{place} asks for {sorted(asked - known)}, known are {sorted(known)}")
 
 
 def prompt_rows(spec: PromptSpec, task: Task, count: int, seed: int, of: Rows | None = None) -> pa.Table:
@@ -122,7 +156,7 @@ def _row(
     filled = spec.classes[label].format(domain=domain, language=spec.language, text=text, **picks)
     shots = spec.examples.get(label, [])
     if shots:
-        filled += "\n\nExamples:\n" + "\n".join(f"- {shot}" for shot in shots)
+        filled += "\n\nExamples, not to be repeated:\n" + "\n".join(f"- {shot}" for shot in shots)
     return {
         "id": one,
         "system": spec.system.format(language=spec.language).strip(),

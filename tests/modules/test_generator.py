@@ -1,6 +1,9 @@
 """The two engines of generation, on a tiny random model and on servers that misbehave."""
 
+import itertools
 import json
+import os
+import random
 import signal
 import socket
 import subprocess
@@ -12,6 +15,7 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 import warm
@@ -125,6 +129,14 @@ def test_a_template_without_a_system_role_gets_the_rules_first(tiny_llama: Path)
     assert _chat(one.tokenizer, "Rules.", "Request.") == "Rules.\n\nRequest."
 
 
+def test_a_template_that_leaves_the_system_role_out_gets_the_rules_too(tiny_llama: Path):
+    one = engine(tiny_llama)
+    one.tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}"
+    )
+    assert _chat(one.tokenizer, "Rules.", "Request.") == "Rules.\n\nRequest."
+
+
 def test_the_models_own_top_k_does_not_apply(tiny_llama: Path):
     """A true nucleus: with top_p 1 and no top_k every token can be drawn."""
     chain = engine(tiny_llama, top_p=1.0, temperature=1.0).processors(["a"], 0)
@@ -172,9 +184,23 @@ def test_two_steps_from_premises_to_hypotheses(cli: Command, tiny_llama: Path):
     ]
 
 
+def test_a_second_step_without_premises_is_refused(cli: Command, tmp_path: Path):
+    write_jsonl(tmp_path / "premises.jsonl", [{"id": "p0", "premise": "A dog runs."}])
+    more = (
+        "--config",
+        "tasks/nli.yaml",
+        "--data.prompts=nli_hypotheses",
+        "--data.source={path: premises.jsonl, start: 1}",
+    )
+    outcome = cli("predict", "--config", "generate.yaml", "--model=OpenAIGenerator", "--model.model=m",
+                  "--model.base_url=http://127.0.0.1:9/v1", "--out=raw", *QUIET, *more)  # fmt: skip
+    assert outcome.code == 2
+    assert "premises.jsonl: no rows, expected one at least" in outcome.err
+
+
 @pytest.mark.slow
 def test_a_killed_generation_resumes_to_the_same_bits(tiny_llama: Path, tmp_path: Path):
-    """20 kills, each after another batch or at another moment."""
+    """14 kills after random batches, each of a run of its own, and 8 at random moments, two a run."""
     every = [
         *words(tiny_llama, "OUT", "--model.dtype=float32", "--rows.flush_seconds=0"),
         "--data.tokens_per_batch=200",
@@ -185,21 +211,39 @@ def test_a_killed_generation_resumes_to_the_same_bits(tiny_llama: Path, tmp_path
 
     assert warm.run(command("whole"), tmp_path) == 0, warm.said(tmp_path)
     expected = artifacts.read_manifest(tmp_path / "whole").fingerprint
-    for batch in range(1, 21):
+    rng = random.Random(0)
+    for batch in rng.sample(range(1, COUNT), 14):
         kill = ["--trainer.callbacks+=probes.KillAt", f"--trainer.callbacks.batch={batch}"]
         assert warm.run(command(f"killed-{batch}", *kill), tmp_path) == -signal.SIGKILL, warm.said(tmp_path)
+        assert not artifacts.is_whole(tmp_path / f"killed-{batch}")
         assert warm.run(command(f"killed-{batch}"), tmp_path) == 0, warm.said(tmp_path)
         assert artifacts.read_manifest(tmp_path / f"killed-{batch}").fingerprint == expected
+    timed = 0
+    for run in range(4):
+        timed += sum(
+            warm.kill_after(warm.start(command(f"timed-{run}"), tmp_path), rng.uniform(0.3, 3)) for _ in range(2)
+        )
+        assert warm.run(command(f"timed-{run}"), tmp_path) == 0, warm.said(tmp_path)
+        assert artifacts.read_manifest(tmp_path / f"timed-{run}").fingerprint == expected
+    print(f"14 kills after a batch, {timed} timed kills")
+    assert timed >= 6
 
 
 class Server(ThreadingHTTPServer):
-    """Speaks enough of OpenAI's protocol, badly: what it does depends on how often it was asked."""
+    """Speaks enough of OpenAI's protocol, badly: what it does depends on how often it was asked.
+
+    Args:
+        faults: What happens to a prompt's first, second, ... request.
+        only: Prompts without these words have no faults.
+    """
 
     daemon_threads = True
 
-    def __init__(self, faults: list[str]) -> None:
+    def __init__(self, faults: list[str], only: str = "") -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.faults = faults
+        self.only = only
+        self.times: list[float] = []
         self.asked: Counter[str] = Counter()
         self.under_way = self.most_under_way = 0
         self.lock = threading.Lock()
@@ -223,23 +267,31 @@ class Handler(BaseHTTPRequestHandler):
             self.server.under_way += 1
             self.server.most_under_way = max(self.server.most_under_way, self.server.under_way)
             self.server.keys.add(self.headers["Authorization"])
+            self.server.times.append(time.monotonic())
         time.sleep(0.01)
-        fault = self.server.faults[time_asked - 1] if time_asked <= len(self.server.faults) else "none"
+        is_faulty = time_asked <= len(self.server.faults) and self.server.only in prompt
+        fault = self.server.faults[time_asked - 1] if is_faulty else "none"
         with self.server.lock:
             self.server.under_way -= 1
         if fault == "hang":
             time.sleep(1.5)
+        if fault == "stuck":
+            time.sleep(60)
         if fault == "drop":
             self.connection.close()
             return
-        status = {"429": 429, "500": 500, "400": 400}.get(fault, 200)
+        status = {"wait": 429, "key": 401}.get(fault, int(fault) if fault.isdigit() else 200)
         answer = {"id": "x", "object": "chat.completion", "created": 0, "model": asked["model"], "choices": [
             {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": f"Echo {prompt[-20:]}"}}
         ], "usage": {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4}}  # fmt: skip
-        body = b'{"half": ' if fault == "malformed" else json.dumps(answer).encode()
+        if fault == "empty":
+            answer["choices"] = []
+        if fault == "key":  # a server that is so careless as to repeat the key
+            answer = {"error": {"message": f"Incorrect key: {self.headers['Authorization']}"}}
+        body = {"malformed": b'{"half": ', "page": b"<html>busy</html>"}.get(fault, json.dumps(answer).encode())
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
-        self.send_header("retry-after-ms", "10")
+        self.send_header(*(("Retry-After", "1") if fault == "wait" else ("retry-after-ms", "10")))
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -257,7 +309,9 @@ def served(server: Server, out: str, *more: object) -> list[object]:
 
 
 @pytest.mark.parametrize(
-    "faults", [[], ["429", "429"], ["500"], ["drop"], ["malformed"], ["hang"]], ids=lambda f: "+".join(f) or "none"
+    "faults",
+    [[], ["429", "429"], ["500"], ["503"], ["drop"], ["malformed"], ["page"], ["empty"], ["hang"]],
+    ids=lambda f: "+".join(f) or "none",
 )
 def test_a_server_that_stumbles_loses_no_row(cli: Command, monkeypatch: pytest.MonkeyPatch, faults: list[str]):
     monkeypatch.setenv("OPENAI_API_KEY", "secret-of-the-test")
@@ -269,17 +323,32 @@ def test_a_server_that_stumbles_loses_no_row(cli: Command, monkeypatch: pytest.M
     assert all(row["error"] is None and row["text"] == f"Echo {row['user'][-20:]}" for row in rows)
     assert server.most_under_way <= 4
     assert server.keys == {"Bearer secret-of-the-test"}
-    assert "secret-of-the-test" not in "".join(
-        path.read_text() for path in Path("raw").glob("*.*") if path.suffix in (".json", ".yaml")
-    )
+    assert not holds(Path("raw"), "secret-of-the-test")
     server.shutdown()
+
+
+def holds(folder: Path, secret: str) -> bool:
+    """Whether a file of the folder has the secret in it, as it is or inside a Parquet column."""
+    tables = [str(artifacts.read(path.parent).table.to_pylist()) for path in folder.rglob("manifest.json")]
+    files = [path.read_bytes().decode(errors="replace") for path in folder.rglob("*") if path.is_file()]
+    return any(secret in text for text in [*tables, *files])
 
 
 @pytest.mark.parametrize(
     ("fault", "reason"),
-    [("400", "BadRequestError 400"), ("429", "RateLimitError 429"), ("malformed", "malformed|JSON")],
+    [
+        ("400", "BadRequestError 400"),
+        ("429", "RateLimitError 429"),
+        ("500", "InternalServerError 500"),
+        ("malformed", "malformed|JSON"),
+        ("empty", "malformed"),
+        ("drop", "APIConnectionError"),
+        ("hang", "APITimeoutError"),
+    ],
 )
-def test_what_still_fails_is_a_row_with_its_reason(cli: Command, fault: str, reason: str):
+def test_what_still_fails_is_a_row_with_its_reason(
+    cli: Command, fault: str, reason: str, caplog: pytest.LogCaptureFixture
+):
     import re
 
     server = Server([fault] * 50)
@@ -290,15 +359,97 @@ def test_what_still_fails_is_a_row_with_its_reason(cli: Command, fault: str, rea
     assert all(row["text"] is None and row["finish"] == "error" and re.search(reason, row["error"]) for row in rows), (
         rows
     )
+    assert "3 of 3 rows failed, most often (3) with: " in caplog.text
     server.shutdown()
 
 
-def test_requests_keep_to_the_rate(cli: Command):
-    server = Server([])
-    began = time.perf_counter()
-    assert cli(*served(server, "raw", "--data.count=6", "--model.requests_per_minute=600")).code == 0
-    assert time.perf_counter() - began > 0.5  # five pauses of a tenth of a second
+def test_requests_keep_to_the_rate_over_all_batches_and_repetitions(cli: Command):
+    server = Server(["500"])
+    words = ("--data.count=4", "--data.tokens_per_batch=1", "--model.requests_per_minute=600")
+    assert cli(*served(server, "raw", *words)).code == 0
+    assert len(server.times) == 8
+    pauses = [later - earlier for earlier, later in itertools.pairwise(sorted(server.times))]
+    assert min(pauses) > 0.06  # a tenth of a second, less what the threads jitter
     server.shutdown()
+
+
+def test_a_server_that_says_how_long_to_wait_is_heeded(cli: Command):
+    server = Server(["wait"])
+    assert cli(*served(server, "raw", "--data.count=1")).code == 0
+    assert server.times[1] - server.times[0] >= 1
+    server.shutdown()
+
+
+def test_a_wrong_key_stops_the_run_and_stands_nowhere(
+    cli: Command, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret-of-the-test")
+    caplog.set_level("DEBUG")
+    server = Server(["key"])
+    outcome = cli(*served(server, "raw"))
+    assert outcome.code == 2
+    assert "the key is refused" in outcome.err
+    assert "check OPENAI_API_KEY" in outcome.err
+    assert "secret-of-the-test" not in outcome.err + outcome.out + caplog.text
+    assert not holds(Path("raw"), "secret-of-the-test")
+    server.faults = []
+    assert cli(*served(server, "raw")).code == 0
+    assert all(row["error"] is None for row in table_of("raw"))
+    server.shutdown()
+
+
+@pytest.mark.slow
+def test_a_request_that_hangs_holds_up_neither_other_batches_nor_the_disk(tmp_path: Path):
+    """One of three classes never comes back: all rows of the others are on the disk all the same."""
+    server = Server(["stuck"] * 9, only="delighted")
+    words = served(server, "raw", "--model.timeout=50", "--model.concurrency=12", "--data.tokens_per_batch=600")
+    process = warm.start([*words, "--rows.flush_seconds=1"], tmp_path)
+    parts, began = tmp_path / "raw/.parts", time.monotonic()
+    while time.monotonic() - began < 60:
+        finished = sum(pq.read_metadata(part).num_rows for part in parts.glob("*.parquet"))
+        if finished == 2 * COUNT // 3:
+            break
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGTERM)  # a waiting run can be stopped at once, too
+    process.join(15)
+    assert finished == 2 * COUNT // 3, warm.said(tmp_path)
+    assert process.exitcode == 128 + signal.SIGTERM, warm.said(tmp_path)
+    server.faults = []
+    asked = server.asked.total()
+    assert warm.run(words, tmp_path) == 0, warm.said(tmp_path)
+    assert server.asked.total() - asked == COUNT // 3  # what had been answered is not asked again
+    assert len(artifacts.read(tmp_path / "raw").table) == COUNT
+    server.shutdown()
+
+
+def test_further_fields_of_a_request(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch):
+    from modules import OpenAIGenerator
+
+    sent: dict[str, object] = {}
+    one = OpenAIGenerator(
+        base_url="http://127.0.0.1:9/v1", task=Task("s", ["text"], ["a", "b"]), model="m",
+        extra={"top_k": -1, "max_tokens": None, "max_completion_tokens": 7},
+    )  # fmt: skip
+    monkeypatch.setattr("modules.openai_generator._Server.send", lambda self, **request: sent.update(request))
+    one._send("id", "", "Hello")
+    assert sent["messages"] == [{"role": "user", "content": "Hello"}]
+    assert {"top_k": -1, "max_completion_tokens": 7}.items() <= sent["extra_body"].items()
+    assert "max_tokens" not in sent["extra_body"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--model.base_url=localhost:8000"], "base_url 'localhost:8000', expected an address such as http"),
+        (["--model.requests_per_minute=0"], "requests_per_minute 0"),
+        (["--model.concurrency=0"], "concurrency 0"),
+    ],
+)
+def test_settings_of_a_server_that_cannot_be(cli: Command, words: list[str], said: str):
+    outcome = cli("predict", "--config", "generate.yaml", "--model=OpenAIGenerator", "--model.model=m",
+                  "--model.base_url=http://127.0.0.1:9/v1", "--out=raw", *QUIET, *words)  # fmt: skip
+    assert outcome.code == 2
+    assert said in outcome.err
 
 
 @pytest.mark.slow

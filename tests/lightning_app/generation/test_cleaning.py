@@ -166,3 +166,92 @@ def test_columns_of_ones_own_come_along_in_their_type(cli: Command, tmp_path: Pa
     assert cli("clean", "--config", "clean.yaml", "--raw.path=raw.jsonl", "--exclude=null", "--out=pool").code == 0
     row = artifacts.read(Path("pool")).table.to_pylist()[0]
     assert (row["score"], row["n"]) == (-0.5, 3)
+
+
+def pairs(tmp_path: Path, *rows: tuple[str | None, str | None, str]) -> Path:
+    names = ("premise", "text", "prompt_label")
+    return write_jsonl(
+        tmp_path / "raw.jsonl", [{"id": str(n), **dict(zip(names, row, strict=True))} for n, row in enumerate(rows)]
+    )
+
+
+def clean_pairs(cli: Command, *words: object) -> dict[str, str]:
+    """Reasons of the rejected pairs."""
+    every = ("clean", "--config", "clean.yaml", "--config", "tasks/nli.yaml", "--raw.path=raw.jsonl", "--out=pool")
+    outcome = cli(*every, "--exclude=null", *words)
+    assert outcome.code == 0, outcome.err
+    rejected = artifacts.read(Path("pool/rejected")).table.to_pylist()
+    return {row["id"]: row["reason"] for row in rejected}
+
+
+def test_pairs_are_doubled_when_both_sides_are(cli: Command, tmp_path: Path):
+    one, other, said = (
+        "A man sleeps on the long green bench.",
+        "The council met at noon on Monday.",
+        "Nobody is awake in here.",
+    )
+    pairs(tmp_path, (one, said, "neutral"), (other, said, "neutral"), (one, said.upper(), "neutral"),
+          (one, "Nobody is awake in here, sadly.", "neutral"))  # fmt: skip
+    assert clean_pairs(cli, "--near_duplicates=0.4") == {"2": "duplicate", "3": "near duplicate"}
+
+
+def test_the_word_limits_hold_for_each_side(cli: Command, tmp_path: Path):
+    pairs(tmp_path, ("Too short.", "A man sleeps on a bench.", "neutral"), (None, "A man sleeps on a bench.", "neutral"),
+          ("A man sleeps on a bench.", "Too short.", "neutral"), ("A man sleeps on a bench.", "He is very tired now.", "neutral"))  # fmt: skip
+    assert clean_pairs(cli, "--min_words=5") == {"0": "short", "1": "short", "2": "short"}
+
+
+def test_a_pair_is_in_gold_when_the_pair_is(cli: Command, tmp_path: Path):
+    pairs(
+        tmp_path,
+        ("A man sleeps.", "He is very tired now.", "neutral"),
+        ("A dog runs.", "He is very tired now.", "neutral"),
+    )
+    gold = {"premise": "a man sleeps", "hypothesis": "He is very tired now!", "label": "neutral"}
+    write_jsonl(tmp_path / "gold.jsonl", [gold])
+    assert clean_pairs(cli, '--exclude=[{"path": "gold.jsonl"}]') == {"0": "in exclude"}
+
+
+def test_premises_are_cleaned_before_the_second_step(cli: Command, tmp_path: Path):
+    write_jsonl(tmp_path / "raw.jsonl", [
+        {"id": "p/0", "text": "Sentence: A man sleeps on a bench.", "prompt_label": None, "domain": "travel"},
+        {"id": "p/1", "text": "I cannot write that.", "prompt_label": None, "domain": "travel"},
+    ])  # fmt: skip
+    assert clean_pairs(cli, "--text_column=premise", "--min_words=5") == {"p/1": "refusal"}
+    assert artifacts.read(Path("pool")).table.to_pylist() == [
+        {"id": "p/0", "premise": "A man sleeps on a bench.", "domain": "travel"}
+    ]
+
+
+def test_pairs_without_a_premise_are_refused(cli: Command, tmp_path: Path):
+    write_jsonl(tmp_path / "raw.jsonl", [{"text": "He is tired.", "prompt_label": "neutral"}])
+    words = ("--raw.path=raw.jsonl", "--exclude=null", "--out=pool")
+    outcome = cli("clean", "--config", "clean.yaml", "--config", "tasks/nli.yaml", *words)
+    assert outcome.code == 2
+    assert "no column 'premise' among" in outcome.err
+
+
+def test_labels_of_raw_files_are_mapped(cli: Command, tmp_path: Path):
+    rows = [
+        ("Good day to all of you.", "pos"),
+        ("Odd day to all of us.", "mixed"),
+        ("Grim day to all of them.", "NEGATIVE"),
+    ]
+    write_jsonl(tmp_path / "raw.jsonl", [{"text": text, "prompt_label": label} for text, label in rows])
+    words = ("--exclude=null", "--out=pool", '--raw.label_map={"pos": "positive", "mixed": null}')
+    outcome = cli("clean", "--config", "clean.yaml", "--raw.path=raw.jsonl", *words)
+    assert outcome.code == 0, outcome.err
+    assert artifacts.read(Path("pool")).table["prompt_label"].to_pylist() == ["positive", "negative"]
+
+
+def test_the_balance_of_classes_is_said(cli: Command, raw: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
+    assert clean(cli, raw).code == 0
+    assert "kept by class: negative 0 (0.0 %), neutral 1 (50.0 %), positive 1 (50.0 %)" in caplog.text
+
+
+def test_nothing_in_is_nothing_out(cli: Command, tmp_path: Path):
+    write_jsonl(tmp_path / "raw.jsonl", [{"text": "", "prompt_label": "neutral"}])
+    assert cli("clean", "--config", "clean.yaml", "--raw.path=raw.jsonl", "--exclude=null", "--out=pool").code == 0
+    assert artifacts.read(Path("pool")).table.num_rows == 0
+    assert artifacts.read(Path("pool/rejected")).table["reason"].to_pylist() == ["empty"]

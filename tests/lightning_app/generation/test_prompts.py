@@ -71,7 +71,10 @@ def test_language_and_examples_are_filled_in(tmp_path: Path, task: Task):
         "domains: {tea: 1}\nexamples: {positive: [Chai nzuri!]}\n",
     )  # fmt: skip
     row = prompt_rows(spec, task, 1, 0).to_pylist()[0]
-    assert (row["system"], row["user"]) == ("Write in Swahili.", "Praise tea.\n\nExamples:\n- Chai nzuri!")
+    assert (row["system"], row["user"]) == (
+        "Write in Swahili.",
+        "Praise tea.\n\nExamples, not to be repeated:\n- Chai nzuri!",
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,6 +84,17 @@ def test_language_and_examples_are_filled_in(tmp_path: Path, task: Task):
         ("name: m\nsystem: s\nclasses: {happy: x}\n", r"classes \['happy'\], expected labels"),
         ("name: m\nsystem: s\nclasses: {positive: 'about {colour}'}\n", r"asks for \['colour'\]"),
         ("name: m\nsystem: s\nclasses: {positive: x}\ndomains: {}\n", "domains"),
+        (
+            "name: m\nsystem: s\nclasses: {positive: x}\ndomains: [tea, coffee]\n",
+            "domains is .*expected names with a share",
+        ),
+        ("name: m\nsystem: s\nclasses: {positive: x}\nvary: {tone: dry}\n", "vary is .*expected names with a list"),
+        ("name: m\nsystem: s\nclasses: {positive: x}\nvary: {tone: []}\n", "has no values"),
+        ("name: m\nsystem: about {domain}\nclasses: {positive: x}\n", r"system asks for \['domain'\]"),
+        ("name: m\nsystem: s\nclasses: {positive: 'a { brace'}\n", "write a brace that is meant as such twice"),
+        ("name: m\nsystem: s\nclasses: {positive: x}\nexamples: {negative: [y]}\n", "examples of .*negative"),
+        ("name: m\n  system: s\n", "the keys are name, system"),
+        ("", "the keys are name, system"),
     ],
 )
 def test_mistakes_in_a_file(tmp_path: Path, task: Task, text: str, said: str):
@@ -91,3 +105,25 @@ def test_mistakes_in_a_file(tmp_path: Path, task: Task, text: str, said: str):
 def test_hypotheses_need_premises():
     with pytest.raises(InputError, match="one prompt for each premise; give --data.source.path"):
         prompt_rows(read_spec("nli_hypotheses", NLI), NLI, 1, 0)
+
+
+def test_a_file_is_asked_in_another_language_from_outside(task: Task):
+    row = prompt_rows(read_spec("tweets", task, "Marathi"), task, 1, 0).to_pylist()[0]
+    assert "single tweets in Marathi" in row["system"]
+
+
+@pytest.mark.parametrize(
+    ("target", "file", "asked"),
+    [
+        ("product reviews", "product_reviews", {"travel", "movies", "gadgets"}),
+        ("NLI", "nli_premises", {"travel", "government", "fiction"}),
+        ("tweets", "tweets", {"sport", "food", "weather"}),
+    ],
+)
+def test_the_domains_of_the_papers_targets(target: str, file: str, asked: set[str], task: Task):
+    assert set(read_spec(file, NLI if "nli" in file else task).domains) >= asked
+
+
+def test_the_neutral_prompt_of_product_reviews_is_the_strictest(task: Task):
+    neutral = read_spec("product_reviews", task).classes["neutral"]
+    assert all(word in neutral for word in ("no opinion at all", "No praise", "no complaint", "no recommendation"))
