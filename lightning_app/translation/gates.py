@@ -20,8 +20,8 @@ _WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")  # `re` would take vowel signs for 
 # The same few characters over and over, for text without spaces.
 _CHARACTER_LOOP = re.compile(r"(.{1,12}?)\1{9,}", re.DOTALL)
 LONGEST_LOOP = 8  # words
-# At this confidence 1 to 6 in 1,000 of people's own sentences in Hindi, Marathi and Urdu (Tatoeba) are taken for another
-# language; much less would let Hindi pass for Marathi.
+# At this confidence 1 to 6 in 1,000 sentences that people wrote in Hindi, Marathi and Urdu (Tatoeba) are taken for
+# another language; much less would let Hindi pass for Marathi.
 NEIGHBOUR = 0.2
 SHORT = 12  # characters up to which a length says nothing
 

@@ -144,7 +144,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, task: Task, name: str, messag
         ("a.csv", b"text,label\none,neutral\none, two,neutral\n", "line 3.*mend it"),
         ("a.csv", "text,label\ncaf\u00e9,neutral\n".encode("latin1"), "utf-8"),
         ("a.jsonl", b'{"text": "a", "label": "neutral"}\n{"text": "caf\xe9", "label": "neutral"}\n', "row 1 .*UTF-8"),
-        ("a.jsonl.gz", gzip.compress(b'{"text": "a", "label": "neutral"}\n' * 99)[:-9], "ended before"),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "a", "label": "neutral"}\n' * 99, mtime=0)[:-9], "ended before"),
         ("a.jsonl.gz", b"plain", "cannot be read.*mend it"),
         ("a.parquet", b"plain", "cannot be read"),
     ],
