@@ -1,9 +1,12 @@
 """What tests share: tiny models with tokenizers made here, small labelled sets, and commands run in this process."""
 
+import io
 import json
 import os
 import random
+import shutil
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -221,12 +224,16 @@ class Files:
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
     """Gold 37 rows, dev 15, pool 50, one target of 23."""
+    return write_files(tmp_path)
+
+
+def write_files(folder: Path) -> Files:
     return Files(
-        tmp_path,
-        write_jsonl(tmp_path / "data/gold.jsonl", labelled(37, 1)),
-        write_jsonl(tmp_path / "data/dev.jsonl", labelled(15, 2)),
-        write_jsonl(tmp_path / "data/pool.jsonl", labelled(50, 3, "prompt_label")),
-        write_jsonl(tmp_path / "data/target.jsonl", labelled(23, 4)),
+        folder,
+        write_jsonl(folder / "data/gold.jsonl", labelled(37, 1)),
+        write_jsonl(folder / "data/dev.jsonl", labelled(15, 2)),
+        write_jsonl(folder / "data/pool.jsonl", labelled(50, 3, "prompt_label")),
+        write_jsonl(folder / "data/target.jsonl", labelled(23, 4)),
     )
 
 
@@ -301,3 +308,32 @@ class Stages:
 
     def report(self, *words: object) -> Outcome:
         return self.cli("report", "--config", "report.yaml", "--runs=[test]", "--out=report", *words)
+
+
+@pytest.fixture(scope="session")
+def loop_once(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
+    """The whole loop, run once by each test process."""
+    import main
+
+    folder = tmp_path_factory.mktemp("loop")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+
+        def run(*words: object) -> Outcome:
+            options = [str(word) for word in words]
+            patch.setattr("sys.argv", ["main.py", *options])
+            with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+                return Outcome(main.main(options), out.getvalue(), err.getvalue())
+
+        stages = Stages(run, write_files(folder), tiny_bert)
+        for stage in (stages.teacher, stages.pseudolabel, stages.select, stages.student, stages.test, stages.report):
+            outcome = stage()
+            assert outcome.code == 0, outcome.err
+    return folder
+
+
+@pytest.fixture
+def loop(stages: Stages, loop_once: Path, tmp_path: Path) -> Stages:
+    """The stages, with all of the loop's outputs in the test's own folder."""
+    shutil.copytree(loop_once, tmp_path, dirs_exist_ok=True)
+    return stages

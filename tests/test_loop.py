@@ -12,14 +12,6 @@ from conftest import PROJECT, Outcome, Stages, labelled, write_jsonl
 from lightning_app import artifacts
 
 
-@pytest.fixture
-def loop(stages: Stages) -> Stages:
-    for stage in (stages.teacher, stages.pseudolabel, stages.select, stages.student, stages.test, stages.report):
-        outcome = stage()
-        assert outcome.code == 0, outcome.err
-    return stages
-
-
 def test_the_loop_ends_in_a_report(loop: Stages):
     cells = json.loads(Path("report/report.json").read_text())["cells"]
     assert [(cell["method"], cell["target"], cell["rows"]) for cell in cells] == [("T-top-k", "en", 23)]

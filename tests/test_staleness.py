@@ -5,17 +5,9 @@ import shutil
 from pathlib import Path
 
 import pyarrow as pa
-import pytest
 from conftest import Outcome, Stages, labelled
 
 from lightning_app import artifacts
-
-
-@pytest.fixture
-def loop(stages: Stages) -> Stages:
-    for stage in (stages.teacher, stages.pseudolabel, stages.select, stages.student, stages.test):
-        assert stage().code == 0
-    return stages
 
 
 def refused(outcome: Outcome, *patterns: str) -> None:

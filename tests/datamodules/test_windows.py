@@ -77,7 +77,7 @@ def test_the_order_depends_on_seed_and_epoch_alone(n_gold: int, n_synthetic: int
 def test_the_order_does_not_depend_on_workers(served: int):
     """Workers fetch ahead, also after a resume in mid-epoch; the count for the next checkpoint is of what was served."""
     lengths, shape = lengths_of(23), WindowShape(2, 2)
-    encoded = Encoded({"input_ids": np.arange(lengths.sum(), dtype=np.int32)}, lengths, TokenStats(23, 0, 0, 1))
+    encoded = Encoded({"input_ids": np.arange(lengths.sum(), dtype=np.int32)}, lengths, TokenStats(23, 0, 0, 23, 23))
     tokenizer = SimpleNamespace(pad_token_id=0, pad_token_type_id=0, padding_side="right")
 
     def two_epochs(num_workers: int) -> list[tuple[list[int], int]]:
