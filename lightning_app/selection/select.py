@@ -17,7 +17,7 @@ from lightning_app.evaluation.diversity import diversity_score
 from lightning_app.runs import Run, State, command_line
 from lightning_app.selection.evidence import Evidence, gather
 from lightning_app.selection.quotas import cut, quotas_by_class
-from lightning_app.selection.strategies import BY_LAST_EPOCH, TRANSDUCTIVE, Candidates, Choice, find_strategy
+from lightning_app.selection.strategies import BY_LAST_EPOCH, Candidates, Choice, code_of, find_strategy
 from lightning_app.sources import Rows, Source, load_rows
 from lightning_app.task import Task
 
@@ -49,10 +49,11 @@ class Method:
     min_words: int
     seed: int
     options: dict[str, Any] = field(default_factory=dict)
+    code: str | None = None
 
     def as_facts(self) -> dict[str, Any]:
         """JSON values; what has no say in the result is left out, so that older selections stay the same run."""
-        plain = {"variant": "paper", "agreement": False, "min_words": 0, "options": {}}
+        plain = {"variant": "paper", "agreement": False, "min_words": 0, "options": {}, "code": None}
         return {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
 
 
@@ -101,8 +102,8 @@ def select(
     if strategy in BY_LAST_EPOCH and variant == "released" and class_from == "teacher":
         class_from = "last_epoch"
     quotas = quotas_by_class(quota, task)
-    method = Method(strategy, class_from, variant, quotas, agreement, min_words, seed, options or {})
     scorer = find_strategy(strategy, options)
+    method = Method(strategy, class_from, variant, quotas, agreement, min_words, seed, options or {}, code_of(strategy))
     evidence = gather(rows, task, pseudolabels, dynamics, embeddings, target_embeddings)
     inputs = {"pool": rows.reference, **evidence.inputs}
     prints = {name: one["fingerprint"] for name, one in inputs.items()}
@@ -286,7 +287,7 @@ def _summary(
         summary["dropped_by_filter"] = dropped
     if evidence.embeddings_ND is not None:
         summary["diversity"] = diversity_score(evidence.embeddings_ND[index])
-    if method.strategy in TRANSDUCTIVE:
+    if evidence.target_MD is not None:
         summary["transductive"] = "looked at unlabelled target text, which test refuses to score"
     return summary
 

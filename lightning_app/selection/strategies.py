@@ -13,11 +13,13 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from lightning_app.errors import InputError, shorten
+from lightning_app.fingerprint import of_files
 from lightning_app.hashing import seeded_hash
 from lightning_app.selection.kmeans import kmeans
 from lightning_app.selection.quotas import best_first
@@ -237,8 +239,6 @@ BUILT_IN: dict[str, Strategy] = {
 }  # fmt: skip
 # In the released code these take the class from the last epoch, not from the pseudolabels.
 BY_LAST_EPOCH = ("ambiguous", "easy")
-# These look at (unlabelled) target text, and their artifacts say so.
-TRANSDUCTIVE = ("near_target",)
 
 
 def find_strategy(name: str, options: Mapping[str, Any] | None = None) -> Callable[[Candidates], np.ndarray | Choice]:
@@ -258,6 +258,12 @@ def find_strategy(name: str, options: Mapping[str, Any] | None = None) -> Callab
         return partial(strategy, **parser.parse_object(dict(options or {})).as_dict())
     except InputError as error:
         raise InputError(f"strategy '{name}', options: {error}") from None
+
+
+def code_of(name: str) -> str | None:
+    """The fingerprint of the file that holds a strategy of one's own: another version of it is another method."""
+    file = None if name in BUILT_IN else inspect.getsourcefile(_imported(name))
+    return None if file is None else of_files([Path(file)])
 
 
 def _imported(name: str) -> Strategy:

@@ -154,6 +154,21 @@ def test_a_strategy_that_is_broken(pool: Path, task: Task, tmp_path: Path, monke
         run(pool, task, tmp_path / "s", strategy="broken.score", class_from="prompt", quota=2)
 
 
+def test_a_changed_strategy_is_another_method(pool: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    for sign, said in (("-", None), ("+", "holds another run .code: ")):
+        (tmp_path / "changing.py").write_text(
+            f"def score(candidates):\n    return [{sign}len(one) for one in candidates.ids]\n"
+        )
+        monkeypatch.delitem(sys.modules, "changing", raising=False)
+        settings = {"strategy": "changing.score", "class_from": "prompt", "quota": 2}
+        if said is None:
+            run(pool, task, tmp_path / "s", **settings)
+        else:
+            with pytest.raises(InputError, match=said):
+                run(pool, task, tmp_path / "s", **settings)
+
+
 def test_agreement_is_the_teachers_also_where_the_class_is_the_prompts(pool: Path, task: Task, tmp_path: Path):
     probs = pseudolabels(pool, task, tmp_path / "p")
     settings = {"strategy": "random", "class_from": "prompt", "quota": 99}
