@@ -47,11 +47,16 @@ class Run:
         self.stage = stage
         self.identity: dict[str, Any] = json.loads(json.dumps({"stage": stage, **identity}))
         self._lock = filelock.FileLock(out / LOCK)
+        self._is_new = False
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # A mistake that was found before anything was written is not a run: the corrected command may take the folder.
+        nothing_written = not any((self.out / name).exists() for name in (PARTS, CHECKPOINTS))
+        if kind is not None and issubclass(kind, InputError) and self._is_new and nothing_written:
+            (self.out / IDENTITY).unlink(missing_ok=True)
         self._lock.release()
 
     def begin(self, overwrite: bool = False) -> State:
@@ -86,6 +91,7 @@ class Run:
             return State.WHOLE
         if previous is None:
             artifacts.write_json(self.out / IDENTITY, self.identity)
+            self._is_new = True
             return State.NEW
         return State.PARTIAL
 

@@ -8,6 +8,7 @@ YAML: `strategy: my_file.my_function`.
 
 # N = rows of the class, C = classes, E = epochs, D = dimensions, M = target rows
 
+import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -211,12 +212,12 @@ def ccs(candidates: Candidates, *, strata: int = 50, beta: float = 0.1) -> Choic
     edges = np.linspace(finite.min(), finite.max(), strata + 1) if len(pool) else np.zeros(2)
     stratum_N = np.full(len(score), -1)
     stratum_N[pool] = np.clip(np.searchsorted(edges, finite, side="right") - 1, 0, strata - 1)
-    lot = random(candidates)
+    lot = seeded_hash(candidates.ids, candidates.seed, "ccs")  # another draw than rand-k's, which it is compared with
     groups = sorted((np.flatnonzero(stratum_N == one) for one in np.unique(stratum_N[pool])), key=len)
     kept: list[int] = []
     for number, members in enumerate(groups):
         share = (candidates.quota - len(kept)) // (len(groups) - number)
-        kept += members[np.argsort(-lot[members], kind="stable")][:share].tolist()
+        kept += members[np.argsort(lot[members], kind="stable")][:share].tolist()
     return Choice(np.asarray(kept, dtype=np.int64), score, stratum_N)
 
 
@@ -268,12 +269,18 @@ def code_of(name: str) -> str | None:
 
 def _imported(name: str) -> Strategy:
     module, _, function = name.rpartition(".")
+    if not module:
+        close = difflib.get_close_matches(name, BUILT_IN, n=1)
+        meant = f", did you mean '{close[0]}'?" if close else ";"
+        raise InputError(
+            f"strategy '{name}': not one of {', '.join(BUILT_IN)}{meant} Or name module.function of your own file"
+        )
     try:
         strategy: Strategy = getattr(importlib.import_module(module), function)
     except Exception as error:  # noqa: BLE001 - a user's file may fail in any way
         raise InputError(
-            f"strategy '{name}': not one of {', '.join(BUILT_IN)}, and cannot be imported "
-            f"({type(error).__name__}: {error}); name a built-in one, or module.function of your own file"
+            f"strategy '{name}': cannot be imported ({type(error).__name__}: {error}); name a built-in one "
+            f"({', '.join(BUILT_IN)}), or module.function of your own file"
         ) from None
     if not callable(strategy):
         raise InputError(f"strategy '{name}': {shorten(strategy)}, expected a function of the class's rows")

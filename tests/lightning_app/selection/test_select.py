@@ -154,6 +154,20 @@ def test_a_strategy_that_is_broken(pool: Path, task: Task, tmp_path: Path, monke
         run(pool, task, tmp_path / "s", strategy="broken.score", class_from="prompt", quota=2)
 
 
+def test_after_a_mistake_the_corrected_command_may_take_the_folder(pool: Path, task: Task, tmp_path: Path):
+    pseudolabels(pool, task, tmp_path / "p")
+    with pytest.raises(InputError, match="this strategy needs embeddings"):
+        run(pool, task, tmp_path / "s", strategy="diverse", pseudolabels=str(tmp_path / "p"))
+    assert (
+        run(pool, task, tmp_path / "s", strategy="top", pseudolabels=str(tmp_path / "p"), quota=2).table.num_rows == 6
+    )
+
+
+def test_a_misspelt_strategy(pool: Path, task: Task, tmp_path: Path):
+    with pytest.raises(InputError, match="strategy 'topp': not one of .*, did you mean 'top'?"):
+        run(pool, task, tmp_path / "s", strategy="topp")
+
+
 def test_a_changed_strategy_is_another_method(pool: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(tmp_path)
     for sign, said in (("-", None), ("+", "holds another run .code: ")):

@@ -20,6 +20,7 @@ from lightning_app.selection.strategies import (
     easy,
     find_strategy,
     near_target,
+    random,
 )
 
 SMALL = {"diverse": {"clusters": 3}, "ccs": {"strata": 4}}
@@ -140,6 +141,8 @@ def test_ccs_leaves_the_hardest_out_and_draws_from_every_stratum():
     given = candidates(100, quota=20, log_probs_NC=log_probs, dynamics_ENC=None)
     choice = ccs(given, strata=4, beta=0.1)
     assert len(choice.kept) == 20
+    by_lot = cut(random(given), given.ids, 20, 0).kept
+    assert len(set(by_lot) & set(choice.kept)) < 12  # not rand-k's own draw
     assert p[choice.kept].min() > p[9]
     assert set(choice.cluster[choice.kept]) == set(choice.cluster[choice.cluster >= 0])
 
