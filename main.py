@@ -11,6 +11,7 @@ Trainer commands (PyTorch Lightning):
   validate   score a model on the source dev set     --config validate.yaml
   test       score a model on target sets            --config test.yaml
   predict    write rows: raw generations,            --config generate.yaml
+             translations,                           --config translate.yaml
              pseudolabels, embeddings                --config pseudolabel.yaml | embed.yaml
 
 Other commands:

@@ -4,5 +4,6 @@ from datamodules.gold import GoldDataModule
 from datamodules.mixed import MixedDataModule
 from datamodules.pool import PoolDataModule
 from datamodules.prompts import PromptDataModule
+from datamodules.texts import TextDataModule
 
-__all__ = ["GoldDataModule", "MixedDataModule", "PoolDataModule", "PromptDataModule"]
+__all__ = ["GoldDataModule", "MixedDataModule", "PoolDataModule", "PromptDataModule", "TextDataModule"]

@@ -65,14 +65,22 @@ class GoldDataModule(RowsDataModule):
         """The source dev set.
 
         Raises:
-            InputError: If it is in another language than the gold: it would be a target.
+            InputError: If it is in another language than the gold, or in a language that the gold was translated into
+                without being a translation itself: it would be a target.
         """
         rows = self._labelled("dev", self.dev)
         gold, dev = (set(one.table["lang"].drop_null().to_pylist()) for one in (self.train_rows, rows))
+        place = f"data.dev {', '.join(rows.places)}"
         if gold and not dev <= gold:
             raise InputError(
-                f"data.dev {', '.join(rows.places)}: language {sorted(dev - gold)} is not the gold's {sorted(gold)}, "
+                f"{place}: language {sorted(dev - gold)} is not the gold's {sorted(gold)}, "
                 "so it is a target, whose labels may not choose the checkpoint; give one in the source language"
+            )
+        foreign = dev & translated_into(self.train_rows) - translated_into(rows)
+        if foreign:
+            raise InputError(
+                f"{place}: rows in {sorted(foreign)}, which the gold was translated into, but no translation "
+                "themselves, so they are a target, whose labels may not choose the checkpoint; translate the source dev set"
             )
         return rows
 
@@ -187,6 +195,11 @@ class GoldDataModule(RowsDataModule):
         rows = load_rows(source, self.task, "label")
         if not len(rows.table) and source != []:
             raise InputError(f"data.{name} {', '.join(rows.places)}: no rows, expected at least one")
+        if any(one is not None and one.facts.get("setting") == "translate-test" for one in rows.manifests):
+            raise InputError(
+                f"data.{name} {', '.join(rows.places)}: translated targets (setting translate-test), whose labels may "
+                "not be trained on; give gold rows or their translation"
+            )
         return rows
 
     def _refuse_targets(self, stage: str) -> None:
@@ -195,3 +208,9 @@ class GoldDataModule(RowsDataModule):
                 f"data.targets: {sorted(self.targets)} configured into {stage}, where no target label may be seen; "
                 'remove them, and test with "python main.py test --config test.yaml"'
             )
+
+
+def translated_into(rows: Rows) -> set[str]:
+    """The languages that rows were translated into, by the artifacts that they come from."""
+    made = [one for one in rows.manifests if one is not None and one.stage == "translate"]
+    return {str(one.facts["target_language"]) for one in made}

@@ -28,7 +28,7 @@ class MixedDataModule(GoldDataModule):
     `n_synthetic`.
 
     Args:
-        selection: The selection artifact.
+        selection: The selection artifact, or its translation.
         synthetic_labels: What the student fits synthetic rows to; linked to the module's.
         **gold: As for `GoldDataModule`; `train: []` trains on the selection alone.
     """
@@ -45,8 +45,10 @@ class MixedDataModule(GoldDataModule):
 
     @cached_property
     def selected(self) -> artifacts.Artifact:
-        """The selection artifact."""
-        artifact = artifacts.read(find(self.selection) or Path(self.selection), "select")
+        """The selection artifact, or its translation."""
+        folder = find(self.selection) or Path(self.selection)
+        is_translation = artifacts.is_whole(folder) and artifacts.is_selection(artifacts.read_manifest(folder))
+        artifact = artifacts.read(folder, None if is_translation else "select")
         artifacts.check_fresh(artifact.path, artifact.manifest)
         return artifact
 

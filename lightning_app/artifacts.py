@@ -28,6 +28,7 @@ STACK = ("torch", "lightning", "transformers", "datasets", "pyarrow", "numpy")
 MAKERS = {
     "generate": "python main.py predict --config generate.yaml",
     "clean": "python main.py clean --config clean.yaml",
+    "translate": "python main.py predict --config translate.yaml",
     "teacher": "python main.py fit --config teacher.yaml",
     "pseudolabel": "python main.py predict --config pseudolabel.yaml",
     "dynamics": "python main.py fit --config teacher.yaml --data.pool.path POOL",
@@ -168,6 +169,11 @@ def read(path: Path, stage: str | None = None) -> Artifact:
             f"{manifest.fingerprint[:15]}…); rebuild with {rebuild(manifest)}"
         )
     return Artifact(path, table, manifest)
+
+
+def is_selection(manifest: Manifest) -> bool:
+    """Whether the rows are a selection, or its translation."""
+    return manifest.stage == "select" or (manifest.stage == "translate" and bool(manifest.facts.get("selection")))
 
 
 def reference(path: Path, manifest: Manifest) -> dict[str, str]:

@@ -40,6 +40,8 @@ LINKS = {
     "data.init_args.synthetic_labels": "model.init_args.synthetic_labels",
     "model.init_args.seed": "seed_everything",
     "data.init_args.max_new_tokens": "model.init_args.max_new_tokens",
+    "data.init_args.source_language": "model.init_args.source_language",
+    "data.init_args.target_language": "model.init_args.target_language",
     "data.init_args.seed": "seed_everything",
     "trainer.default_root_dir": "out",
 }
@@ -79,7 +81,11 @@ class Cli(LightningCLI):
         parser.add_argument(
             "--method", type=str | None, help="The name of the method in the report; of the model in test."
         )
-        parser.add_argument("--setting", type=str | None, help="zero-shot or translate-train, for the report.")
+        parser.add_argument(
+            "--setting",
+            type=str | None,
+            help="zero-shot, translate-train, translate-train-all or translate-test, for the report.",
+        )
         parser.add_argument("--overwrite", type=bool, default=False, help="Replace what another run left in `out`.")
         for name, callback in self.forced_callbacks.items():
             parser.add_lightning_class_args(callback, name)
@@ -149,8 +155,13 @@ class Cli(LightningCLI):
 
         def go(run: Run) -> None:
             table = self._rows(run, self.trainer.predict, {**arguments, "return_predictions": False})
-            if table is not None:
+            if table is None:
+                return
+            if not hasattr(self.datamodule, "finish"):
                 self._write(run, table, {})
+                return
+            table, rejected, facts = self.datamodule.finish(table)
+            self._write(run, table, facts, rejected)
 
         self._stage("predict", go)
 
@@ -190,23 +201,20 @@ class Cli(LightningCLI):
             expected = expected.append_column(merged.field(column), merged[column])
         return expected
 
-    def _write(self, run: Run, table: Any, facts: dict[str, Any]) -> None:
+    def _write(self, run: Run, table: Any, facts: dict[str, Any], rejected: Any = None) -> None:
+        """Write the run's artifact; rows that it keeps aside lie in an artifact of their own inside it."""
         inputs = self.datamodule.inputs(self.subcommand)
         name = self.model.model_name
         inputs["teacher" if run.stage == "pseudolabel" else "model"] = {
             "path": name,
             "fingerprint": run.identity["model"]["model"],
         }
-        artifacts.write(
-            run.out,
-            table,
-            stage=run.stage,
-            inputs=inputs,
-            lineage=self.datamodule.lineage,
-            config=run.identity,
-            facts={**self._facts(), **facts},
-            command=command_line(),
-        )
+        shared: dict[str, Any] = {
+            "inputs": inputs, "lineage": self.datamodule.lineage, "config": run.identity, "command": command_line(),
+        }  # fmt: skip
+        if rejected is not None:
+            artifacts.write(run.out / "rejected", rejected, stage="rejected", **shared)
+        artifacts.write(run.out, table, stage=run.stage, facts={**self._facts(), **facts}, **shared)
         self._get(self.config_init, "rows").spool.clear()
         log.info("%s: %d rows written", run.out, table.num_rows)
 
@@ -243,8 +251,10 @@ class Cli(LightningCLI):
         """What the report needs to know; of a trained model, what was said when it was trained."""
         folder = self._model_folder if self.subcommand != "fit" else None
         known = card_facts(folder) if folder is not None else {}
-        task: Task = self.model.task
+        task: Task = self.datamodule.task
+        own = self.model.facts() if hasattr(self.model, "facts") else {}
         return {
+            **own,
             "task": asdict(task),
             "labels": task.labels,
             "method": self._setting("method") or known.get("method") or self.model.model_name,

@@ -41,7 +41,8 @@ class Source:
         per_class: Keep this many rows of each label, drawn by `sample_seed` from the ids.
         sample_seed: Seed of that draw.
         language: Language code of the rows, where the source has no `lang` column.
-        keep: Further columns to carry along, such as `[domain]`.
+        keep: Further columns to carry along, such as `[domain]`; `["*"]` for all.
+        id_prefix: Text before every id, which tells translations of the same rows apart (`hi/`) in one set.
     """
 
     path: str
@@ -56,6 +57,7 @@ class Source:
     sample_seed: int = 0
     language: str | None = None
     keep: list[str] = field(default_factory=list)
+    id_prefix: str = ""
 
     @property
     def hub(self) -> str | None:
@@ -79,14 +81,14 @@ class Rows:
         dropped: How many rows a `label_map` to null dropped, by the source's label.
         places: Where they were read, for messages.
         lineage: Ancestors' fingerprints, where a source is an artifact.
-        artifact: The artifact's own fingerprint, where the rows come from one.
+        manifests: For every source, the artifact's manifest, or None for a file or Hub data set.
     """
 
     table: pa.Table
     dropped: dict[str, int]
     places: list[str]
     lineage: dict[str, str]
-    artifact: str | None = None
+    manifests: list[artifacts.Manifest | None] = field(default_factory=list)
 
     @property
     def ids(self) -> list[str]:
@@ -102,7 +104,8 @@ class Rows:
     @property
     def reference(self) -> dict[str, str]:
         """The entry that names these rows among an artifact's `inputs`."""
-        own = {"artifact": self.artifact} if self.artifact else {}
+        only = self.manifests[0] if len(self.manifests) == 1 else None
+        own = {"artifact": only.fingerprint} if only is not None else {}
         return {"path": ", ".join(self.places), "fingerprint": self.fingerprint, **own}
 
 
@@ -119,9 +122,11 @@ def load_rows(sources: Source | Sequence[Source], task: Task, label_column: str 
     """
     listed = [sources] if isinstance(sources, Source) else list(sources)
     tables, dropped, lineage = [], Counter[str](), {}
+    manifests = []
     for source in listed:
-        raw, ancestors = _read_raw(source)
-        lineage.update(ancestors)
+        raw, manifest = _read_raw(source)
+        manifests.append(manifest)
+        lineage.update(manifest.lineage if manifest is not None else {})
         table, source_dropped = _under_task_names(raw, source, task, label_column)
         dropped.update(source_dropped)
         tables.append(table)
@@ -129,7 +134,7 @@ def load_rows(sources: Source | Sequence[Source], task: Task, label_column: str 
             log.info("%s: dropped by label_map: %s", source.place, dict(source_dropped))
     merged = pa.concat_tables(tables, promote_options="default") if tables else _empty_table(task, label_column)
     _check_ids(merged["id"].to_pylist(), [source.place for source in listed])
-    return Rows(merged, dict(dropped), [source.place for source in listed], lineage, _artifact_fingerprint(listed))
+    return Rows(merged, dict(dropped), [source.place for source in listed], lineage, manifests)
 
 
 def read_table(sources: Source | Sequence[Source]) -> tuple[pa.Table, dict[str, str], dict[str, str]]:
@@ -139,10 +144,11 @@ def read_table(sources: Source | Sequence[Source]) -> tuple[pa.Table, dict[str, 
         The rows, their ancestors' fingerprints, and the entry that names them among an artifact's `inputs`.
     """
     listed = [sources] if isinstance(sources, Source) else list(sources)
-    tables, lineage = [], {}
+    tables, lineage, manifests = [], {}, []
     for source in listed:
-        raw, ancestors = _read_raw(source)
-        lineage.update(ancestors)
+        raw, manifest = _read_raw(source)
+        manifests.append(manifest)
+        lineage.update(manifest.lineage if manifest is not None else {})
         for ours, theirs in source.columns.items():
             _column(raw, source, ours)
             raw = raw.rename_columns([ours if name == theirs else name for name in raw.column_names])
@@ -151,29 +157,21 @@ def read_table(sources: Source | Sequence[Source]) -> tuple[pa.Table, dict[str, 
     merged = pa.concat_tables(tables, promote_options="default")
     places = [source.place for source in listed]
     _check_ids(merged["id"].to_pylist(), places)
-    reference = {"path": ", ".join(places), "fingerprint": fingerprint.of_table(merged)}
-    own = _artifact_fingerprint(listed)
-    return merged, lineage, {**reference, **({"artifact": own} if own else {})}
+    return merged, lineage, Rows(merged, {}, places, lineage, manifests).reference
 
 
-def _read_raw(source: Source) -> tuple[pa.Table, dict[str, str]]:
-    """The source's own columns and, if it is an artifact, its ancestors."""
+def _read_raw(source: Source) -> tuple[pa.Table, artifacts.Manifest | None]:
+    """The source's own columns and, if it is an artifact, its manifest."""
     if source.hub is not None:
-        return _read_hub(source), {}
+        return _read_hub(source), None
     found = find(source.path)
     if found is None:
         raise InputError(f"{source.path}: no such file or artifact; check `path` (looked up here, then beside main.py)")
     if found.is_dir():
         artifact = artifacts.read(found)
-        table = artifact.table.slice(source.start, _length(source))
-        return table, dict(artifact.manifest.lineage)
-    return _read_file(found, source), {}
-
-
-def _artifact_fingerprint(sources: Sequence[Source]) -> str | None:
-    """What the one artifact among the sources is called by its manifest, if there is no other source beside it."""
-    found = find(sources[0].path) if len(sources) == 1 and sources[0].hub is None else None
-    return artifacts.read_manifest(found).fingerprint if found is not None and found.is_dir() else None
+        artifacts.check_fresh(found, artifact.manifest)
+        return artifact.table.slice(source.start, _length(source)), artifact.manifest
+    return _read_file(found, source), None
 
 
 def _length(source: Source) -> int | None:
@@ -243,9 +241,10 @@ def _under_task_names(
     raw: pa.Table, source: Source, task: Task, label_column: str | None
 ) -> tuple[pa.Table, Counter[str]]:
     """Rename, check and filter one source's rows."""
-    wanted = [*task.columns, *([label_column] if label_column else []), *source.keep]
-    columns = {name: _column(raw, source, name) for name in wanted}
-    row_ids = _ids(raw, source)
+    ours = [*task.columns, *([label_column] if label_column else [])]
+    kept_along = _others(raw, source, ours) if source.keep == ["*"] else source.keep
+    columns = {name: _column(raw, source, name) for name in [*ours, *kept_along]}
+    row_ids = [source.id_prefix + one for one in _ids(raw, source)]
     for name in task.columns:
         _check_texts(columns[name], name, source)
     kept = np.arange(raw.num_rows)
@@ -259,11 +258,23 @@ def _under_task_names(
     strings = {"id": row_ids, **columns, "lang": language}
     table = pa.table(
         {
-            name: pa.array([values[row] for row in kept], None if name in source.keep else pa.string())
+            name: pa.array(
+                [values[row] for row in kept], _type(raw, source, name) if name in kept_along else pa.string()
+            )
             for name, values in strings.items()
         }
     )
     return table, dropped
+
+
+def _others(raw: pa.Table, source: Source, ours: Sequence[str]) -> list[str]:
+    """The source's columns that are not taken under one of our names, and would not take one of them."""
+    taken = {source.columns.get(name, name) for name in (*ours, "id", "lang")} | {*ours, "id", "lang"}
+    return [name for name in raw.column_names if name not in taken]
+
+
+def _type(raw: pa.Table, source: Source, name: str) -> pa.DataType:
+    return raw.schema.field(source.columns.get(name, name)).type
 
 
 def _column(raw: pa.Table, source: Source, name: str) -> list[Any]:

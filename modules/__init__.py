@@ -2,16 +2,20 @@
 
 from modules.classifier import ClassifierModule
 from modules.embedder import EmbedderModule
+from modules.lexicon_translator import LexiconTranslator
 from modules.openai_generator import OpenAIGenerator
 from modules.student import StudentModule
 from modules.teacher import TeacherModule
 from modules.transformers_generator import TransformersGenerator
+from modules.transformers_translator import TransformersTranslator
 
 __all__ = [
     "ClassifierModule",
     "EmbedderModule",
+    "LexiconTranslator",
     "OpenAIGenerator",
     "StudentModule",
     "TeacherModule",
     "TransformersGenerator",
+    "TransformersTranslator",
 ]

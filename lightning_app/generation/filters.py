@@ -86,11 +86,19 @@ def same_meaning(units_ND: np.ndarray, reasons: Sequence[str | None], threshold:
     return hit
 
 
-def other_language(texts: Sequence[str], reasons: Sequence[str | None], language: str) -> list[bool]:
+def other_language(
+    texts: Sequence[str], reasons: Sequence[str | None], language: str, doubt: float = 0.05
+) -> list[bool]:
     """Rows that the detector is sure are in another language; texts under four words have the benefit of the doubt.
 
     A quick look at every row finds those under suspicion, most of which are only full of names; a closer look, among
     the languages suspected most often, decides.
+
+    Args:
+        texts: N texts.
+        reasons: Why rows are out already; those are not looked at.
+        language: The ISO 639-1 code that texts should have.
+        doubt: The detector's confidence in that language, 0 to 1, from which a text has the benefit of the doubt.
 
     Raises:
         InputError: If there is no such language code.
@@ -115,7 +123,7 @@ def other_language(texts: Sequence[str], reasons: Sequence[str | None], language
         judged = close.compute_language_confidence_values_in_parallel([texts[row] for row in chunk])
         for row, values in zip(chunk, judged, strict=True):
             own = next(one.value for one in values if one.language.iso_code_639_1 == code)
-            hit[row] = values[0].value > 0.8 and own < 0.05
+            hit[row] = values[0].value > 0.8 and own < doubt
     return hit
 
 

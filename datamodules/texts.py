@@ -1,0 +1,156 @@
+"""Texts to be translated."""
+
+import logging
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.batches import Batch
+from datamodules.windows import BudgetSampler, MicroBatch
+from lightning_app.artifacts import is_selection
+from lightning_app.errors import InputError
+from lightning_app.sources import Rows, Source, load_rows
+from lightning_app.task import Task
+from lightning_app.translation.gates import Gates
+from lightning_app.translation.languages import language
+from lightning_app.translation.rows import Failing, segments, summary_lines, translated_rows
+
+log = logging.getLogger(__name__)
+CHARACTERS_PER_TOKEN = 3
+
+
+class TextDataModule(LightningDataModule):
+    """Rows whose text columns are translated: gold, pool, selection, or targets.
+
+    Every different text is translated once, whichever rows and columns it stands in; then the rows are put together
+    again with everything else that they hold. Batches hold texts of like length, longest first; lengths are estimated
+    (three characters a token), because the tokenizer belongs to the engine.
+
+    Args:
+        task: Text columns and labels.
+        rows: The rows, one source or several: files or an artifact.
+        target_language: The language of the translations; linked to the module's.
+        source_language: The language of the rows; linked to the module's.
+        label_column: `label` (gold, targets), `prompt_label` (pool, selection), or null for rows without.
+        gates: What a translation must pass.
+        failing: `aside` puts rows that fail into `out/rejected`; `keep` leaves them in, marked, for test sets.
+        tokens_per_batch: Texts times the longest text of a batch, at most.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        rows: Source | list[Source],
+        target_language: str,
+        source_language: str = "en",
+        label_column: Literal["label", "prompt_label"] | None = "label",
+        gates: Gates | None = None,
+        failing: Failing = "aside",
+        tokens_per_batch: int = 4096,
+    ) -> None:
+        super().__init__()
+        if tokens_per_batch < 1:
+            raise InputError(f"data: tokens_per_batch {tokens_per_batch}, expected at least 1")
+        self.task = task
+        self.rows = rows
+        self.target = language(target_language, "model.target_language")
+        self.source = language(source_language, "model.source_language")
+        self.label_column = label_column
+        self.gates = gates or Gates()
+        self.failing: Failing = failing
+        self.tokens_per_batch = tokens_per_batch
+        self.finished_rows: np.ndarray | None = None
+        self.lineage: dict[str, str] = {}
+
+    @cached_property
+    def source_rows(self) -> Rows:
+        """The rows, with all of their columns."""
+        listed = [self.rows] if isinstance(self.rows, Source) else self.rows
+        rows = load_rows([replace(one, keep=one.keep or ["*"]) for one in listed], self.task, self.label_column)
+        if not len(rows.table):
+            raise InputError(f"data.rows {', '.join(rows.places)}: no rows, expected at least one")
+        said = set(rows.table["lang"].drop_null().to_pylist())
+        wrong = sorted(one for one in said if one.partition("-")[0].casefold() != self.source.base)
+        if wrong:
+            raise InputError(
+                f"data.rows {', '.join(rows.places)}: rows in {wrong}, expected {self.source.code}; say what they are "
+                "in with --model.source_language"
+            )
+        self.lineage = rows.lineage
+        return rows
+
+    @cached_property
+    def segments(self) -> pa.Table:
+        """The different texts."""
+        return segments(self.source_rows.table, self.task.columns)
+
+    def inputs(self, subcommand: str) -> dict[str, dict[str, str]]:
+        """What a run reads through this module: name -> `{"path", "fingerprint"}`."""
+        return {"rows": self.source_rows.reference}
+
+    def identity(self, subcommand: str) -> dict[str, Any]:
+        """What of this module determines the rows that a run writes; JSON values."""
+        return {
+            "class": type(self).__name__,
+            "rows": self.source_rows.fingerprint,
+            "columns": self.task.columns,
+            "gates": vars(self.gates),
+            "failing": self.failing,
+        }
+
+    def output_rows(self, subcommand: str) -> pa.Table:
+        """The different texts; see `finish` for the rows."""
+        return self.segments
+
+    def finish(self, done: pa.Table) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
+        """Put translated texts back into rows.
+
+        Returns:
+            The rows that passed, those that did not, and facts for the manifest.
+        """
+        found = translated_rows(self.source_rows.table, self.task.columns, done, self.gates, self.target, self.failing)
+        for line in summary_lines(found.facts):
+            log.info("%s", line)
+        return found.kept, found.rejected, {**self._of_selection(), **found.facts}
+
+    def _of_selection(self) -> dict[str, Any]:
+        """What a student must know of a selection, whose translation stands in its place."""
+        made = [one for one in self.source_rows.manifests if one is not None]
+        if len(self.source_rows.manifests) == len(made) == 1 and is_selection(made[0]):
+            return {"selection": True, "labels": made[0].facts.get("labels", self.task.labels)}
+        return {}
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """This rank's batches, without texts that are finished already."""
+        assert self.trainer is not None, "loaders are made for a Trainer"
+        texts = self.segments["text"].to_pylist()
+        lengths = np.array([1 + len(text) // CHARACTERS_PER_TOKEN for text in texts])
+        sampler = BudgetSampler(
+            lengths, self.tokens_per_batch, self.finished_rows, self.trainer.global_rank, self.trainer.world_size
+        )
+        return DataLoader(_TextBatches(texts, lengths), batch_size=None, sampler=sampler)
+
+
+class _TextBatches(Dataset[Batch]):
+    """A planned batch as texts."""
+
+    def __init__(self, texts: list[str], lengths: np.ndarray) -> None:
+        self.texts = texts
+        self.lengths = lengths
+
+    def __getitem__(self, planned: MicroBatch) -> Batch:
+        rows = planned.rows if len(planned.rows) else np.zeros(1, dtype=np.int64)
+        return {
+            "row": torch.from_numpy(rows),
+            "real": torch.full((len(rows),), bool(len(planned.rows))),
+            "text": [self.texts[row] for row in rows],
+            "n_rows": len(planned.rows),
+            "n_tokens": int(self.lengths[planned.rows].sum()),
+            "n_cells": int(self.lengths[rows].max()) * len(rows),
+        }

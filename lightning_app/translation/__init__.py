@@ -1,0 +1,1 @@
+"""Rows in another language: languages, dictionaries, quality gates, and segments put back into rows."""

@@ -1,0 +1,257 @@
+"""Word-by-word translation by a bilingual dictionary: code-switching augmentation, and a setting without any MT model.
+
+After CoSDA-ML (Qin et al., arXiv 2006.06402): some texts, and some words of each, are replaced by a translation drawn
+from a dictionary. With both ratios at 1 every word that the dictionary knows is replaced.
+"""
+
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import regex
+
+from lightning_app import fingerprint
+from lightning_app.errors import InputError
+from lightning_app.paths import find
+from lightning_app.sources import Source, read_table
+
+log = logging.getLogger(__name__)
+
+# Words with inner apostrophes and hyphens; everything between them stays as it is.
+_TOKEN = regex.compile(r"[\p{L}\p{M}\p{N}]+(?:['’\-][\p{L}\p{M}\p{N}]+)*")
+_PLAIN = regex.compile(r"[\p{L}\p{M}\p{Zs}'’\-.()]+")
+_IN_BRACKETS = regex.compile(r"\s*\([^)]*\)")
+# The first letters of a dictionary's part of speech, and of a Penn Treebank tag -> one name for both.
+_PARTS = {"adj": "adjective", "a": "adjective", "adv": "adverb", "n": "noun", "v": "verb", "vt": "verb", "vi": "verb"}
+_PENN = {"J": "adjective", "R": "adverb", "N": "noun", "V": "verb"}
+
+Tagger = Callable[[list[str]], list[str | None]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One translation of a dictionary's headword; `part` is `noun`, `verb`, `adjective`, `adverb`, or None."""
+
+    text: str
+    part: str | None = None
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """A bilingual dictionary.
+
+    Args:
+        entries: Headword, in lower case and words parted by one space -> its translations, in the dictionary's order.
+        dropped: How many pairs were left out, by reason.
+    """
+
+    entries: Mapping[str, Sequence[Entry]]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def longest(self) -> int:
+        """Words of the longest headword."""
+        return max((len(head.split()) for head in self.entries), default=0)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all entries."""
+        return fingerprint.of_value({head: [vars(one) for one in own] for head, own in self.entries.items()})
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """A text with words replaced.
+
+    Args:
+        text: The new text.
+        words: How many words the old one had.
+        known: How many of them the dictionary covers.
+        missing: Those that it does not, in lower case.
+    """
+
+    text: str
+    words: int
+    known: int
+    missing: list[str]
+
+
+def read_lexicon(sources: Sequence[Source], source: str, target: str) -> Lexicon:
+    """Read a dictionary from one or more files, the first file's translations first.
+
+    A file has a column for each language, named by the language's code, or `source` and `target` (`tgt`), or as its
+    `columns` say; a column `pos` if it knows parts of speech. A `.txt` file holds a pair a line, parted by a tab or a
+    space, as MUSE's dictionaries do.
+
+    Args:
+        sources: The files.
+        source: Code of the language of the headwords.
+        target: Code of the language of the translations.
+
+    Raises:
+        InputError: If a file or a column is missing, or no pair is left.
+    """
+    entries: dict[str, list[Entry]] = {}
+    dropped: Counter[str] = Counter()
+    for one in sources:
+        for head, text, part in _pairs(one, source, target):
+            cleaned_head, cleaned = _headword(head), _translation(text)
+            if cleaned_head is None or cleaned is None:
+                dropped["not a word (digits, signs of a dictionary's own)"] += 1
+                continue
+            own = entries.setdefault(cleaned_head, [])
+            entry = Entry(cleaned, _PARTS.get((part or "").strip(" .").casefold()))
+            if entry in own:
+                dropped["doubled"] += 1
+            else:
+                own.append(entry)
+    places = ", ".join(one.place for one in sources)
+    if not entries:
+        raise InputError(f"lexicon {places or 'none given'}: no pair of words in it; name files with `lexicon`")
+    log.info("lexicon %s: %d headwords, %d pairs, dropped %s", places, len(entries), sum(map(len, entries.values())),
+             dict(dropped) or "none")  # fmt: skip
+    return Lexicon(entries, dict(dropped))
+
+
+def replace_words(
+    text: str,
+    lexicon: Lexicon,
+    *,
+    ratio: float = 1.0,
+    sentence_ratio: float = 1.0,
+    choice: Literal["first", "random"] = "first",
+    seed: int = 0,
+    lemma: Callable[[str], str] | None = None,
+    tagger: Tagger | None = None,
+) -> Replaced:
+    """Replace words of a text by their translations; punctuation and spaces stay.
+
+    The longest headword that stands at a place is taken, as it is written or, failing that, its words' lemmas. What is
+    drawn depends on the text and the seed alone, so the same text is always replaced in the same way.
+
+    Args:
+        text: The text.
+        lexicon: The dictionary.
+        ratio: Chance of a covered word or phrase to be replaced.
+        sentence_ratio: Chance of the text to be touched at all.
+        choice: Take the dictionary's first translation, or draw one.
+        seed: Seed of the draws.
+        lemma: Word -> its base form.
+        tagger: Words -> their parts of speech; translations of the same part come first.
+    """
+    rng = random.Random(blake2b(f"{seed}:{text}".encode(), digest_size=8).digest())  # noqa: S311 - augmentation
+    spans = [match.span() for match in _TOKEN.finditer(text)]
+    words = [text[start:end] for start, end in spans]
+    touched = rng.random() < sentence_ratio
+    parts = tagger(words) if tagger is not None and words else [None] * len(words)
+    pieces: list[str] = []
+    missing: list[str] = []
+    known = at = end = 0
+    while at < len(words):
+        size, found = _longest_match(words, at, lexicon, lemma)
+        pieces.append(text[end : spans[at][0]])
+        end = spans[at + size - 1][1]
+        if found:
+            known += size
+            chosen = _choose(found, parts[at + size - 1], choice, rng)
+            replaced = touched and rng.random() < ratio
+            pieces.append(chosen if replaced else text[spans[at][0] : end])
+        else:
+            missing.append(words[at].casefold())
+            pieces.append(words[at])
+        at += size
+    return Replaced("".join([*pieces, text[end:]]), len(words), known, missing)
+
+
+def _longest_match(
+    words: Sequence[str], at: int, lexicon: Lexicon, lemma: Callable[[str], str] | None
+) -> tuple[int, Sequence[Entry]]:
+    for size in range(min(lexicon.longest, len(words) - at), 0, -1):
+        folded = [_folded(word) for word in words[at : at + size]]
+        found = lexicon.entries.get(" ".join(folded))
+        if not found and lemma is not None:
+            found = lexicon.entries.get(" ".join(lemma(word) for word in folded).casefold())
+        if found:
+            return size, found
+    return 1, ()
+
+
+def _folded(word: str) -> str:
+    """A word as it is looked up; "don't" and its like carry their meaning in the negation."""
+    plain = word.casefold().replace("’", "'")
+    return "not" if plain.endswith("n't") else plain
+
+
+def _choose(found: Sequence[Entry], part: str | None, choice: str, rng: random.Random) -> str:
+    fitting = [one for one in found if part is not None and one.part == part] or list(found)
+    return (rng.choice(fitting) if choice == "random" else fitting[0]).text
+
+
+def penn_part(tag: str) -> str | None:
+    """The part of speech behind a Penn Treebank tag, where dictionaries know it."""
+    return _PENN.get(tag[:1])
+
+
+def _pairs(source: Source, from_code: str, to_code: str) -> list[tuple[str, str, str | None]]:
+    if source.path.endswith(".txt"):
+        return _muse(source)
+    table, _, _ = read_table(replace(source, columns={}))
+    # A language's code comes first: a dictionary may use a column "source" for where a pair was found.
+    head = _named(table, source, "source", [from_code, "source"])
+    text = _named(table, source, "target", [to_code, "target", "tgt"])
+    pos = source.columns.get("pos", "pos")
+    parts = table[pos].to_pylist() if pos in table.column_names else [None] * table.num_rows
+    return list(zip(table[head].to_pylist(), table[text].to_pylist(), parts, strict=True))
+
+
+def _named(table: pa.Table, source: Source, ours: str, usual: Sequence[str]) -> str:
+    names = [source.columns[ours]] if ours in source.columns else usual
+    found = next((name for name in names if name in table.column_names), None)
+    if found is None:
+        raise InputError(
+            f"{source.place}: no column {' or '.join(names)} among {[n for n in table.column_names if n != 'id']}; "
+            f"say which one holds the {ours} language with `columns: {{{ours}: ...}}`"
+        )
+    return found
+
+
+def _muse(source: Source) -> list[tuple[str, str, str | None]]:
+    path = find(source.path)
+    if path is None:
+        raise InputError(f"{source.path}: no such file; check `path` (looked up here, then beside main.py)")
+    pairs: list[tuple[str, str, str | None]] = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+        parts = line.split("\t") if "\t" in line else line.split()
+        if not line.strip():
+            continue
+        if len(parts) != 2:
+            raise InputError(f"{source.path} line {number}: {len(parts)} parts, expected a word and its translation")
+        pairs.append((parts[0], parts[1], None))
+    return pairs
+
+
+def _headword(value: object) -> str | None:
+    """A headword as it is looked up, or None where it is no word (such as `1 sg.`)."""
+    text = " ".join(_IN_BRACKETS.sub("", str(value or "")).strip(" ?!.").split()).casefold().replace("’", "'")
+    text = text.removeprefix("to ") if text.startswith("to ") and len(text) > 3 else text
+    return text if text and _PLAIN.fullmatch(text) else None
+
+
+def _translation(value: object) -> str | None:
+    """A translation as it is written, or None where it is no word.
+
+    Dictionaries mark stems with a hyphen (`-kubwa`), which is taken off; other marks (`gamb~a`, `%damu`, `ukuCa`) stand
+    for sounds that the usual spelling, which stands beside them, writes otherwise.
+    """
+    text = " ".join(_IN_BRACKETS.sub("", str(value or "")).split()).strip("- .")
+    if not text or not _PLAIN.fullmatch(text):
+        return None
+    has_inner_capital = any(one.isupper() for word in text.split() for one in word[1:]) and not text.isupper()
+    return None if has_inner_capital else text

@@ -1,0 +1,95 @@
+"""Modules that translate: the contract that all engines share."""
+
+# B = texts of a batch
+
+import logging
+from typing import Any, ClassVar
+
+from lightning.pytorch import LightningModule
+
+from lightning_app.errors import InputError
+from lightning_app.translation.languages import language
+
+log = logging.getLogger(__name__)
+
+Translations = dict[str, list[Any]]
+
+
+class TranslatorModule(LightningModule):
+    """What all engines share: `predict` gives each text its `translation`, `finish`, `error` and `n_tokens`.
+
+    `finish` is `stop` or `length` (cut at the limit). A text that the engine fails on has no translation, and its
+    reason in `error`; it never takes its batch along, and never gets a neighbour's translation.
+
+    Args:
+        target_language: Code of the language to translate into: ISO 639-1, perhaps with a script (`hi`, `hi-Latn`).
+        source_language: Code of the language of the texts.
+        seed: Seed of whatever an engine draws; linked to `seed_everything`.
+    """
+
+    STAGES: ClassVar[dict[str, str]] = {"predict": "translate"}
+
+    def __init__(self, target_language: str, source_language: str = "en", seed: int = 0) -> None:
+        super().__init__()
+        self.source = language(source_language, "model.source_language")
+        self.target = language(target_language, "model.target_language")
+        self.seed = seed
+
+    def identity(self, subcommand: str) -> dict[str, Any]:
+        """What of this module determines the rows that a run writes; JSON values."""
+        return {"class": type(self).__name__, "source": self.source.code, "target": self.target.code}
+
+    def check(self, subcommand: str) -> None:
+        """Refuse an engine that cannot serve, before any row is read."""
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says of the engine."""
+        return {"source_language": self.source.code, "target_language": self.target.code}
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Translations:
+        """Translations of a batch of texts."""
+        found = self.translate_or_say_why(batch["text"])
+        # What is reported as tokens/s is what was written; padding, what the longest translation made others wait for.
+        batch["n_tokens"] = sum(found["n_tokens"]) if batch["n_rows"] else 0
+        batch["n_cells"] = max([*found["n_tokens"], 1]) * len(found["n_tokens"])
+        return found
+
+    def translate_or_say_why(self, texts: list[str]) -> Translations:
+        """Translate a batch; where that fails, its halves, down to the texts that are to blame.
+
+        Raises:
+            Exception: The engine's own, if every text of a larger batch fails: then it is not the texts.
+        """
+        failures: list[Exception] = []
+        found = self._in_halves(texts, failures)
+        if len(failures) == len(texts) > 1:
+            raise failures[0]
+        return found
+
+    def translate(self, texts: list[str]) -> Translations:
+        """Given by the engines: one value a text under `translation`, `finish`, `error`, `n_tokens`, and their own."""
+        raise NotImplementedError
+
+    def _in_halves(self, texts: list[str], failures: list[Exception]) -> Translations:
+        try:
+            return self.translate(texts)
+        except InputError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever an engine raises
+            if len(texts) > 1:
+                middle = len(texts) // 2
+                return _joined(*(self._in_halves(half, failures) for half in (texts[:middle], texts[middle:])))
+            failures.append(error)
+            log.warning("a text of %d characters failed: %s", len(texts[0]), _one_line(error))
+            return {"translation": [None], "finish": ["error"], "error": [_one_line(error)], "n_tokens": [0]}
+
+
+def _joined(first: Translations, second: Translations) -> Translations:
+    names = dict.fromkeys([*first, *second])
+    return {
+        name: [one for half in (first, second) for one in half.get(name, [None] * len(half["error"]))] for name in names
+    }
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
