@@ -41,7 +41,8 @@ def read_probs(table: pa.Table, labels: list[str], task: Task, place: str, remed
         raise InputError(
             f"{place} row {wrong}: probs is {column[wrong].as_py()}, expected {len(labels)} numbers; {remedy}"
         )
-    probs_NC = column.flatten().to_numpy(zero_copy_only=False).astype(np.float64).reshape(-1, len(labels))
+    values = column.flatten().to_numpy(zero_copy_only=False)
+    probs_NC: np.ndarray = values.astype(np.float64).reshape(-1, len(labels))
     sums = probs_NC.sum(axis=1)
     bad = ~(np.abs(sums - 1) <= TOLERANCE) | ~(probs_NC >= 0).all(axis=1)
     if bad.any():
