@@ -3,8 +3,9 @@
 # N = rows, C = classes, B = rows of a batch
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
+from torch.utils.data import SequentialSampler
 
 from callbacks.data_map import data_map
 from lightning_app import artifacts, dynamics
@@ -23,6 +25,8 @@ from lightning_app.runs import command_line
 log = logging.getLogger(__name__)
 
 Score = Callable[[LightningModule, Any], tuple[Tensor, Tensor]]
+# Log-probabilities of 8-bit mantissas still sum to one within this.
+SUM_TOLERANCE = 0.05
 
 
 class CartographyCallback(Callback):
@@ -39,15 +43,17 @@ class CartographyCallback(Callback):
             score=lambda module, batch: (batch["row"], module(batch["x"]).log_softmax(dim=1)),
         )
 
-    The loader must give every row once over all ranks. `lightning_app.dynamics.read_dynamics` and `statistics` read
-    what it wrote.
+    The loader gives every row once. On several devices each takes its share of the batches of a plain loader; one with
+    a sampler of its own, such as a `DistributedSampler`, is taken as it is. `lightning_app.dynamics.read_dynamics` and
+    `statistics` read what was written.
 
     Args:
         out: The run's output folder; set NAME is written to `out/dynamics` (pool) or `out/dynamics-NAME`.
         rows: Set name -> rows; by default what the DataModule's `cartography_rows()` gives (none: nothing happens).
         score: From module and batch to row numbers (B,) and log-probabilities (B, C); by default the module's
             `score_rows(batch)`.
-        every_n_steps: Score also after so many optimizer steps; statistics are then over checks, not epochs.
+        every_n_steps: Score also after so many optimizer steps; statistics are then over checks, not epochs. Weights
+            are never scored twice: where an epoch ends with such a step, there is one check.
         before_training: Score also before the first step.
         dtype: `float16` halves the files.
         figure: Draw the data map after every epoch (TensorBoard, `data_map.png` and `.svg` beside the dynamics).
@@ -70,7 +76,14 @@ class CartographyCallback(Callback):
         self.before_training = before_training
         self.dtype = dtype
         self.figure = figure
-        self._checks = 0
+        self._steps: list[int] = []
+        self._epochs = 0
+
+    def identity(self) -> dict[str, Any]:
+        """What of this callback determines the dynamics and is not as usual; JSON values."""
+        own = {"every_n_steps": self.every_n_steps, "before_training": self.before_training, "dtype": self.dtype}
+        usual = {"every_n_steps": None, "before_training": False, "dtype": "float32"}
+        return {name: value for name, value in own.items() if value != usual[name]}
 
     def folder(self, name: str) -> Path:
         """Where a set's dynamics are written."""
@@ -78,26 +91,31 @@ class CartographyCallback(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the rows, discard what a killed run wrote behind its checkpoint, and score once if asked to."""
+        if trainer.global_step == 0:
+            self._steps, self._epochs = [], 0  # a callback may be used for one fit after another
         if trainer.is_global_zero:
             for name, rows in self._rows(trainer).items():
                 folder = self.folder(name)
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / artifacts.MANIFEST).unlink(missing_ok=True)
-                dynamics.discard_from(folder, self._checks)
-                artifacts.write_parquet(folder / dynamics.IDS, pa.table({"id": pa.array(rows.ids, pa.string())}))
-        if self.before_training and self._checks == 0:
+                dynamics.discard_from(folder, len(self._steps))
+                dynamics.write_ids(folder, rows)
+        # Lightning leaves the hooks at an epoch's end out when it resumes from a checkpoint of the last step.
+        missed = trainer.current_epoch > self._epochs
+        self._epochs = trainer.current_epoch
+        if missed or (self.before_training and trainer.global_step == 0):
             self._check(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Score after every `every_n_steps` steps, once for each."""
-        stepped = not trainer.fit_loop._should_accumulate()
-        if self.every_n_steps is not None and stepped and trainer.global_step % self.every_n_steps == 0:
+        """Score after every `every_n_steps` steps."""
+        if self.every_n_steps is not None and trainer.global_step and trainer.global_step % self.every_n_steps == 0:
             self._check(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score after the epoch."""
+        self._epochs += 1
         self._check(trainer, pl_module)
         if self.figure and trainer.is_global_zero:
             self._draw(trainer)
@@ -107,20 +125,23 @@ class CartographyCallback(Callback):
 
         A run that was killed after its last checkpoint comes here without training.
         """
-        if not trainer.is_global_zero or self._checks == 0:
+        if not trainer.is_global_zero or not self._steps:
             return
         for name, rows in self._rows(trainer).items():
-            facts = {"labels": list(rows.labels), "dtype": self.dtype, "rows": len(rows.ids), "reference": rows.says}
+            facts = {
+                "labels": list(rows.labels), "dtype": self.dtype, "rows": len(rows.ids), "reference": rows.says,
+                "steps": self._steps,
+            }  # fmt: skip
             dynamics.finish(self.folder(name), facts, inputs=rows.inputs, command=command_line())
-            log.info("%s: %d checks of %d rows", self.folder(name), self._checks, len(rows.ids))
+            log.info("%s: %d checks of %d rows", self.folder(name), len(self._steps), len(rows.ids))
 
     def state_dict(self) -> dict[str, Any]:
-        """How many checks are on the disk."""
-        return {"checks": self._checks}
+        """After which optimizer steps the checks on the disk were made."""
+        return {"steps": list(self._steps), "epochs": self._epochs}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on behind them."""
-        self._checks = state_dict["checks"]
+        self._steps, self._epochs = list(state_dict["steps"]), state_dict["epochs"]
 
     def _rows(self, trainer: Trainer) -> dict[str, ScoredRows]:
         """The sets that were given, or those of the DataModule."""
@@ -130,9 +151,11 @@ class CartographyCallback(Callback):
         return self.rows
 
     def _check(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._steps and self._steps[-1] == trainer.global_step:
+            return  # a later micro-batch of the same step, or the end of an epoch right behind it
         for name, rows in self._rows(trainer).items():
             self._score(trainer, pl_module, self.folder(name), rows)
-        self._checks += 1
+        self._steps.append(trainer.global_step)
 
     def _score(self, trainer: Trainer, pl_module: LightningModule, folder: Path, rows: ScoredRows) -> None:
         """Score one set; each rank its own rows, put together by rank 0."""
@@ -140,7 +163,7 @@ class CartographyCallback(Callback):
         precision = trainer.precision_plugin
         # A DataLoader draws a number when it is begun, and more if it shuffles.
         with isolate_rng(), _at_rest(pl_module), torch.no_grad(), precision.forward_context():
-            for batch in rows.loader:
+            for batch in _own_batches(rows.loader, trainer):
                 moved = trainer.strategy.batch_to_device(precision.convert_input(batch))
                 row_B, log_probs_BC = self.score(pl_module, moved)
                 numbers.append(row_B.cpu().numpy())
@@ -154,15 +177,16 @@ class CartographyCallback(Callback):
                 raise ValueError(f"{folder}: {len(row_N)} rows scored, expected each of {len(rows.ids)} once")
             ordered = np.empty_like(log_probs_NC)
             ordered[row_N] = log_probs_NC
-            dynamics.write_epoch(folder, self._checks, ordered, list(rows.labels), self.dtype)
+            _check_log_probs(ordered, rows)
+            dynamics.write_epoch(folder, len(self._steps), ordered, list(rows.labels), self.dtype)
 
     def _draw(self, trainer: Trainer) -> None:
         for name, rows in self._rows(trainer).items():
             folder = self.folder(name)
-            checks = [artifacts.read_parquet(file) for file in sorted(folder.glob("epoch-*.parquet"))]
-            log_probs = [np.column_stack([table[label].to_numpy() for label in rows.labels]) for table in checks]
-            reference_N = log_probs[-1].argmax(axis=1) if rows.reference is None else rows.reference
-            figure = data_map(dynamics.statistics(log_probs, reference_N), reference_N, list(rows.labels), name)
+            checks = dynamics.read_checks(folder, list(rows.labels))
+            reference_N = dynamics.last_check(folder, list(rows.labels)).argmax(axis=1)
+            reference_N = reference_N if rows.reference is None else np.asarray(rows.reference)
+            figure = data_map(dynamics.statistics(checks, reference_N), reference_N, list(rows.labels), name, rows.says)
             for suffix in ("png", "svg"):
                 figure.savefig(folder / f"data_map.{suffix}", dpi=150)
             for logger in trainer.loggers:
@@ -172,8 +196,40 @@ class CartographyCallback(Callback):
 
 
 def _score_rows(module: LightningModule, batch: Any) -> tuple[Tensor, Tensor]:
-    score_rows: Score = type(module).score_rows  # type: ignore[attr-defined] # the caller gives `score` where it lacks
+    score_rows: Score | None = getattr(type(module), "score_rows", None)
+    if score_rows is None:
+        raise TypeError(
+            f"{type(module).__name__} has no score_rows(batch); give CartographyCallback a `score`, from module and "
+            "batch to row numbers and log-probabilities"
+        )
     return score_rows(module, batch)
+
+
+def _own_batches(loader: Any, trainer: Trainer) -> Iterable[Any]:
+    """This rank's batches: all that the loader gives, unless it is a plain one, which gives all ranks the same."""
+    if trainer.world_size > 1 and isinstance(getattr(loader, "sampler", None), SequentialSampler):
+        return islice(loader, trainer.global_rank, None, trainer.world_size)
+    batches: Iterable[Any] = loader
+    return batches
+
+
+def _check_log_probs(log_probs_NC: np.ndarray, rows: ScoredRows) -> None:
+    """Refuse what is not log-probabilities.
+
+    Raises:
+        ValueError: If a row's exponentials do not sum to 1, or there are more or fewer classes than labels.
+    """
+    if log_probs_NC.shape[1:] != (len(rows.labels),):
+        raise ValueError(f"score gave {log_probs_NC.shape[1:]} numbers a row, expected one for each of {rows.labels}")
+    with np.errstate(over="ignore"):
+        sums_N = np.exp(log_probs_NC).sum(axis=1)
+    wrong = ~(np.abs(sums_N - 1) <= SUM_TOLERANCE)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(
+            f"row '{rows.ids[row]}': score gave {log_probs_NC[row].tolist()}, whose exponentials sum to "
+            f"{sums_N[row]:.4g}, expected 1; return log-probabilities, such as logits.log_softmax(dim=1)"
+        )
 
 
 @contextmanager
@@ -191,7 +247,10 @@ def _at_rest(module: LightningModule) -> Iterator[None]:
 def _from_all_ranks(
     trainer: Trainer, folder: Path, row_N: np.ndarray, log_probs_NC: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rank 0 gets the rows of all ranks, through files; the others keep their own."""
+    """Rank 0 gets the rows of all ranks, through files; the others keep their own.
+
+    A `DistributedSampler` evens the ranks out with rows that another has too: of those the first is kept.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     mine = folder / f".rank-{trainer.global_rank}.parquet"
     columns = {f"c{one}": log_probs_NC[:, one] for one in range(log_probs_NC.shape[1])}
@@ -202,6 +261,8 @@ def _from_all_ranks(
         merged = pa.concat_tables([artifacts.read_parquet(file) for file in files])
         row_N = merged["row"].to_numpy()
         log_probs_NC = np.column_stack([merged[name].to_numpy() for name in columns])
+        row_N, first = np.unique(row_N, return_index=True)
+        log_probs_NC = log_probs_NC[first]
         for file in files:
             file.unlink()
     trainer.strategy.barrier()

@@ -129,6 +129,8 @@ class GoldDataModule(RowsDataModule):
             identity["targets"] = list(self.targets)
         if subcommand == "fit":
             identity["seed"] = self.seed
+            if self.gold_dynamics:
+                identity["gold_dynamics"] = True
         return identity
 
     def output_rows(self, subcommand: str) -> pa.Table:

@@ -55,7 +55,9 @@ class PoolDataModule(RowsDataModule):
 
     def output_rows(self, subcommand: str) -> pa.Table:
         """See `RowsDataModule.output_rows`."""
-        return self.pool_rows.table.select(["id"])
+        # Unlabelled target text goes along: `test` refuses rows whose text a selection has looked at.
+        columns = [] if self.prompt_labels else self.task.columns
+        return self.pool_rows.table.select(["id", *columns])
 
     def setup(self, stage: str) -> None:
         """Encode the pool."""

@@ -22,6 +22,7 @@ from lightning_app import artifacts
 from lightning_app.commands import OneLineErrors
 from lightning_app.errors import InputError
 from lightning_app.evaluation.metrics import target_metrics
+from lightning_app.evaluation.unseen import check_unseen
 from lightning_app.models import card_facts, check_model_fresh, model_fingerprint
 from lightning_app.runs import CHECKPOINTS, Run, State, command_line
 from lightning_app.task import Task
@@ -154,6 +155,7 @@ class Cli(LightningCLI):
             if self.trainer.logger is not None:
                 self.trainer.logger.save()
 
+        check_unseen(self.model.model_name, self.datamodule.target_rows.table, self.model.task)
         self._stage("test", go)
 
     def predict(self, **arguments: Any) -> None:
@@ -283,6 +285,9 @@ class Cli(LightningCLI):
         if subcommand == "fit":
             rows = self.datamodule.batch_size * self.trainer.accumulate_grad_batches * self.trainer.world_size
             identity["rows_per_step"] = rows
+            for name in self.forced_callbacks:
+                own: dict[str, Any] = getattr(self._get(self.config_init, name), "identity", dict)()
+                identity.update({name: own} if own else {})
         return identity
 
     def _stage_name(self, subcommand: str) -> str:

@@ -6,7 +6,8 @@ each there whole or not at all, and the manifest last. 130,000 rows x 3 labels x
 
 # E = epochs, N = rows, C = classes
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,18 @@ class ScoredRows:
     reference: np.ndarray | None = None
     inputs: dict[str, dict[str, str]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Refuse rows that could not be told apart.
+
+        Raises:
+            ValueError: If an id stands twice, or there are more or fewer references than ids.
+        """
+        if len(set(self.ids)) != len(self.ids):
+            twice = next(one for one, count in Counter(self.ids).items() if count > 1)
+            raise ValueError(f"ids: {twice!r} stands twice, expected each row's own")
+        if self.reference is not None and len(self.reference) != len(self.ids):
+            raise ValueError(f"reference: {len(self.reference)} labels, expected one for each of {len(self.ids)} ids")
+
     @property
     def says(self) -> str:
         """What the reference label is, in words."""
@@ -56,12 +69,15 @@ class Dynamics:
         manifest: Its manifest.
         ids: N row ids.
         log_probs_ENC: float32, classes in the task's order.
+        reference_N: The label number that statistics refer to: the recorded one (a gold row's label), else the most
+            likely class after the last epoch.
     """
 
     path: Path
     manifest: artifacts.Manifest
     ids: list[str]
     log_probs_ENC: np.ndarray
+    reference_N: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -99,6 +115,30 @@ def write_epoch(folder: Path, epoch: int, log_probs_NC: np.ndarray, labels: Sequ
     artifacts.write_parquet(epoch_file(folder, epoch), table)
 
 
+def write_ids(folder: Path, rows: ScoredRows) -> None:
+    """Write the rows' ids, and the label that their statistics refer to where they have one."""
+    columns = {"id": pa.array([str(one) for one in rows.ids], pa.string())}
+    if rows.reference is not None:
+        columns["reference"] = pa.array([rows.labels[int(one)] for one in rows.reference], pa.string())
+    artifacts.write_parquet(folder / IDS, pa.table(columns))
+
+
+def read_checks(folder: Path, labels: Sequence[str]) -> Iterator[np.ndarray]:
+    """Log-probabilities epoch by epoch, one in memory at a time; float32 of shape (N, C), classes as in `labels`."""
+    for file in sorted(folder.glob("epoch-*.parquet")):
+        yield _columns(file, labels)
+
+
+def last_check(folder: Path, labels: Sequence[str]) -> np.ndarray:
+    """The log-probabilities of the last epoch alone; as in `read_checks`."""
+    return _columns(max(folder.glob("epoch-*.parquet")), labels)
+
+
+def _columns(file: Path, labels: Sequence[str]) -> np.ndarray:
+    table = artifacts.read_parquet(file)
+    return np.column_stack([table[label].to_numpy() for label in labels]).astype(np.float32, copy=False)
+
+
 def discard_from(folder: Path, epoch: int) -> None:
     """Remove the epochs from this one on: a resumed run computes them again."""
     for file in folder.glob("epoch-*.parquet"):
@@ -131,13 +171,16 @@ def read_dynamics(folder: Path, task: Task) -> Dynamics:
         raise InputError(
             f"{folder}: labels {manifest.facts['labels']}, expected {task.labels}; train a teacher on them"
         )
-    ids = artifacts.read_parquet(folder / IDS)["id"].to_pylist()
-    log_probs_ENC = np.empty((len(files), len(ids), len(task.labels)), dtype=np.float32)
-    for epoch, file in enumerate(files):
-        table = artifacts.read_parquet(file)
-        for one, label in enumerate(task.labels):
-            log_probs_ENC[epoch, :, one] = table[labels[label]].to_numpy()
-    return Dynamics(folder, manifest, ids, log_probs_ENC)
+    rows = artifacts.read_parquet(folder / IDS)
+    log_probs_ENC = np.empty((len(files), rows.num_rows, len(task.labels)), dtype=np.float32)
+    own_names = [labels[label] for label in task.labels]
+    for epoch, log_probs_NC in enumerate(read_checks(folder, own_names)):
+        log_probs_ENC[epoch] = log_probs_NC
+    if "reference" in rows.column_names:
+        reference_N = np.array([own_names.index(one) for one in rows["reference"].to_pylist()], dtype=np.int64)
+    else:
+        reference_N = log_probs_ENC[-1].argmax(axis=1)
+    return Dynamics(folder, manifest, rows["id"].to_pylist(), log_probs_ENC, reference_N)
 
 
 def statistics(epochs: Iterable[np.ndarray], reference_N: np.ndarray) -> Statistics:

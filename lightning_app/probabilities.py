@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lightning_app.errors import InputError
 from lightning_app.task import Task
@@ -30,11 +31,18 @@ def read_probs(table: pa.Table, labels: list[str], task: Task, place: str, remed
         raise InputError(f"{place}: probabilities of {labels}, expected the task's labels {task.labels}; {remedy}")
     if "probs" not in table.column_names:
         raise InputError(f"{place}: no column 'probs' among {table.column_names}; {remedy}")
-    rows = table["probs"].to_pylist()
-    wrong = next((row for row, probs in enumerate(rows) if probs is None or len(probs) != len(labels)), None)
-    if wrong is not None:
-        raise InputError(f"{place} row {wrong}: probs is {rows[wrong]}, expected {len(labels)} numbers; {remedy}")
-    probs_NC = np.asarray(rows, dtype=np.float64).reshape(len(rows), len(labels))
+    column = table["probs"].combine_chunks()
+    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+        raise InputError(f"{place}: probs is of type {column.type}, expected {len(labels)} numbers a row; {remedy}")
+    # Arrow's own buffers: a million Python lists would take longer, and more memory, than all the rest.
+    lengths = pc.fill_null(pc.list_value_length(column), -1).to_numpy(zero_copy_only=False)
+    if (lengths != len(labels)).any():
+        wrong = int((lengths != len(labels)).argmax())
+        raise InputError(
+            f"{place} row {wrong}: probs is {column[wrong].as_py()}, expected {len(labels)} numbers; {remedy}"
+        )
+    values = column.flatten().to_numpy(zero_copy_only=False)
+    probs_NC: np.ndarray = values.astype(np.float64).reshape(-1, len(labels))
     sums = probs_NC.sum(axis=1)
     bad = ~(np.abs(sums - 1) <= TOLERANCE) | ~(probs_NC >= 0).all(axis=1)
     if bad.any():

@@ -347,3 +347,43 @@ def test_the_error_line_is_valid_for_machines(stages: Stages):
     refused(outcome, "label 'x")
     assert len(outcome.err) < 400
     assert json.dumps(outcome.err)
+
+
+def test_target_text_that_a_selection_looked_at_is_not_a_test_set(stages: Stages, tiny_classifier: Path):
+    """Row 7 of the target stands, in other letters and spaces, in the text that near_target looked at."""
+    seen = {"id": "blog/0", "text": "  ".join(labelled(23, 4)[7]["text"].upper().split())}
+    looked_at = write_jsonl(Path("looked_at.jsonl"), [seen, {"id": "blog/1", "text": "something else"}])
+    assert stages.pseudolabel(f"--model.model={tiny_classifier}").code == 0
+    embed = ("predict", "--config", "embed.yaml", "--trainer.accelerator=cpu", "--trainer.logger=false")
+    assert stages.cli(*embed, f"--data.pool.path={stages.files.pool}", "--out=embed").code == 0
+    more = (f"--data.pool.path={looked_at}", "--out=wanted", "--data.prompt_labels=false")
+    assert stages.cli(*embed, *more).code == 0
+    near = ("--strategy=near_target", "--embeddings=embed", "--target_embeddings=wanted", "--class_from=prompt")
+    assert stages.select(*near).code == 0
+    assert "transductive" in artifacts.read_manifest(Path("select")).facts
+    assert stages.student("--trainer.max_epochs=1").code == 0
+    refused(
+        stages.test(), "data.targets.en row '4/7': its text", "among wanted, which selection select looked at .1 such"
+    )
+    assert not Path("test").exists()
+    write_jsonl(stages.files.target, [row for row in labelled(23, 4) if row["id"] != "4/7"])
+    assert stages.test().code == 0
+
+
+def test_target_embeddings_without_their_text(stages: Stages, tiny_classifier: Path):
+    assert stages.pseudolabel(f"--model.model={tiny_classifier}").code == 0
+    rows = artifacts.read(Path("pseudolabel"))
+    table = rows.table.select(["id"]).append_column("embedding", pa.array([[1.0, 0.0]] * 50))
+    rewrite("embed", "embed", table, rows.manifest)
+    near = ("--strategy=near_target", "--embeddings=embed", "--target_embeddings=embed")
+    refused(stages.select(*near), "embed: columns .*, expected the text too", "--data.prompt_labels false")
+
+
+def test_an_embedding_without_direction(stages: Stages, tiny_classifier: Path):
+    assert stages.pseudolabel(f"--model.model={tiny_classifier}").code == 0
+    rows = artifacts.read(Path("pseudolabel"))
+    for bad, length in (([0.0, 0.0], "0"), ([float("nan"), 1.0], "nan")):
+        table = rows.table.select(["id"]).append_column("embedding", pa.array([[1.0, 0.0]] * 49 + [bad]))
+        rewrite("embed", "embed", table, rows.manifest)
+        said = f"embed row 49: the embedding of '3/49' has length {length}, expected a direction"
+        refused(stages.select("--strategy=diverse", "--embeddings=embed"), said)

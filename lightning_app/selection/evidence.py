@@ -78,9 +78,15 @@ def gather(
         dynamics_ENC = read.log_probs_ENC[:, _join(read.path, read.manifest, read.ids, rows)]
     if embeddings:
         artifact, index = of_pool("embeddings", embeddings, "embed")
-        embeddings_ND = _matrix(artifact.table)[index]
+        embeddings_ND = _matrix(artifact)[index]
     if target_embeddings:
-        target_MD = _matrix(opened("target_embeddings", target_embeddings, "embed").table)
+        artifact = opened("target_embeddings", target_embeddings, "embed")
+        if not set(task.columns) <= set(artifact.table.column_names):
+            raise InputError(
+                f"{target_embeddings}: columns {artifact.table.column_names}, expected the text too, to keep it out of "
+                "the test sets; embed it with --data.prompt_labels false"
+            )
+        target_MD = _matrix(artifact)
         if embeddings_ND is not None and target_MD.shape[1] != embeddings_ND.shape[1]:
             raise InputError(
                 f"{target_embeddings}: {target_MD.shape[1]} dimensions, expected {embeddings_ND.shape[1]} as in "
@@ -109,9 +115,21 @@ def _join(path: Path, manifest: artifacts.Manifest, ids: list[str], rows: Rows) 
     return np.array([position[one] for one in rows.ids], dtype=np.int64)
 
 
-def _matrix(table: pa.Table) -> np.ndarray:
-    """The embeddings of a table as float32 of shape (N, D)."""
-    column = table["embedding"].combine_chunks()
+def _matrix(artifact: artifacts.Artifact) -> np.ndarray:
+    """The embeddings of an artifact as float32 of shape (N, D).
+
+    Raises:
+        InputError: If one has no direction: all zeros, or not finite.
+    """
+    column = artifact.table["embedding"].combine_chunks()
     values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
-    matrix: np.ndarray = values.reshape(table.num_rows, -1)
+    matrix: np.ndarray = values.reshape(artifact.table.num_rows, -1)
+    squares = np.einsum("nd,nd->n", matrix, matrix, dtype=np.float64)
+    bad = ~((squares > 0) & np.isfinite(squares))
+    if bad.any():
+        row = int(bad.argmax())
+        raise InputError(
+            f"{artifact.path} row {row}: the embedding of '{artifact.table['id'][row]}' has length "
+            f"{np.sqrt(squares[row]):.3g}, expected a direction; rebuild with {artifacts.rebuild(artifact.manifest)}"
+        )
     return matrix

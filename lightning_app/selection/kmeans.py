@@ -71,7 +71,7 @@ def kmeans(
         device: Where the `torch` backend computes. Only on the CPU is it NLTK's to the bit.
 
     Raises:
-        InputError: If k is larger than the number of rows, or a row is all zeros.
+        InputError: If k is larger than the number of rows, or a row is all zeros, or there is no such device.
     """
     vectors_ND = np.ascontiguousarray(vectors_ND, dtype=np.float32)
     if not 1 <= k <= len(vectors_ND):
@@ -79,6 +79,8 @@ def kmeans(
     if not vectors_ND.any(axis=1).all():
         row = int(np.flatnonzero(~vectors_ND.any(axis=1))[0])
         raise InputError(f"embedding {row}: all zeros, so it has no direction; embed the pool again")
+    if repeats < 1:
+        raise InputError(f"repeats {repeats}, expected at least 1")
     run: Callable[..., Clustering] = _nltk if backend == "nltk" else _torch
     rng = random.Random(seed)  # noqa: S311 - the draw of the paper's code
     best, best_distance = None, np.inf
@@ -88,7 +90,7 @@ def kmeans(
         distance = _summed_distance(vectors_ND, found) if repeats > 1 else 0.0
         if best is None or distance < best_distance:
             best, best_distance = found, distance
-    assert best is not None, "repeats is at least 1"
+    assert best is not None, "checked above"
     if not best.converged:
         log.warning("K-means: not converged after %d iterations; raise max_iter", best.iterations)
     return best
@@ -124,7 +126,12 @@ def _nltk(vectors_ND: np.ndarray, initial_KD: np.ndarray, avoid_empty: bool, max
 def _torch(vectors_ND: np.ndarray, initial_KD: np.ndarray, avoid_empty: bool, max_iter: int, device: str) -> Clustering:
     import torch
 
-    rows_ND = torch.from_numpy(vectors_ND).to(device)
+    try:
+        rows_ND = torch.from_numpy(vectors_ND).to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"device '{device}': {str(error).splitlines()[0]}; choose cpu, or cuda where there is"
+        ) from None
     norms_N = _norms(vectors_ND)
     means_KD, iterations, shift = initial_KD, 0, np.inf
     converged = len(vectors_ND) <= len(initial_KD)

@@ -41,7 +41,14 @@ def quotas_by_class(quota: int | Mapping[str, int], task: Task) -> dict[str, int
 
 def best_first(scores: np.ndarray, ids: list[str], seed: int) -> np.ndarray:
     """Positions from the highest score to the lowest; ties go by a seeded hash of the id, never by file order."""
-    order: np.ndarray = np.lexsort((seeded_hash(ids, seed, "ties"), -scores))
+    order = np.argsort(-scores, kind="stable")
+    as_next = scores[order[1:]] == scores[order[:-1]]
+    tied = np.zeros(len(order), dtype=bool)
+    tied[1:] = as_next
+    tied[:-1] |= as_next
+    positions = order[tied]  # only these need a hash, which takes longer than the sort
+    lots = seeded_hash([ids[position] for position in positions], seed, "ties")
+    order[tied] = positions[np.lexsort((lots, -scores[positions]))]
     return order
 
 

@@ -17,7 +17,7 @@ from lightning_app.evaluation.diversity import diversity_score
 from lightning_app.runs import Run, State, command_line
 from lightning_app.selection.evidence import Evidence, gather
 from lightning_app.selection.quotas import cut, quotas_by_class
-from lightning_app.selection.strategies import BY_LAST_EPOCH, TRANSDUCTIVE, Candidates, Choice, find_strategy
+from lightning_app.selection.strategies import BY_LAST_EPOCH, Candidates, Choice, code_of, find_strategy
 from lightning_app.sources import Rows, Source, load_rows
 from lightning_app.task import Task
 
@@ -49,10 +49,11 @@ class Method:
     min_words: int
     seed: int
     options: dict[str, Any] = field(default_factory=dict)
+    code: str | None = None
 
     def as_facts(self) -> dict[str, Any]:
         """JSON values; what has no say in the result is left out, so that older selections stay the same run."""
-        plain = {"variant": "paper", "agreement": False, "min_words": 0, "options": {}}
+        plain = {"variant": "paper", "agreement": False, "min_words": 0, "options": {}, "code": None}
         return {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
 
 
@@ -86,7 +87,7 @@ def select(
             likely one after the teacher's last epoch.
         variant: `paper` or `released`, where the paper's text and its code differ (diverse, ambiguous, easy).
         quota: Rows per class: a number, or a map from label to number.
-        agreement: Keep only rows whose class is the one that their prompt asked for.
+        agreement: Keep only rows whose most likely class, says the teacher, is the one that their prompt asked for.
         min_words: Keep only rows with so many words in each text column (the released code: 11 for sentiment, 5 for
             NLI).
         dynamics: Training dynamics for the same pool (ambiguous, easy, ccs).
@@ -101,8 +102,8 @@ def select(
     if strategy in BY_LAST_EPOCH and variant == "released" and class_from == "teacher":
         class_from = "last_epoch"
     quotas = quotas_by_class(quota, task)
-    method = Method(strategy, class_from, variant, quotas, agreement, min_words, seed, options or {})
-    scorer = find_strategy(strategy)
+    scorer = find_strategy(strategy, options)
+    method = Method(strategy, class_from, variant, quotas, agreement, min_words, seed, options or {}, code_of(strategy))
     evidence = gather(rows, task, pseudolabels, dynamics, embeddings, target_embeddings)
     inputs = {"pool": rows.reference, **evidence.inputs}
     prints = {name: one["fingerprint"] for name, one in inputs.items()}
@@ -111,12 +112,14 @@ def select(
             log.info("%s: whole already, nothing to do", out)
             return
         classes_N = _classes(rows, evidence, task, class_from)
-        allowed_N, dropped = _filter(rows, classes_N, method, task)
+        agrees_N = _agrees(rows, evidence, classes_N, method, task)
+        allowed_N, dropped = _filter(rows, agrees_N, method, task)
         kept = [
             _keep(rows, evidence, classes_N, allowed_N, one, method, scorer, task) for one in range(len(task.labels))
         ]
         table = _table(rows, evidence, kept, method, task)
-        facts = {"labels": task.labels, **method.as_facts(), **_summary(table, kept, dropped, method, task, evidence)}
+        summary = _summary(table, kept, agrees_N, dropped, method, task, evidence)
+        facts = {"labels": task.labels, **method.as_facts(), **summary}
         _report(facts, out)
         artifacts.write(
             Path(out),
@@ -152,9 +155,24 @@ def _classes(rows: Rows, evidence: Evidence, task: Task, class_from: ClassFrom) 
     return np.asarray(evidence.probs_NC.argmax(axis=1))
 
 
-def _filter(rows: Rows, classes_N: np.ndarray, method: Method, task: Task) -> tuple[np.ndarray, dict[str, int]]:
+def _agrees(rows: Rows, evidence: Evidence, classes_N: np.ndarray, method: Method, task: Task) -> np.ndarray | None:
+    """Whether the teacher's most likely class is the one that the prompt asked for; None where there is no teacher.
+
+    Raises:
+        InputError: If only agreeing rows are to be kept, and there is no teacher.
+    """
+    if method.class_from == "prompt" and evidence.probs_NC is None:
+        if method.agreement:
+            raise InputError("agreement: needs the teacher's probabilities; give --pseudolabels, or leave it out")
+        return None
+    prompted_N = _classes(rows, evidence, task, "prompt")
+    teachers_N = _classes(rows, evidence, task, "teacher") if method.class_from == "prompt" else classes_N
+    return np.asarray(teachers_N == prompted_N)
+
+
+def _filter(rows: Rows, agrees_N: np.ndarray | None, method: Method, task: Task) -> tuple[np.ndarray, dict[str, int]]:
     """Which rows pass the filters, and how many each filter dropped, in this order."""
-    allowed_N, dropped = np.ones(len(classes_N), dtype=bool), {}
+    allowed_N, dropped = np.ones(rows.table.num_rows, dtype=bool), {}
     if method.min_words:
         shortest_N = np.min(
             [[len(text.split()) for text in rows.table[name].to_pylist()] for name in task.columns], axis=0
@@ -163,7 +181,7 @@ def _filter(rows: Rows, classes_N: np.ndarray, method: Method, task: Task) -> tu
         dropped["min_words"] = int((~long_enough_N).sum())
         allowed_N &= long_enough_N
     if method.agreement:
-        agrees_N = classes_N == _classes(rows, Evidence(), task, "prompt")
+        assert agrees_N is not None, "checked above"
         dropped["agreement"] = int((allowed_N & ~agrees_N).sum())
         allowed_N &= agrees_N
     return allowed_N, dropped
@@ -195,7 +213,6 @@ def _keep(
         dynamics_ENC=None if evidence.dynamics_ENC is None else evidence.dynamics_ENC[:, members],
         embeddings_ND=None if evidence.embeddings_ND is None else evidence.embeddings_ND[members],
         target_MD=evidence.target_MD,
-        options=method.options,
     )
     choice = scorer(candidates)
     if isinstance(choice, Choice):
@@ -205,11 +222,16 @@ def _keep(
                 f"strategy '{method.strategy}': kept {len(kept)} rows, expected up to {quota} different ones"
             )
         cluster = None if choice.cluster is None else choice.cluster[kept]
-        return Kept(members[kept], choice.score[kept], cluster, len(members))
+        return Kept(members[kept], choice.score[kept], cluster, len(members), choice.ties)
     score = np.asarray(choice)
     if score.shape != members.shape:
         raise InputError(
             f"strategy '{method.strategy}': {score.shape} scores, expected one for each of {members.shape} rows"
+        )
+    if np.isnan(score).any():
+        raise InputError(
+            f"strategy '{method.strategy}': the score of row '{ids[int(np.isnan(score).argmax())]}' is nan, expected a "
+            "number; mend the strategy, or what it looks at"
         )
     one = cut(score, ids, quota, method.seed)
     return Kept(members[one.kept], score[one.kept], None, len(members), one.ties)
@@ -237,11 +259,16 @@ def _table(rows: Rows, evidence: Evidence, kept: list[Kept], method: Method, tas
 
 
 def _summary(
-    table: pa.Table, kept: list[Kept], dropped: dict[str, int], method: Method, task: Task, evidence: Evidence
+    table: pa.Table,
+    kept: list[Kept],
+    agrees_N: np.ndarray | None,
+    dropped: dict[str, int],
+    method: Method,
+    task: Task,
+    evidence: Evidence,
 ) -> dict[str, Any]:
-    """Counts, shortfalls, ties, how often the class is the one that the prompt asked for, and diversity."""
-    pairs = zip(table["class"].to_pylist(), table["prompt_label"].to_pylist(), strict=True)
-    agree = [own == asked for own, asked in pairs]
+    """Counts, shortfalls, ties, how often the teacher's class is the one that the prompt asked for, and diversity."""
+    index = np.concatenate([one.rows for one in kept])
     summary: dict[str, Any] = {
         "classes": {
             label: {
@@ -254,14 +281,14 @@ def _summary(
             for label, one in zip(task.labels, kept, strict=True)
         },
         "prompt_labels": dict(Counter(table["prompt_label"].to_pylist())),
-        "agreement_with_prompt": sum(agree) / len(agree) if agree else None,
+        "agreement_with_prompt": float(agrees_N[index].mean()) if agrees_N is not None and len(index) else None,
     }
     if dropped:
         summary["dropped_by_filter"] = dropped
     if evidence.embeddings_ND is not None:
-        summary["diversity"] = diversity_score(evidence.embeddings_ND[np.concatenate([one.rows for one in kept])])
-    if method.strategy in TRANSDUCTIVE:
-        summary["transductive"] = "looked at unlabelled target text; test on rows that were not among it"
+        summary["diversity"] = diversity_score(evidence.embeddings_ND[index])
+    if evidence.target_MD is not None:
+        summary["transductive"] = "looked at unlabelled target text, which test refuses to score"
     return summary
 
 

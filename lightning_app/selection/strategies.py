@@ -1,23 +1,31 @@
 """How the pool rows of a class are chosen.
 
 A strategy is a function from `Candidates` to one number a row, higher is better: the best are kept, ties go by a seeded
-hash of the id. One that must see the quota (a cluster at a time, a stratum at a time) returns a `Choice` instead. To
-add one, write such a function in a file of your own and name it in YAML: `strategy: my_file.my_function`.
+hash of the id. One that must see the quota (a cluster at a time, a stratum at a time) returns a `Choice` instead. Its
+further parameters are what `options` may set. To add one, write such a function in a file of your own and name it in
+YAML: `strategy: my_file.my_function`.
 """
 
 # N = rows of the class, C = classes, E = epochs, D = dimensions, M = target rows
 
+import difflib
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from lightning_app.errors import InputError
+from lightning_app.errors import InputError, shorten
+from lightning_app.fingerprint import of_files
 from lightning_app.hashing import seeded_hash
 from lightning_app.selection.kmeans import kmeans
 from lightning_app.selection.quotas import best_first
+
+BLOCK_ROWS = 4_096
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,6 @@ class Candidates:
         dynamics_ENC: The teacher's log-probabilities after every epoch, float32; None where none were given.
         embeddings_ND: Unit embeddings, float32; None where none were given.
         target_MD: Unit embeddings of unlabelled target text; None where none were given.
-        options: What the config's `options` hold.
     """
 
     ids: list[str]
@@ -46,7 +53,6 @@ class Candidates:
     dynamics_ENC: np.ndarray | None = None
     embeddings_ND: np.ndarray | None = None
     target_MD: np.ndarray | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
 
     def log_prob(self) -> np.ndarray:
         """Log p of the class itself; shape (N,).
@@ -86,10 +92,6 @@ class Candidates:
         """
         return self._given(self.target_MD, "unlabelled target text; give --target_embeddings")
 
-    def option(self, name: str, default: Any) -> Any:
-        """A value of the config's `options`."""
-        return self.options.get(name, default)
-
     @staticmethod
     def _given(value: np.ndarray | None, what: str) -> np.ndarray:
         if value is None:
@@ -105,14 +107,16 @@ class Choice:
         kept: Positions among the class's rows, best first; at most the quota.
         score: One number a row, to be written with it; shape (N,).
         cluster: Cluster or stratum of every row; int64 of shape (N,).
+        ties: Rows left out that only the seeded hash tells from one that was kept.
     """
 
     kept: np.ndarray
     score: np.ndarray
     cluster: np.ndarray | None = None
+    ties: int = 0
 
 
-Strategy = Callable[[Candidates], np.ndarray | Choice]
+Strategy = Callable[..., np.ndarray | Choice]
 
 
 def random(candidates: Candidates) -> np.ndarray:
@@ -144,18 +148,28 @@ def easy(candidates: Candidates) -> np.ndarray:
     return _own_or_largest(candidates.probs_over_epochs().mean(axis=0), candidates)
 
 
-def diverse(candidates: Candidates) -> Choice:
+def diverse(
+    candidates: Candidates,
+    *,
+    clusters: int = 25,
+    backend: Literal["torch", "nltk"] = "torch",
+    avoid_empty: bool = True,
+    repeats: int = 1,
+    max_iter: int = 1000,
+    kmeans_seed: int = 42,
+    device: str = "cpu",
+) -> Choice:
     """div-k (paper, section 2.3): the most certain rows of each of 25 clusters of embeddings.
 
     `paper`: floor(k/25) rows of each cluster, and one more from each of the largest until k; a cluster that is short
-    is a shortfall. `released`: round-robin over the clusters in order of p until the quota is full.
-
-    Options: `clusters` (25), `backend` (torch, nltk), `repeats` (1), `max_iter` (1000), `kmeans_seed` (42, as in the
-    paper's code), `device` (cpu).
+    is a shortfall. `released`: round-robin over the clusters in order of p until the quota is full. The options are
+    those of `kmeans`; a class with fewer rows than clusters has as many clusters as rows.
     """
     score = candidates.log_prob()
     embeddings_ND = candidates.embeddings()
-    clusters = min(int(candidates.option("clusters", 25)), len(score))
+    if clusters < 1:
+        raise InputError(f"options: clusters {clusters}, expected at least 1")
+    clusters = min(clusters, len(score))
     if not clusters or not candidates.quota:
         return Choice(np.empty(0, dtype=np.int64), score, np.zeros(len(score), dtype=np.int64))
     # Rows are put in order of id first, so that the draw of initial means does not depend on the file's order.
@@ -163,11 +177,12 @@ def diverse(candidates: Candidates) -> Choice:
     found = kmeans(
         embeddings_ND[order],
         clusters,
-        seed=int(candidates.option("kmeans_seed", 42)),
-        backend=candidates.option("backend", "torch"),
-        repeats=int(candidates.option("repeats", 1)),
-        max_iter=int(candidates.option("max_iter", 1000)),
-        device=str(candidates.option("device", "cpu")),
+        seed=kmeans_seed,
+        backend=backend,
+        avoid_empty=avoid_empty,
+        repeats=repeats,
+        max_iter=max_iter,
+        device=device,
     )
     cluster_N = np.empty(len(order), dtype=np.int64)
     cluster_N[order] = found.assignment_N
@@ -178,20 +193,17 @@ def diverse(candidates: Candidates) -> Choice:
     take = _shares if candidates.variant == "paper" else _rounds
     kept = take(ranked, candidates.quota)
     kept = kept[best_first(score[kept], [candidates.ids[row] for row in kept], candidates.seed)]
-    return Choice(kept, score, cluster_N)
+    return Choice(kept, score, cluster_N, _ties(ranked, kept, score))
 
 
-def ccs(candidates: Candidates) -> Choice:
+def ccs(candidates: Candidates, *, strata: int = 50, beta: float = 0.1) -> Choice:
     """Coverage-centric selection (Zheng et al., arXiv 2210.15809): equal shares of strata of a difficulty score.
 
     The hardest share `beta` of the class is left out; the rest is cut into `strata` bins of equal width, and each, the
     smallest first, gives at random an equal share of what is left of the quota. The score is the mean margin of the
     class over the teacher's epochs (AUM) where training dynamics are given, else the log-probability.
-
-    Options: `strata` (50), `beta` (0.1).
     """
     score = _margin(candidates) if candidates.dynamics_ENC is not None else candidates.log_prob().astype(np.float64)
-    strata, beta = int(candidates.option("strata", 50)), float(candidates.option("beta", 0.1))
     if strata < 1 or not 0 <= beta < 1:
         raise InputError(f"options: strata {strata}, beta {beta}; expected at least 1, and 0 up to (not with) 1")
     order = best_first(score, candidates.ids, candidates.seed)
@@ -200,20 +212,25 @@ def ccs(candidates: Candidates) -> Choice:
     edges = np.linspace(finite.min(), finite.max(), strata + 1) if len(pool) else np.zeros(2)
     stratum_N = np.full(len(score), -1)
     stratum_N[pool] = np.clip(np.searchsorted(edges, finite, side="right") - 1, 0, strata - 1)
-    lot = random(candidates)
+    lot = seeded_hash(candidates.ids, candidates.seed, "ccs")  # another draw than rand-k's, which it is compared with
     groups = sorted((np.flatnonzero(stratum_N == one) for one in np.unique(stratum_N[pool])), key=len)
     kept: list[int] = []
     for number, members in enumerate(groups):
         share = (candidates.quota - len(kept)) // (len(groups) - number)
-        kept += members[np.argsort(-lot[members], kind="stable")][:share].tolist()
+        kept += members[np.argsort(lot[members], kind="stable")][:share].tolist()
     return Choice(np.asarray(kept, dtype=np.int64), score, stratum_N)
 
 
-def near_target(candidates: Candidates) -> np.ndarray:
-    """Nearest to unlabelled target text: the mean cosine to the `neighbours` (10) closest target rows. Transductive."""
-    similarity_NM = candidates.embeddings() @ candidates.target_embeddings().T
-    neighbours = min(int(candidates.option("neighbours", 10)), similarity_NM.shape[1])
-    nearest: np.ndarray = np.partition(similarity_NM, -neighbours, axis=1)[:, -neighbours:].mean(axis=1)
+def near_target(candidates: Candidates, *, neighbours: int = 10) -> np.ndarray:
+    """Nearest to unlabelled target text: the mean cosine to the `neighbours` closest target rows. Transductive."""
+    embeddings_ND, target_MD = candidates.embeddings(), candidates.target_embeddings()
+    if neighbours < 1:
+        raise InputError(f"options: neighbours {neighbours}, expected at least 1")
+    count = min(neighbours, len(target_MD))
+    nearest = np.empty(len(embeddings_ND), dtype=np.float32)
+    for start in range(0, len(nearest), BLOCK_ROWS):  # N x M cosines at once would not fit
+        block = slice(start, start + BLOCK_ROWS)
+        nearest[block] = np.partition(embeddings_ND[block] @ target_MD.T, -count, axis=1)[:, -count:].mean(axis=1)
     return nearest
 
 
@@ -223,26 +240,50 @@ BUILT_IN: dict[str, Strategy] = {
 }  # fmt: skip
 # In the released code these take the class from the last epoch, not from the pseudolabels.
 BY_LAST_EPOCH = ("ambiguous", "easy")
-# These look at (unlabelled) target text, and their artifacts say so.
-TRANSDUCTIVE = ("near_target",)
 
 
-def find_strategy(name: str) -> Strategy:
-    """A built-in strategy by its name, or `module.function` from the current folder.
+def find_strategy(name: str, options: Mapping[str, Any] | None = None) -> Callable[[Candidates], np.ndarray | Choice]:
+    """A built-in strategy by its name, or `module.function` from the current folder, with its options set.
 
     Raises:
-        InputError: If there is none.
+        InputError: If there is none, or it has no such option, or an option is of another type.
     """
-    if name in BUILT_IN:
-        return BUILT_IN[name]
+    strategy = BUILT_IN[name] if name in BUILT_IN else _imported(name)
+    # Imported here, as the commands import this module.
+    from lightning_app.commands import Parser
+
+    parser = Parser(prog="options")
+    first = next(iter(inspect.signature(strategy).parameters), "candidates")
+    parser.add_function_arguments(strategy, skip={first}, fail_untyped=False)
+    try:
+        return partial(strategy, **parser.parse_object(dict(options or {})).as_dict())
+    except InputError as error:
+        raise InputError(f"strategy '{name}', options: {error}") from None
+
+
+def code_of(name: str) -> str | None:
+    """The fingerprint of the file that holds a strategy of one's own: another version of it is another method."""
+    file = None if name in BUILT_IN else inspect.getsourcefile(_imported(name))
+    return None if file is None else of_files([Path(file)])
+
+
+def _imported(name: str) -> Strategy:
     module, _, function = name.rpartition(".")
+    if not module:
+        close = difflib.get_close_matches(name, BUILT_IN, n=1)
+        meant = f", did you mean '{close[0]}'?" if close else ";"
+        raise InputError(
+            f"strategy '{name}': not one of {', '.join(BUILT_IN)}{meant} Or name module.function of your own file"
+        )
     try:
         strategy: Strategy = getattr(importlib.import_module(module), function)
-    except (ImportError, ValueError, AttributeError) as error:
+    except Exception as error:  # noqa: BLE001 - a user's file may fail in any way
         raise InputError(
-            f"strategy '{name}': not one of {', '.join(BUILT_IN)}, and cannot be imported ({error}); "
-            "name a built-in one, or module.function of your own file"
+            f"strategy '{name}': cannot be imported ({type(error).__name__}: {error}); name a built-in one "
+            f"({', '.join(BUILT_IN)}), or module.function of your own file"
         ) from None
+    if not callable(strategy):
+        raise InputError(f"strategy '{name}': {shorten(strategy)}, expected a function of the class's rows")
     return strategy
 
 
@@ -273,3 +314,14 @@ def _rounds(ranked: list[np.ndarray], quota: int) -> np.ndarray:
     depth = max(map(len, ranked))
     turns = [members[turn] for turn in range(depth) for members in ranked if turn < len(members)]
     return np.asarray(turns[:quota], dtype=np.int64)
+
+
+def _ties(ranked: list[np.ndarray], kept: np.ndarray, score: np.ndarray) -> int:
+    """Rows of the clusters that were left out with the score of the last one kept from there."""
+    chosen = np.isin(np.arange(len(score)), kept)
+    ties = 0
+    for members in ranked:
+        taken = int(chosen[members].sum())
+        if taken:
+            ties += int((score[members[taken:]] == score[members[taken - 1]]).sum())
+    return ties

@@ -82,3 +82,9 @@ def test_repeats_are_independent_and_the_tightest_wins():
 def test_what_cannot_be_clustered(k: int, vectors: np.ndarray):
     with pytest.raises(InputError, match="expected 1 to 4|all zeros"):
         kmeans(vectors, k)
+
+
+@pytest.mark.parametrize(("settings", "said"), [({"repeats": 0}, "repeats 0"), ({"device": "gpu"}, "device 'gpu': ")])
+def test_settings_that_make_no_sense(settings: dict, said: str):
+    with pytest.raises(InputError, match=said):
+        kmeans(clouds(9, 3, 0, True), 2, **settings)

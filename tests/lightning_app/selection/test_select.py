@@ -1,6 +1,7 @@
 """Which rows are kept."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_app import artifacts
+from lightning_app.errors import InputError
 from lightning_app.selection.quotas import cut
 from lightning_app.selection.select import select
 from lightning_app.sources import Source, load_rows
@@ -120,6 +122,83 @@ def test_a_strategy_of_ones_own_is_ten_lines(cli: Command, pool: Path, tmp_path:
     outcome = cli("select", "--config", "select.yaml", f"--pool.path={pool}", *words)
     assert outcome.code == 0, outcome.err
     assert max(len(one) for one in artifacts.read(Path("s")).table["id"].to_pylist()) == len("3/0")
+
+
+def test_options_of_ones_own_are_parameters(pool: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "weighing.py").write_text(
+        "def by_length(candidates, *, sign: int = 1):\n    return [sign * len(one) for one in candidates.ids]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = {"strategy": "weighing.by_length", "class_from": "prompt", "quota": 2}
+    longest = run(pool, task, tmp_path / "long", **settings)
+    shortest = run(pool, task, tmp_path / "short", **settings, options={"sign": -1})
+    assert min(map(len, longest.table["id"].to_pylist())) == max(map(len, shortest.table["id"].to_pylist())) + 1
+    with pytest.raises(InputError, match="'signs' is not known, did you mean 'sign'"):
+        run(pool, task, tmp_path / "typo", **settings, options={"signs": -1})
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("def score(candidates):\n    return candidates.log_prob(\n", "cannot be imported .SyntaxError"),
+        ("score = 3", "strategy 'broken.score': 3, expected a function"),
+        ("def score(candidates):\n    return [float('nan')] * len(candidates.ids)", "the score of row '.*' is nan"),
+        ("def score(candidates):\n    return [1.0]", "expected one for each of"),
+    ],
+)  # fmt: skip
+def test_a_strategy_that_is_broken(pool: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code, said):
+    (tmp_path / "broken.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "broken", raising=False)
+    with pytest.raises(InputError, match=said):
+        run(pool, task, tmp_path / "s", strategy="broken.score", class_from="prompt", quota=2)
+
+
+def test_after_a_mistake_the_corrected_command_may_take_the_folder(pool: Path, task: Task, tmp_path: Path):
+    pseudolabels(pool, task, tmp_path / "p")
+    with pytest.raises(InputError, match="this strategy needs embeddings"):
+        run(pool, task, tmp_path / "s", strategy="diverse", pseudolabels=str(tmp_path / "p"))
+    assert (
+        run(pool, task, tmp_path / "s", strategy="top", pseudolabels=str(tmp_path / "p"), quota=2).table.num_rows == 6
+    )
+
+
+def test_a_misspelt_strategy(pool: Path, task: Task, tmp_path: Path):
+    with pytest.raises(InputError, match="strategy 'topp': not one of .*, did you mean 'top'?"):
+        run(pool, task, tmp_path / "s", strategy="topp")
+
+
+def test_a_changed_strategy_is_another_method(pool: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    for sign, said in (("-", None), ("+", "holds another run .code: ")):
+        (tmp_path / "changing.py").write_text(
+            f"def score(candidates):\n    return [{sign}len(one) for one in candidates.ids]\n"
+        )
+        monkeypatch.delitem(sys.modules, "changing", raising=False)
+        settings = {"strategy": "changing.score", "class_from": "prompt", "quota": 2}
+        if said is None:
+            run(pool, task, tmp_path / "s", **settings)
+        else:
+            with pytest.raises(InputError, match=said):
+                run(pool, task, tmp_path / "s", **settings)
+
+
+def test_agreement_is_the_teachers_also_where_the_class_is_the_prompts(pool: Path, task: Task, tmp_path: Path):
+    probs = pseudolabels(pool, task, tmp_path / "p")
+    settings = {"strategy": "random", "class_from": "prompt", "quota": 99}
+    agreeing = {
+        row["id"]
+        for row, best in zip(labelled(ROWS, 3), probs.argmax(axis=1), strict=True)
+        if row["label"] == LABELS[best]
+    }
+    assert 0 < len(agreeing) < ROWS
+    both = {"pseudolabels": str(tmp_path / "p"), **settings}
+    assert set(run(pool, task, tmp_path / "s", **both, agreement=True).table["id"].to_pylist()) == agreeing
+    facts = run(pool, task, tmp_path / "all", **both).manifest.facts
+    assert facts["agreement_with_prompt"] == pytest.approx(len(agreeing) / ROWS)
+    assert run(pool, task, tmp_path / "alone", **settings).manifest.facts["agreement_with_prompt"] is None
+    with pytest.raises(InputError, match="agreement: needs the teacher's probabilities"):
+        run(pool, task, tmp_path / "none", **settings, agreement=True)
 
 
 @settings(max_examples=200, deadline=None)

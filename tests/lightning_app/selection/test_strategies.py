@@ -1,5 +1,6 @@
 """Each strategy on rows small enough to check by hand, and what holds for all of them."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,20 @@ from hypothesis import strategies as st
 
 from lightning_app.errors import InputError
 from lightning_app.selection.quotas import cut
-from lightning_app.selection.strategies import BUILT_IN, Candidates, Choice, ambiguous, ccs, diverse, easy, near_target
+from lightning_app.selection.strategies import (
+    BUILT_IN,
+    Candidates,
+    Choice,
+    ambiguous,
+    ccs,
+    diverse,
+    easy,
+    find_strategy,
+    near_target,
+    random,
+)
+
+SMALL = {"diverse": {"clusters": 3}, "ccs": {"strata": 4}}
 
 
 def candidates(rows: int, seed: int = 0, quota: int = 5, ids: list[str] | None = None, **more: Any) -> Candidates:
@@ -28,13 +42,12 @@ def candidates(rows: int, seed: int = 0, quota: int = 5, ids: list[str] | None =
         "dynamics_ENC": np.log(epochs / epochs.sum(axis=2, keepdims=True)).astype(np.float32),
         "embeddings_ND": vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
         "target_MD": targets / np.linalg.norm(targets, axis=1, keepdims=True),
-        "options": {"clusters": 3, "strata": 4},
     }
     return Candidates(**{**given, **more})
 
 
 def kept_ids(name: str, given: Candidates) -> list[str]:
-    choice = BUILT_IN[name](given)
+    choice = find_strategy(name, SMALL.get(name))(given)
     kept = choice.kept if isinstance(choice, Choice) else cut(choice, given.ids, given.quota, given.seed).kept
     return [given.ids[row] for row in kept]
 
@@ -99,7 +112,7 @@ CERTAIN = np.log(np.array([[p, (1 - p) / 2, (1 - p) / 2] for p in (0.9, 0.8, 0.7
 def two_clusters(quota: int, variant: str) -> Candidates:
     units = AXES / np.linalg.norm(AXES, axis=1, keepdims=True)
     return candidates(
-        7, quota=quota, variant=variant, log_probs_NC=CERTAIN, embeddings_ND=units, options={"clusters": 2, "kmeans_seed": 1}
+        7, quota=quota, variant=variant, log_probs_NC=CERTAIN, embeddings_ND=units
     )  # fmt: skip
 
 
@@ -114,7 +127,7 @@ def two_clusters(quota: int, variant: str) -> Candidates:
     ],
 )  # fmt: skip
 def test_div_k_by_hand(variant: str, quota: int, expected: list[str]):
-    choice = diverse(two_clusters(quota, variant))
+    choice = diverse(two_clusters(quota, variant), clusters=2, kmeans_seed=1)
     assert choice.cluster is not None
     assert len({choice.cluster[0], choice.cluster[5]}) == 2
     assert sorted(f"row{row}" for row in choice.kept) == expected
@@ -125,9 +138,11 @@ def test_div_k_by_hand(variant: str, quota: int, expected: list[str]):
 def test_ccs_leaves_the_hardest_out_and_draws_from_every_stratum():
     p = np.linspace(0.01, 0.99, 100)
     log_probs = np.log(np.column_stack([p, (1 - p) / 2, (1 - p) / 2])).astype(np.float32)
-    given = candidates(100, quota=20, log_probs_NC=log_probs, dynamics_ENC=None, options={"strata": 4, "beta": 0.1})
-    choice = ccs(given)
+    given = candidates(100, quota=20, log_probs_NC=log_probs, dynamics_ENC=None)
+    choice = ccs(given, strata=4, beta=0.1)
     assert len(choice.kept) == 20
+    by_lot = cut(random(given), given.ids, 20, 0).kept
+    assert len(set(by_lot) & set(choice.kept)) < 12  # not rand-k's own draw
     assert p[choice.kept].min() > p[9]
     assert set(choice.cluster[choice.kept]) == set(choice.cluster[choice.cluster >= 0])
 
@@ -136,9 +151,8 @@ def test_near_target_by_hand():
     """Mean cosine to the two nearest of three target rows."""
     given = candidates(
         2, embeddings_ND=np.eye(2, dtype=np.float32), target_MD=np.array([[1, 0], [0.6, 0.8], [0, 1]], dtype=np.float32),
-        options={"neighbours": 2},
     )  # fmt: skip
-    assert near_target(given) == pytest.approx([0.8, 0.9])
+    assert near_target(given, neighbours=2) == pytest.approx([0.8, 0.9])
 
 
 @pytest.mark.parametrize(
@@ -161,7 +175,33 @@ def test_one_epoch_is_no_dynamics():
         ambiguous(candidates(3, dynamics_ENC=TWO_EPOCHS[:1]))
 
 
-@pytest.mark.parametrize("options", [{"strata": 0}, {"beta": 1.0}, {"beta": -0.1}])
-def test_options_that_make_no_sense(options: dict[str, float]):
-    with pytest.raises(InputError, match="options: strata"):
-        ccs(candidates(9, options=options))
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("ccs", {"strata": 0}, "options: strata 0"),
+        ("ccs", {"beta": 1.0}, "beta 1.0; expected"),
+        ("ccs", {"beta": -0.1}, "beta -0.1; expected"),
+        ("diverse", {"clusters": 0}, "clusters 0, expected at least 1"),
+        ("near_target", {"neighbours": 0}, "neighbours 0, expected at least 1"),
+        ("diverse", {"cluster": 9}, "strategy 'diverse', options: .*'cluster' is not known, did you mean 'clusters'"),
+        ("diverse", {"clusters": "many"}, '"clusters": Expected a <class \'int\'>. Got value: many'),
+        ("top", {"beta": 0.1}, "strategy 'top', options: .*'beta' is not known"),
+    ],
+)  # fmt: skip
+def test_options_that_make_no_sense(name: str, options: dict[str, Any], said: str):
+    with pytest.raises(InputError, match=said):
+        find_strategy(name, options)(candidates(9))
+
+
+def test_ties_in_a_cluster_are_counted():
+    """Rows 0 to 4 make one cluster; rows 1 to 4 are equally certain, and two of five are kept."""
+    even = np.log(np.array([[p, 1 - p, 0.01] for p in (0.9, 0.8, 0.8, 0.8, 0.8, 0.55, 0.45)])).astype(np.float32)
+    given = replace(two_clusters(4, "paper"), log_probs_NC=even)
+    assert diverse(given, clusters=2, kmeans_seed=1).ties == 3
+
+
+def test_nearness_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch):
+    given = candidates(23)
+    whole = near_target(given)
+    monkeypatch.setattr("lightning_app.selection.strategies.BLOCK_ROWS", 5)
+    assert near_target(given) == pytest.approx(whole, abs=1e-6)

@@ -1,0 +1,62 @@
+"""Keeps target text that a selection has looked at out of the test sets."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from lightning_app import artifacts
+from lightning_app.errors import InputError, shorten
+from lightning_app.models import locate
+from lightning_app.paths import find
+from lightning_app.task import Task
+
+
+def check_unseen(model: str, targets: pa.Table, task: Task) -> None:
+    """Refuse test rows whose text a transductive selection behind the model has looked at.
+
+    The selection is looked up where the model's run read it; one that has been moved away is taken on trust.
+
+    Args:
+        model: The model to be tested.
+        targets: Test rows with `id`, `target` and the task's text columns.
+        task: The task.
+
+    Raises:
+        InputError: If a test row's text, letter case and spaces aside, is among the target text; names the first one.
+    """
+    for folder, manifest in _ancestors(Path(locate(model)).parent):
+        if manifest.stage != "select" or "transductive" not in manifest.facts:
+            continue
+        looked_at = manifest.inputs["target_embeddings"]["path"]
+        found = find(looked_at)
+        if found is None or not artifacts.is_whole(found):
+            continue
+        seen = set(_texts(artifacts.read(found, "embed").table, task))
+        both = [row for row, text in enumerate(_texts(targets, task)) if text in seen]
+        if both:
+            row = targets.slice(both[0], 1).to_pylist()[0]
+            raise InputError(
+                f"data.targets.{row['target']} row '{row['id']}': its text {shorten(row[task.columns[0]])} is among "
+                f"{looked_at}, which selection {folder} looked at ({len(both)} such rows), expected none; take them "
+                "out of one of the two"
+            )
+
+
+def _ancestors(folder: Path) -> Iterator[tuple[Path, artifacts.Manifest]]:
+    """The artifacts that a model's run descends from, as far as they are still where they were read."""
+    waiting, seen = [folder], set[Path]()
+    while waiting:
+        one = waiting.pop()
+        one = one.parent if one.name == "model" else one
+        if one in seen or not artifacts.is_whole(one):
+            continue
+        seen.add(one)
+        manifest = artifacts.read_manifest(one)
+        yield one, manifest
+        waiting += filter(None, (find(reference["path"]) for reference in manifest.inputs.values()))
+
+
+def _texts(table: pa.Table, task: Task) -> Iterator[tuple[str, ...]]:
+    columns = [table[name].to_pylist() for name in task.columns]
+    return (tuple(" ".join(text.casefold().split()) for text in row) for row in zip(*columns, strict=True))
