@@ -1,6 +1,7 @@
 """The bundled sample is what its page says, and its finished artifacts are what the code makes."""
 
 import json
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import pytest
 from conftest import LABELS, PROJECT, Command
 
 from lightning_app import artifacts
+from lightning_app.sources import Source
+from lightning_app.translation.languages import language
+from lightning_app.translation.lexicon import read_lexicon, replace_words
 
 SAMPLES = PROJECT / "samples"
 FILES = sorted(path.relative_to(SAMPLES) for path in SAMPLES.rglob("*.jsonl"))
@@ -67,6 +71,40 @@ def test_the_bundled_selection_is_what_select_makes(cli: Command):
     assert outcome.code == 0, outcome.err
     assert artifacts.read_manifest(Path("again")).fingerprint == bundled.manifest.fingerprint
     assert bundled.manifest.lineage["pool"] == artifacts.read_manifest(Path("again")).lineage["pool"]
+
+
+PARTS = ("adj", "adv", "n", "v", "prep", "pron", "conj", "det", "num", "interj")
+
+
+@pytest.mark.parametrize("code", ["hi", "mr", "sw"])
+def test_dictionaries_are_whole_sorted_and_in_their_script(code: str):
+    path = SAMPLES / f"lexicons/en-{code}.tsv"
+    header, *lines = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
+    assert header == ["en", "pos", code]
+    heads = [head for head, _, _ in lines]
+    assert heads == sorted(heads)
+    assert all(head == head.lower() for head in heads)
+    assert len(set(map(tuple, lines))) == len(lines)
+    assert all(cell and cell == unicodedata.normalize("NFC", cell.strip()) for line in lines for cell in line)
+    assert {part for _, part, _ in lines} == set(PARTS)
+    texts = [text for _, _, text in lines]
+    assert {language(code).share_of_script(text) for text in texts if text != "-"} == {1.0}
+    found = read_lexicon([Source(path=str(path))], "en", code)
+    assert not found.dropped
+    assert len(found.entries) > 900
+
+
+@pytest.mark.parametrize("code", ["hi", "mr", "sw"])
+def test_dictionaries_cover_most_words_of_the_sample(code: str):
+    lemmatizer = pytest.importorskip("simplemma").Lemmatizer()
+    words = read_lexicon([Source(path=str(SAMPLES / f"lexicons/en-{code}.tsv"))], "en", code)
+    for name, share in {"gold/train": 0.82, "gold/test": 0.82, "pool/train": 0.75}.items():
+        made = [
+            replace_words(row["text"], words, lemma=lambda word: lemmatizer.lemmatize(word, lang="en"))
+            for row in rows(Path(f"sentiment/{name}.jsonl"))
+        ]
+        assert sum(one.known for one in made) > share * sum(one.words for one in made), name
+        assert all(one.text == one.text.strip() and "  " not in one.text for one in made)
 
 
 @pytest.mark.slow

@@ -24,9 +24,11 @@ from lightning_app.sources import Source, read_table
 
 log = logging.getLogger(__name__)
 
-# Words with inner apostrophes and hyphens; everything between them stays as it is.
-_TOKEN = regex.compile(r"[\p{L}\p{M}\p{N}]+(?:['’\-][\p{L}\p{M}\p{N}]+)*")
+# Words with inner apostrophes and hyphens, and letters parted by dots (a.m.); everything between them stays as it is.
+_TOKEN = regex.compile(r"\p{L}(?:\.\p{L})+(?![\p{L}\p{M}\p{N}])|[\p{L}\p{M}\p{N}]+(?:['’\-][\p{L}\p{M}\p{N}]+)*")
 _PLAIN = regex.compile(r"[\p{L}\p{M}\p{Zs}'’\-.()]+")
+# Stands for the translation of a word that the target language has none for, such as an article.
+_LEFT_OUT = "-"
 _IN_BRACKETS = regex.compile(r"\s*\([^)]*\)")
 # The first letters of a dictionary's part of speech, and of a Penn Treebank tag -> one name for both.
 _PARTS = {"adj": "adjective", "a": "adjective", "adv": "adverb", "n": "noun", "v": "verb", "vt": "verb", "vi": "verb"}
@@ -37,7 +39,10 @@ Tagger = Callable[[list[str]], list[str | None]]
 
 @dataclass(frozen=True)
 class Entry:
-    """One translation of a dictionary's headword; `part` is `noun`, `verb`, `adjective`, `adverb`, or None."""
+    """One translation of a dictionary's headword, empty where the word is left out.
+
+    `part` is `noun`, `verb`, `adjective`, `adverb`, or None.
+    """
 
     text: str
     part: str | None = None
@@ -88,7 +93,7 @@ def read_lexicon(sources: Sequence[Source], source: str, target: str) -> Lexicon
 
     A file has a column for each language, named by the language's code, or `source` and `target` (`tgt`), or as its
     `columns` say; a column `pos` if it knows parts of speech. A `.txt` file holds a pair a line, parted by a tab or a
-    space, as MUSE's dictionaries do.
+    space, as MUSE's dictionaries do. The translation `-` has the word left out, as articles are in languages without.
 
     Args:
         sources: The files.
@@ -131,10 +136,11 @@ def replace_words(
     lemma: Callable[[str], str] | None = None,
     tagger: Tagger | None = None,
 ) -> Replaced:
-    """Replace words of a text by their translations; punctuation and spaces stay.
+    """Replace words of a text by their translations; punctuation stays, and so do spaces but beside words left out.
 
-    The longest headword that stands at a place is taken, as it is written or, failing that, its words' lemmas. What is
-    drawn depends on the text and the seed alone, so the same text is always replaced in the same way.
+    The longest headword that stands at a place, with spaces alone between its words, is taken, as it is written or,
+    failing that, its words' lemmas. What is drawn depends on the text and the seed alone, so the same text is always
+    replaced in the same way.
 
     Args:
         text: The text.
@@ -151,11 +157,12 @@ def replace_words(
     words = [text[start:end] for start, end in spans]
     touched = rng.random() < sentence_ratio
     parts = tagger(words) if tagger is not None and words else [None] * len(words)
+    ends = _ends_of_phrases(text, spans)
     pieces: list[str] = []
     missing: list[str] = []
     known = at = end = 0
     while at < len(words):
-        size, found = _longest_match(words, at, lexicon, lemma)
+        size, found = _longest_match(words[at : min(ends[at], at + lexicon.longest)], lexicon, lemma)
         pieces.append(text[end : spans[at][0]])
         end = spans[at + size - 1][1]
         if found:
@@ -163,6 +170,8 @@ def replace_words(
             chosen = _choose(found, parts[at + size - 1], choice, rng)
             replaced = touched and rng.random() < ratio
             pieces.append(chosen if replaced else text[spans[at][0] : end])
+            if replaced and not chosen:
+                end = _close_gap(pieces, text, end)
         else:
             missing.append(words[at].casefold())
             pieces.append(words[at])
@@ -170,11 +179,27 @@ def replace_words(
     return Replaced("".join([*pieces, text[end:]]), len(words), known, missing)
 
 
+def _close_gap(pieces: list[str], text: str, end: int) -> int:
+    """Take away the spaces after a word left out at `end` or, with none there, those before it; gives the new end."""
+    after = len(text) - len(text[end:].lstrip(" "))
+    if after == end:
+        pieces[:] = ["".join(pieces).rstrip(" ")]
+    return after
+
+
+def _ends_of_phrases(text: str, spans: Sequence[tuple[int, int]]) -> list[int]:
+    """For each word the index after the last one that spaces alone part from it: no phrase goes over a full stop."""
+    ends = [len(spans)] * len(spans)
+    for at in range(len(spans) - 2, -1, -1):
+        ends[at] = ends[at + 1] if text[spans[at][1] : spans[at + 1][0]].isspace() else at + 1
+    return ends
+
+
 def _longest_match(
-    words: Sequence[str], at: int, lexicon: Lexicon, lemma: Callable[[str], str] | None
+    words: Sequence[str], lexicon: Lexicon, lemma: Callable[[str], str] | None
 ) -> tuple[int, Sequence[Entry]]:
-    for size in range(min(lexicon.longest, len(words) - at), 0, -1):
-        folded = [_folded(word) for word in words[at : at + size]]
+    for size in range(len(words), 0, -1):
+        folded = [_folded(word) for word in words[:size]]
         found = lexicon.entries.get(" ".join(folded))
         if not found and lemma is not None:
             found = lexicon.entries.get(" ".join(lemma(word) for word in folded).casefold())
@@ -241,15 +266,17 @@ def _headword(value: object) -> str | None:
     """A headword as it is looked up, or None where it is no word (such as `1 sg.`)."""
     text = " ".join(_IN_BRACKETS.sub("", str(value or "")).strip(" ?!.").split()).casefold().replace("’", "'")
     text = text.removeprefix("to ") if text.startswith("to ") and len(text) > 3 else text
-    return text if text and _PLAIN.fullmatch(text) else None
+    return text if text and text != _LEFT_OUT and _PLAIN.fullmatch(text) else None
 
 
 def _translation(value: object) -> str | None:
-    """A translation as it is written, or None where it is no word.
+    """A translation as it is written, empty for a word that is left out, or None where it is no word.
 
     Dictionaries mark stems with a hyphen (`-kubwa`), which is taken off; other marks (`gamb~a`, `%damu`, `ukuCa`) stand
     for sounds that the usual spelling, which stands beside them, writes otherwise.
     """
+    if str(value or "").strip() == _LEFT_OUT:
+        return ""
     text = " ".join(_IN_BRACKETS.sub("", str(value or "")).split()).strip("- .")
     if not text or not _PLAIN.fullmatch(text):
         return None

@@ -76,7 +76,7 @@ def test_the_first_files_translations_come_first(tmp_path: Path):
 
 
 def test_the_other_direction_reads_the_same_file(tmp_path: Path):
-    found = read_lexicon([write(tmp_path, "words.tsv", "en\tpos\thi\ngood\tadj\tअच्छा\n")], "hi", "en")
+    found = read_lexicon([write(tmp_path, "words.tsv", "en\tpos\thi\ngood\tadj\tअच्छा\nthe\tdet\t-\n")], "hi", "en")
     assert found.entries == {"अच्छा": [Entry("good", "adjective")]}
 
 
@@ -105,6 +105,33 @@ def test_punctuation_spaces_and_unknown_words_stay():
 
 def test_the_longest_phrase_is_taken():
     assert replace_words("battery life, battery", WORDS).text == "बैटरी की उम्र, बैटरी"
+
+
+def test_a_phrase_does_not_go_over_punctuation():
+    assert replace_words("No battery. Life, battery  life.", WORDS).text == "No बैटरी. Life, बैटरी की उम्र."
+
+
+def test_letters_parted_by_dots_are_one_word(tmp_path: Path):
+    words = read_lexicon([write(tmp_path, "words.tsv", "en\thi\na\tएक\na.m.\tसुबह\n")], "en", "hi")
+    assert replace_words("a film at 4 a.m. or 3.5 p.m.", words).text == "एक film at 4 सुबह. or 3.5 p.m."
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The film ends the film", "filamu ends filamu"),
+        ("  (the film) 'the'\nthe  film", "  (filamu) ''\nfilamu"),
+        ("See the. The end the", "See. end"),
+        ("of the a, film", "of, filamu"),
+        ("The", ""),
+    ],
+)
+def test_a_dash_has_the_word_and_its_space_left_out(tmp_path: Path, text: str, expected: str):
+    words = read_lexicon([write(tmp_path, "words.tsv", "en\tsw\nthe\t-\na\t-\nfilm\tfilamu\n")], "en", "sw")
+    found = replace_words(text, words)
+    assert found.text == expected
+    assert replace_words(text, words, ratio=0).text == text
+    assert found.known == found.words - len(found.missing)
 
 
 def test_base_forms_are_looked_up_where_a_form_is_not_listed():
