@@ -184,7 +184,7 @@ def test_one_epoch_is_no_dynamics():
         ("diverse", {"clusters": 0}, "clusters 0, expected at least 1"),
         ("near_target", {"neighbours": 0}, "neighbours 0, expected at least 1"),
         ("diverse", {"cluster": 9}, "strategy 'diverse', options: .*'cluster' is not known, did you mean 'clusters'"),
-        ("diverse", {"clusters": "many"}, '"clusters": Expected a <class \'int\'>. Got value: many'),
+        ("diverse", {"clusters": "many"}, "clusters is 'many', expected int"),
         ("top", {"beta": 0.1}, "strategy 'top', options: .*'beta' is not known"),
     ],
 )  # fmt: skip
