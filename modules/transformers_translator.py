@@ -39,6 +39,8 @@ class TransformersTranslator(SequenceTranslator):
                 locate(self.model_name), trust_remote_code=self.trust_remote_code, revision=self.revision,
                 dtype=getattr(torch, self.dtype_name),
             ).eval()  # fmt: skip
+            # OPUS-MT and mBART force an end at the limit, which would hide that a translation was cut.
+            self.network.generation_config.forced_eos_token_id = None
 
     def translate(self, texts: list[str]) -> Translations:
         """See `TranslatorModule.translate`."""
@@ -51,7 +53,6 @@ class TransformersTranslator(SequenceTranslator):
         config.update(
             num_beams=self.num_beams, max_new_tokens=self.max_new_tokens, max_length=None, do_sample=False,
             no_repeat_ngram_size=self.no_repeat_ngram_size, temperature=None, top_p=None, top_k=None,
-            forced_eos_token_id=None,  # OPUS-MT and mBART force an end at the limit, which would hide the cut
         )  # fmt: skip
         if self.lead.first_token is not None:
             config.forced_bos_token_id = self.lead.first_token
