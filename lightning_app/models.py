@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ from lightning_app.paths import find
 
 BUNDLED = "bundled"
 CARD_FACTS = "labelbridge.json"
-_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
-_TEXTS = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "spiece.model", "sentencepiece*.model")
+CONVERTED = "model.bin"  # what CTranslate2 calls a model's weights
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", CONVERTED)
+_TOKENIZER = (
+    "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model",
+    "sentencepiece*.model", "*.spm", "*vocabulary.json", "*vocabulary.txt", "vocab/model.SRC", "model.SRC",
+)  # fmt: skip
 
 
 def locate(name: str) -> str:
@@ -52,8 +57,7 @@ def model_fingerprint(name: str) -> str:
     """SHA-256 of a local model's weights, configuration and tokenizer; a Hub model is named by its commit."""
     located = Path(locate(name))
     if located.is_dir():
-        files = [file for pattern in (*_WEIGHTS, *_TEXTS) for file in located.glob(pattern)]
-        return fingerprint.of_files(files)
+        return _of_files(located, (*_WEIGHTS, "config.json", *_TOKENIZER))
     from transformers import AutoConfig
 
     try:
@@ -62,6 +66,12 @@ def model_fingerprint(name: str) -> str:
         reason = str(error).split("\n")[0]
         raise InputError(f"model {name}: cannot be loaded ({reason}); check the name, or give a local folder") from None
     return f"hub:{name}@{getattr(config, '_commit_hash', None)}"
+
+
+def tokenizer_fingerprint(name: str) -> str:
+    """SHA-256 of a local tokenizer's files, without a model's weights; a Hub tokenizer is named by its commit."""
+    folder = find(name)
+    return model_fingerprint(name) if folder is None else _of_files(folder, _TOKENIZER)
 
 
 def check_model_fresh(name: str) -> None:
@@ -82,3 +92,7 @@ def card_facts(name: str) -> dict[str, Any]:
         return {}
     facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return facts
+
+
+def _of_files(folder: Path, patterns: Sequence[str]) -> str:
+    return fingerprint.of_files([file for pattern in patterns for file in folder.glob(pattern)])

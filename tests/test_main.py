@@ -17,7 +17,7 @@ CONFIGS = sorted(
 COMMANDS = {
     "teacher": "fit", "student": "fit", "validate": "validate", "test": "test", "pseudolabel": "predict",
     "embed": "predict",
-    "generate": "predict", "clean": "clean",
+    "generate": "predict", "clean": "clean", "translate": "predict",
     "select": "select", "report": "report",
 }  # fmt: skip
 
@@ -48,9 +48,10 @@ def test_every_command_has_help(cli: Command, command: str):
 
 
 def base_of(config: Path) -> str:
-    """The stage file that an overlay is laid over."""
+    """The stage file that an overlay is laid over: `translate.yaml` for `translate_nllb.yaml`."""
     if config.parts[0] == "paper" or len(config.parts) == 1:
-        return config.stem if config.stem in COMMANDS else "student"
+        stage = config.stem.split("_")[0]
+        return stage if stage in COMMANDS else "student"
     if config.parts[0] == "data":
         keys = yaml.safe_load((PROJECT / "configs" / config).read_text())
         return "test" if "targets" in keys["data"]["init_args"] else "student"
@@ -65,6 +66,21 @@ def test_every_config_parses(cli: Command, config: Path):
     outcome = cli(command, "--config", f"{stage}.yaml", *over, "--print_config")
     assert outcome.code == 0, outcome.err
     assert yaml.safe_load(outcome.out)["out" if "out" in outcome.out else "runs"]
+
+
+@pytest.mark.parametrize(
+    ("config", "engine"),
+    [("translate_nllb.yaml", "TransformersTranslator"), ("paper/translate.yaml", "IndicTrans2Translator")],
+)
+def test_a_model_laid_over_the_dictionary_brings_its_class_and_all_gates(cli: Command, config: str, engine: str):
+    from lightning_app.translation.gates import Gates
+
+    outcome = cli("predict", "--config", "translate.yaml", "--config", config, "--print_config")
+    assert outcome.code == 0, outcome.err
+    told = yaml.safe_load(outcome.out)
+    assert told["model"]["class_path"] == f"modules.{engine}"
+    assert "lexicon" not in told["model"]["init_args"]
+    assert told["data"]["init_args"]["gates"] == vars(Gates())
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)

@@ -1,0 +1,120 @@
+"""What engines that run a sequence-to-sequence model share: its settings, its tokenizer, its languages."""
+
+from functools import cached_property
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from lightning_app.errors import InputError
+from lightning_app.models import card_facts, locate
+from modules.translation_codes import Lead, set_languages
+from modules.translator import TranslatorModule
+
+
+class SequenceTranslator(TranslatorModule):
+    """A sequence-to-sequence model with its Hugging Face tokenizer; engines add how its weights are run.
+
+    Args:
+        model: A model's folder or Hub id.
+        source_code: What the model calls the source language, where that cannot be worked out (`en_XX`).
+        target_code: What it calls the target language (`hi_IN`, `>>hin<<`).
+        prefix: Text before every source, as the T5 family wants it; by default what the model was fine-tuned with here.
+        num_beams: Beam size; 1 takes the most likely token.
+        max_new_tokens: Longest translation; a longer one is marked as cut.
+        max_length: Longest source in tokens; what is longer is cut, and so marked.
+        no_repeat_ngram_size: Bans an n-gram from coming twice in a translation; 0 for no ban.
+        trust_remote_code: Whether to run code that comes with the model.
+        revision: The Hub model's commit, tag or branch.
+        **translator: As for `TranslatorModule`.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        source_code: str | None = None,
+        target_code: str | None = None,
+        prefix: str | None = None,
+        num_beams: int = 4,
+        max_new_tokens: int = 256,
+        max_length: int = 256,
+        no_repeat_ngram_size: int = 0,
+        trust_remote_code: bool = False,
+        revision: str | None = None,
+        **translator: Any,
+    ) -> None:
+        super().__init__(**translator)
+        if min(num_beams, max_new_tokens, max_length) < 1:
+            raise InputError(
+                f"model: num_beams {num_beams}, max_new_tokens {max_new_tokens}, max_length {max_length}; expected at "
+                "least 1"
+            )
+        self.model_name = model
+        self.source_code = source_code
+        self.target_code = target_code
+        self.prefix = prefix
+        self.num_beams = num_beams
+        self.max_new_tokens = max_new_tokens
+        self.max_length = max_length
+        self.no_repeat_ngram_size = no_repeat_ngram_size
+        self.trust_remote_code = trust_remote_code
+        self.revision = revision
+        self.network: Any = None
+        self._tokenizer: Any = None
+
+    def identity(self, subcommand: str) -> dict[str, Any]:
+        """See `TranslatorModule.identity`."""
+        names = ("source_code", "target_code", "num_beams", "max_new_tokens", "max_length", "no_repeat_ngram_size")
+        own = {name: getattr(self, name) for name in names}
+        return {**super().identity(subcommand), **own, "prefix": self.source_prefix}
+
+    def check(self, subcommand: str) -> None:
+        """See `TranslatorModule.check`.
+
+        Raises:
+            InputError: If there is no such model, or it does not know a language.
+        """
+        self.lead  # noqa: B018 - asks the tokenizer for both languages
+
+    @property
+    def source_prefix(self) -> str:
+        """What is put before every source."""
+        return str(card_facts(self.model_name).get("prefix", "")) if self.prefix is None else self.prefix
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Where the tokenizer is."""
+        return self.model_name
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        if self._tokenizer is None:
+            try:
+                self._tokenizer = AutoTokenizer.from_pretrained(
+                    locate(self.tokenizer_name), trust_remote_code=self.trust_remote_code, revision=self.revision
+                )
+            except (OSError, ValueError) as error:
+                reason = " ".join(str(error).split())[:160]
+                raise InputError(
+                    f"model {self.tokenizer_name}: cannot be loaded ({reason}); give a local folder or a Hub id"
+                ) from None
+        return self._tokenizer
+
+    @cached_property  # a large vocabulary takes a while to list
+    def lead(self) -> Lead:
+        """Tell the tokenizer the source language; how the model is told the target language is returned."""
+        return set_languages(
+            self.tokenizer, self.source, self.target, self.source_code, self.target_code, self.model_name
+        )
+
+    def prefixed(self, texts: list[str]) -> list[str]:
+        """The texts as the model wants them, before they become tokens."""
+        return [f"{self.lead.text}{self.source_prefix}{text}" for text in texts]
+
+    def is_cut(self, prefixed: list[str]) -> list[bool]:
+        """Whether each source has more tokens than the model is given."""
+        return [len(ids) > self.max_length for ids in self.tokenizer(prefixed)["input_ids"]]
+
+    def decode(self, ids: list[int]) -> str:
+        """Tokens to a text."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
