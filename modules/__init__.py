@@ -4,6 +4,7 @@ from modules.classifier import ClassifierModule
 from modules.embedder import EmbedderModule
 from modules.lexicon_translator import LexiconTranslator
 from modules.openai_generator import OpenAIGenerator
+from modules.seq2seq import Seq2SeqModule
 from modules.student import StudentModule
 from modules.teacher import TeacherModule
 from modules.transformers_generator import TransformersGenerator
@@ -14,6 +15,7 @@ __all__ = [
     "EmbedderModule",
     "LexiconTranslator",
     "OpenAIGenerator",
+    "Seq2SeqModule",
     "StudentModule",
     "TeacherModule",
     "TransformersGenerator",

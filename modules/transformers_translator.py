@@ -3,15 +3,19 @@
 # B = texts of a batch, L = tokens of a translation with padding
 
 import copy
+import logging
 from typing import Any, Literal
 
 import torch
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from lightning_app.errors import InputError
-from lightning_app.models import card_facts, locate, model_fingerprint
-from lightning_app.translation.languages import Language
+from lightning_app.models import card_facts, check_base, locate, model_fingerprint
+from lightning_app.translation.codes import Lead, set_languages
+from modules.sequence_models import load_seq2seq
 from modules.translator import Translations, TranslatorModule
+
+log = logging.getLogger(__name__)
 
 
 class TransformersTranslator(TranslatorModule):
@@ -19,8 +23,9 @@ class TransformersTranslator(TranslatorModule):
 
     Args:
         model: A model's folder (also a LoRA adapter's) or Hub id.
-        source_code: What the model calls the source language, where that cannot be worked out (`en_XX`).
-        target_code: What it calls the target language (`hi_IN`, `>>hin<<`).
+        source_code: What the model calls the source language, where that cannot be worked out (`en_XX`); by default
+            what it was fine-tuned with here.
+        target_code: What it calls the target language (`hi_IN`, `>>hin<<`); by default as for the source.
         prefix: Text before every source, as the T5 family wants it; by default what the model was fine-tuned with here.
         num_beams: Beam size; 1 takes the most likely token.
         max_new_tokens: Longest translation; a longer one is marked as cut.
@@ -83,7 +88,13 @@ class TransformersTranslator(TranslatorModule):
         Raises:
             InputError: If there is no such model, or it does not know a language.
         """
-        set_languages(self.tokenizer, self.source, self.target, self.source_code, self.target_code, self.model_name)
+        check_base(self.model_name)
+        self._set_languages()
+        known = card_facts(self.model_name)
+        trained = (known.get("source_language"), known.get("target_language"))
+        asked = (self.source.code, self.target.code)
+        if None not in trained and trained != asked:
+            log.warning("model %s: fine-tuned from %s into %s, asked for %s into %s", self.model_name, *trained, *asked)
 
     @property
     def source_prefix(self) -> str:
@@ -108,16 +119,14 @@ class TransformersTranslator(TranslatorModule):
     def configure_model(self) -> None:
         """Load the weights, once."""
         if self.network is None:
-            self.network = AutoModelForSeq2SeqLM.from_pretrained(
-                locate(self.model_name), trust_remote_code=self.trust_remote_code, revision=self.revision,
+            self.network = load_seq2seq(
+                self.model_name, trust_remote_code=self.trust_remote_code, revision=self.revision,
                 dtype=getattr(torch, self.dtype_name),
             ).eval()  # fmt: skip
 
     def translate(self, texts: list[str]) -> Translations:
         """See `TranslatorModule.translate`."""
-        lead = set_languages(
-            self.tokenizer, self.source, self.target, self.source_code, self.target_code, self.model_name
-        )
+        lead = self._set_languages()
         prefixed = [f"{lead.text}{self.source_prefix}{text}" for text in texts]
         inputs = self.tokenizer(
             prefixed, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
@@ -136,6 +145,12 @@ class TransformersTranslator(TranslatorModule):
             written_BL = self.network.generate(**inputs.to(self.device), generation_config=config)
         return self._read(written_BL.tolist(), cut)
 
+    def _set_languages(self) -> Lead:
+        known = card_facts(self.model_name)
+        own, recorded = (self.source_code, self.target_code), (known.get("source_code"), known.get("target_code"))
+        source_code, target_code = (one or other for one, other in zip(own, recorded, strict=True))
+        return set_languages(self.tokenizer, self.source, self.target, source_code, target_code, self.model_name)
+
     def _read(self, written: list[list[int]], cut: list[bool]) -> Translations:
         """Tokens to texts; a row without an end token was cut."""
         ends = self.network.generation_config.eos_token_id
@@ -150,65 +165,3 @@ class TransformersTranslator(TranslatorModule):
             found["error"].append(None)
             found["n_tokens"].append(len(own))
         return found
-
-
-class Lead:
-    """How a model is told the target language: by text before the source, or by the first token it writes."""
-
-    def __init__(self, text: str = "", first_token: int | None = None) -> None:
-        self.text = text
-        self.first_token = first_token
-
-
-def set_languages(
-    tokenizer: Any,
-    source: Language,
-    target: Language,
-    source_code: str | None,
-    target_code: str | None,
-    name: str,
-) -> Lead:
-    """Tell a tokenizer the languages, in the model's own codes.
-
-    Args:
-        tokenizer: The model's tokenizer; its `src_lang` is set where it has one.
-        source: The source language.
-        target: The target language.
-        source_code: The model's code for it, or None to work it out.
-        target_code: As for the source.
-        name: The model's name, for the error.
-
-    Raises:
-        InputError: If the model names languages and knows neither the code given nor one worked out.
-    """
-    vocabulary = tokenizer.get_vocab()
-    if not hasattr(tokenizer, "src_lang"):
-        # OPUS-MT models with several targets want >>code<<; others, and the T5 family, have one target or a prefix.
-        if target_code is None:
-            return Lead()
-        _known(vocabulary, [target_code], "target_code", name)
-        return Lead(text=f"{target_code} ")
-    tokenizer.src_lang, _ = _code(vocabulary, source, source_code, "source_code", name)
-    _, token = _code(vocabulary, target, target_code, "target_code", name)
-    return Lead(first_token=vocabulary[token])
-
-
-def _code(
-    vocabulary: dict[str, int], language: Language, given: str | None, setting: str, name: str
-) -> tuple[str, str]:
-    """The model's code and its token: FLORES for NLLB, ISO 639-1 for M2M100, ISO with a region for mBART."""
-    if given is not None:
-        return _known(vocabulary, [given], setting, name)
-    regions = [token for token in vocabulary if token.startswith(f"{language.base}_") and len(token) == 5]
-    found = [code for code in (language.flores, f"__{language.base}__", *regions) if code in vocabulary]
-    return _known(vocabulary, found or [language.flores or language.code], setting, name)
-
-
-def _known(vocabulary: dict[str, int], codes: list[str], setting: str, name: str) -> tuple[str, str]:
-    for code in codes:
-        for token in (f"__{code}__", code):  # M2M100 writes __hi__ for what it calls hi
-            if token in vocabulary:
-                return code.strip("_"), token
-    raise InputError(
-        f"model {name}: no token for the language {' or '.join(codes)}; give its own code with --model.{setting}"
-    )

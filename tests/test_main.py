@@ -18,7 +18,8 @@ COMMANDS = {
     "teacher": "fit", "student": "fit", "validate": "validate", "test": "test", "pseudolabel": "predict",
     "embed": "predict",
     "generate": "predict", "clean": "clean",
-    "select": "select", "report": "report",
+    "select": "select", "report": "report", "translate": "predict", "codemix": "fit", "codemix_translate": "predict",
+    "codemix_test": "test",
 }  # fmt: skip
 
 
