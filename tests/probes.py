@@ -64,7 +64,11 @@ class Ending(Callback):
             "weights": {name: value.clone() for name, value in pl_module.state_dict().items()},
             "optimizer": trainer.optimizers[0].state_dict(),
             "schedule": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
-            "metrics": {name: float(trainer.callback_metrics[name]) for name in ("train/loss", "train/ce", "train/kl")},
+            "metrics": {
+                name: float(trainer.callback_metrics[name])
+                for name in ("train/loss", "train/ce", "train/kl")
+                if name in trainer.callback_metrics
+            },
             "random": [
                 torch.get_rng_state(),
                 torch.from_numpy(np.random.get_state()[1].astype("int64")),
