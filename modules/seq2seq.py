@@ -185,6 +185,8 @@ class Seq2SeqModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave frozen weights out: a checkpoint of an adapter has a few megabytes, not the model's many gigabytes."""
+        if self.lora is None:
+            return
         trained = {name for name, one in self.named_parameters() if one.requires_grad}
         checkpoint["state_dict"] = {name: one for name, one in checkpoint["state_dict"].items() if name in trained}
 

@@ -75,11 +75,12 @@ class TransformersTranslator(TranslatorModule):
     def identity(self, subcommand: str) -> dict[str, Any]:
         """See `TranslatorModule.identity`."""
         names = (
-            "source_code", "target_code", "num_beams", "max_new_tokens", "max_length", "no_repeat_ngram_size",
+            "num_beams", "max_new_tokens", "max_length", "no_repeat_ngram_size",
             "dtype_name",
         )  # fmt: skip
         own = {name: getattr(self, name) for name in names}
-        model = {"model": model_fingerprint(self.model_name), "prefix": self.source_prefix}
+        told = {"prefix": self.source_prefix, "codes": self.language_codes}
+        model = {"model": model_fingerprint(self.model_name), **told}
         return {**super().identity(subcommand), **own, **model}
 
     def check(self, subcommand: str) -> None:
@@ -100,6 +101,12 @@ class TransformersTranslator(TranslatorModule):
     def source_prefix(self) -> str:
         """What is put before every source."""
         return str(card_facts(self.model_name).get("prefix", "")) if self.prefix is None else self.prefix
+
+    @property
+    def language_codes(self) -> tuple[str | None, str | None]:
+        """What the model calls source and target, where that is not to be worked out."""
+        known = card_facts(self.model_name)
+        return self.source_code or known.get("source_code"), self.target_code or known.get("target_code")
 
     @property
     def tokenizer(self) -> Any:
@@ -146,10 +153,7 @@ class TransformersTranslator(TranslatorModule):
         return self._read(written_BL.tolist(), cut)
 
     def _set_languages(self) -> Lead:
-        known = card_facts(self.model_name)
-        own, recorded = (self.source_code, self.target_code), (known.get("source_code"), known.get("target_code"))
-        source_code, target_code = (one or other for one, other in zip(own, recorded, strict=True))
-        return set_languages(self.tokenizer, self.source, self.target, source_code, target_code, self.model_name)
+        return set_languages(self.tokenizer, self.source, self.target, *self.language_codes, self.model_name)
 
     def _read(self, written: list[list[int]], cut: list[bool]) -> Translations:
         """Tokens to texts; a row without an end token was cut."""
