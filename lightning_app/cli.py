@@ -46,6 +46,8 @@ LINKS = {
     "data.init_args.seed": "seed_everything",
     "trainer.default_root_dir": "out",
 }
+# Stands where no task is given; sentence pairs need none.
+NO_TASK = Task("none", ["text"], ["no", "task"])
 
 
 class TrainerParser(OneLineErrors, LightningArgumentParser):
@@ -77,7 +79,7 @@ class Cli(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the settings that all stages share, and link them to where they are needed."""
-        parser.add_argument("--task", type=Task | None, help="Text columns and labels; see configs/tasks.")
+        parser.add_argument("--task", type=Task, default=NO_TASK, help="Text columns and labels; see configs/tasks.")
         parser.add_argument("--out", type=str, default="runs/unnamed", help="Where everything of this run is written.")
         parser.add_argument(
             "--method", type=str | None, help="The name of the method in the report; of the model in test."
@@ -165,6 +167,8 @@ class Cli(LightningCLI):
 
     def _stage(self, subcommand: str, go: Callable[[Run], None]) -> None:
         """Claim the output folder, then go; a whole run is left as it is."""
+        if getattr(self.datamodule, "task", None) == NO_TASK:
+            raise InputError("task: not given, expected name, columns and labels; lay a file of configs/tasks over it")
         self.model.check(subcommand)
         if self._model_folder is not None:
             check_model_fresh(self._model_folder)
