@@ -7,9 +7,11 @@ HELP = """usage: python main.py COMMAND [--config FILE ...] [--key value ...]
 Labelled English text and an LLM's text in, a classifier for a language without labels out.
 
 Trainer commands (PyTorch Lightning):
-  fit        train a teacher or a student            --config teacher.yaml | student.yaml
+  fit        train a teacher or a student,           --config teacher.yaml | student.yaml
+             fine-tune a translator                  --config codemix.yaml
   validate   score a model on the source dev set     --config validate.yaml
-  test       score a model on target sets            --config test.yaml
+  test       score a model on target sets,           --config test.yaml
+             a translator on held-out pairs          --config codemix_test.yaml
   predict    write rows: raw generations,            --config generate.yaml
              translations,                           --config translate.yaml
              pseudolabels, embeddings                --config pseudolabel.yaml | embed.yaml

@@ -18,8 +18,8 @@ from lightning_app.models import CARD_FACTS
 class ExportBest(Callback):
     """Exports the model after each check on the source dev set that beats all earlier ones; of equals the first.
 
-    The folder holds safetensors, tokenizer, `id2label` in the task's order, a model card and `labelbridge.json`; it
-    loads in `transformers.pipeline`.
+    The folder holds what the module's `save` writes (safetensors, `id2label` in the task's order), the tokenizer, a
+    model card and `labelbridge.json`; it loads in `transformers.pipeline`.
 
     Args:
         out: The run's output folder; linked to `out`. The model lies in `out/model`.
@@ -85,10 +85,10 @@ class ExportBest(Callback):
         """Write the folder under another name, then exchange the two."""
         temporary = self.folder.with_name(".model.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
-        network: Any = pl_module.network
+        module: Any = pl_module
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined] # `fit` sets it
         transformers_logging.disable_progress_bar()
-        network.save_pretrained(temporary, state_dict=network.state_dict())  # safetensors by default
+        module.save(temporary)
         datamodule.tokenizer.save_pretrained(temporary)
         facts = {**self.facts, **self._record}
         write_json(temporary / CARD_FACTS, facts)

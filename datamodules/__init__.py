@@ -2,8 +2,16 @@
 
 from datamodules.gold import GoldDataModule
 from datamodules.mixed import MixedDataModule
+from datamodules.pairs import PairsDataModule
 from datamodules.pool import PoolDataModule
 from datamodules.prompts import PromptDataModule
 from datamodules.texts import TextDataModule
 
-__all__ = ["GoldDataModule", "MixedDataModule", "PoolDataModule", "PromptDataModule", "TextDataModule"]
+__all__ = [
+    "GoldDataModule",
+    "MixedDataModule",
+    "PairsDataModule",
+    "PoolDataModule",
+    "PromptDataModule",
+    "TextDataModule",
+]

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer
 
-from datamodules.batches import Batch, RowBatches
+from datamodules.batches import Batch, RowBatches, WindowLoader
 from datamodules.encoding import Encoded, encode
-from datamodules.windows import BudgetSampler
+from datamodules.windows import BudgetSampler, WindowSampler, WindowShape
 from lightning_app.errors import InputError
 from lightning_app.models import locate
 from lightning_app.sources import Rows
@@ -23,13 +23,12 @@ from lightning_app.task import Task
 log = logging.getLogger(__name__)
 
 
-class RowsDataModule(LightningDataModule):
-    """Encodes rows and serves them for inference; the Trainer's own sampler stays off.
+class TokenizedDataModule(LightningDataModule):
+    """Encodes texts and serves them; the Trainer's own sampler stays off.
 
     Every loader brings the exact slice of its rank: nothing is repeated to even out the ranks.
 
     Args:
-        task: Text columns and labels.
         model: The model whose tokenizer is used; linked to the module's `model`.
         trust_remote_code: Whether to run code that comes with the tokenizer; linked to the module's.
         max_length: Longer rows are cut to this many tokens, or to what the model can take.
@@ -39,7 +38,6 @@ class RowsDataModule(LightningDataModule):
 
     def __init__(
         self,
-        task: Task,
         model: str,
         trust_remote_code: bool = False,
         max_length: int = 128,
@@ -51,7 +49,6 @@ class RowsDataModule(LightningDataModule):
             raise InputError(
                 f"data: max_length {max_length}, tokens_per_batch {tokens_per_batch}, expected at least 4, 1"
             )
-        self.task = task
         self.model_name = model
         self.trust_remote_code = trust_remote_code
         self.max_length = max_length
@@ -105,32 +102,36 @@ class RowsDataModule(LightningDataModule):
         """`max_length`, or what the model can take where that is less."""
         return min(self.max_length, int(self.tokenizer.model_max_length))
 
-    def encode(self, rows: Rows, name: str, columns: list[str] | None = None) -> Encoded:
-        """Tokenize rows (the task's columns unless others are named) and log what the tokenizer made of them."""
-        encoded = encode(rows.table, columns or self.task.columns, self.tokenizer, self.longest_input)
+    def encode_texts(self, texts: pa.Table, name: str, columns: list[str], *, as_target: bool = False) -> Encoded:
+        """Tokenize text columns and log what the tokenizer made of them."""
+        encoded = encode(texts, columns, self.tokenizer, self.longest_input, as_target=as_target)
         encoded.stats.report(name)
         logger = getattr(self.trainer, "logger", None)
         if logger is not None:
             logger.log_metrics(encoded.stats.as_metrics(name), step=0)
         return encoded
 
-    def labels(self, rows: Rows, column: str = "label") -> Tensor:
-        """Label numbers of rows; int64 of shape (N,)."""
-        numbers = {label: number for number, label in enumerate(self.task.labels)}
-        return torch.tensor([numbers[label] for label in rows.table[column].to_pylist()], dtype=torch.int64)
+    def windows_of(
+        self, dataset: RowBatches, lengths: np.ndarray, n_gold: int, batch_size: int, seed: int
+    ) -> WindowLoader:
+        """This rank's training batches, window by window; of the rows, the gold ones come first."""
+        assert self.trainer is not None, "loaders are made for a Trainer"
+        shape = WindowShape(batch_size, self.trainer.accumulate_grad_batches, self.trainer.world_size)
+        sampler = WindowSampler(lengths, n_gold, shape, self.trainer.global_rank, seed)
+        return WindowLoader(dataset, sampler, self.num_workers, self.pins_memory)
 
-    def inference_loader(self, encoded: Encoded, columns: Mapping[str, Tensor] | None = None) -> DataLoader[Batch]:
+    def budget_batches(self, dataset: RowBatches, lengths: np.ndarray) -> DataLoader[Batch]:
         """Batches by token budget, this rank's share, without rows that are finished already."""
         assert self.trainer is not None, "loaders are made for a Trainer"
         sampler = BudgetSampler(
-            encoded.lengths,
+            lengths,
             self.tokens_per_batch,
             self.finished_rows,
             self.trainer.global_rank,
             self.trainer.world_size,
         )
         return DataLoader(
-            RowBatches(encoded, self.tokenizer, columns),
+            dataset,
             batch_size=None,
             sampler=sampler,
             num_workers=self.num_workers,
@@ -142,3 +143,29 @@ class RowsDataModule(LightningDataModule):
     def pins_memory(self) -> bool:
         """Whether batches go to an accelerator."""
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+
+class RowsDataModule(TokenizedDataModule):
+    """Rows of a task, encoded and served for inference.
+
+    Args:
+        task: Text columns and labels.
+        **tokenized: As for `TokenizedDataModule`.
+    """
+
+    def __init__(self, task: Task, **tokenized: Any) -> None:
+        super().__init__(**tokenized)
+        self.task = task
+
+    def encode(self, rows: Rows, name: str, columns: list[str] | None = None) -> Encoded:
+        """Tokenize rows, the task's columns unless others are named."""
+        return self.encode_texts(rows.table, name, columns or self.task.columns)
+
+    def labels(self, rows: Rows, column: str = "label") -> Tensor:
+        """Label numbers of rows; int64 of shape (N,)."""
+        numbers = {label: number for number, label in enumerate(self.task.labels)}
+        return torch.tensor([numbers[label] for label in rows.table[column].to_pylist()], dtype=torch.int64)
+
+    def inference_loader(self, encoded: Encoded, columns: Mapping[str, Tensor] | None = None) -> DataLoader[Batch]:
+        """Batches by token budget; see `TokenizedDataModule.budget_batches`."""
+        return self.budget_batches(RowBatches(encoded, self.tokenizer, columns), encoded.lengths)

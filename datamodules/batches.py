@@ -47,7 +47,7 @@ class RowBatches(Dataset[Batch]):
 
     def __getitem__(self, planned: MicroBatch) -> Batch:
         rows = planned.rows if len(planned.rows) else np.zeros(1, dtype=np.int64)
-        inputs = self._pad(rows)
+        inputs = self.pad(rows)
         index = torch.from_numpy(rows)
         n_real = len(planned.rows)
         return {
@@ -63,7 +63,8 @@ class RowBatches(Dataset[Batch]):
             "n_cells": inputs["input_ids"].numel(),
         }
 
-    def _pad(self, rows: np.ndarray) -> dict[str, Tensor]:
+    def pad(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """Features of rows, padded to the longest, with the attention mask; int64 of shape (B, L) each."""
         lengths_B = self.encoded.lengths[rows]
         width = int(lengths_B.max())
         positions_L = np.arange(width)

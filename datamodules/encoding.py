@@ -1,7 +1,7 @@
 """Texts to token ids, and what the tokenizer made of them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property, reduce
 from itertools import chain
@@ -96,30 +96,41 @@ def joined(sets: Sequence[Encoded]) -> Encoded:
     return Encoded(features, np.concatenate([one.lengths for one in sets]), stats)
 
 
-def encode(table: pa.Table, columns: Sequence[str], tokenizer: Any, max_length: int) -> Encoded:
+def encode(
+    table: pa.Table, columns: Sequence[str], tokenizer: Any, max_length: int, *, as_target: bool = False
+) -> Encoded:
     """Tokenize all rows, without padding.
 
     Args:
         table: Rows with these text columns.
         columns: One text column is encoded alone, two as a pair.
-        tokenizer: A Hugging Face fast tokenizer.
+        tokenizer: A Hugging Face tokenizer.
         max_length: Longer rows are cut, of a pair the longer side first.
+        as_target: Encode as what a sequence-to-sequence model is to write, not as what it reads.
     """
     features: dict[str, list[np.ndarray]] = {}
     lengths: list[int] = []
     truncated = unknown = content = words = 0
     for start in range(0, table.num_rows, CHUNK_ROWS):
         texts = [table[name].slice(start, CHUNK_ROWS).to_pylist() for name in columns]
-        batch = tokenizer(*texts, truncation=True, max_length=max_length, return_special_tokens_mask=True)
+        given = {"text_target": texts[0]} if as_target else dict(zip(("text", "text_pair"), texts, strict=False))
+        batch = tokenizer(**given, truncation=True, max_length=max_length, return_special_tokens_mask=True)
         special = batch.pop("special_tokens_mask")
         batch.pop("attention_mask", None)
         for key, rows in batch.items():
             features.setdefault(key, []).append(np.fromiter(chain.from_iterable(rows), dtype=np.int32))
         lengths += [len(ids) for ids in batch["input_ids"]]
-        truncated += sum(bool(encoding.overflowing) for encoding in batch.encodings)
+        truncated += _count_truncated(batch, tokenizer, given, max_length)
         unknown += sum(ids.count(tokenizer.unk_token_id) for ids in batch["input_ids"])
         content += sum(len(mask) - sum(mask) for mask in special)
         words += sum(len(text.split()) for column in texts for text in column)
     stats = TokenStats(table.num_rows, truncated, content, unknown, words)
     flat = {key: np.concatenate(chunks) for key, chunks in features.items()}
     return Encoded(flat, np.array(lengths, dtype=np.int64), stats)
+
+
+def _count_truncated(batch: Any, tokenizer: Any, given: Mapping[str, Any], max_length: int) -> int:
+    """How many rows were cut; a tokenizer in plain Python (M2M100's, Marian's) does not tell, so it is asked again."""
+    if batch.encodings is not None:
+        return sum(bool(encoding.overflowing) for encoding in batch.encodings)
+    return sum(len(ids) > max_length for ids in tokenizer(**given, verbose=False)["input_ids"])

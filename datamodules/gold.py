@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 from datamodules.base import RowsDataModule
 from datamodules.batches import Batch, RowBatches, WindowLoader
 from datamodules.encoding import Encoded, joined
-from datamodules.windows import WindowSampler, WindowShape
 from lightning_app.errors import InputError
+from lightning_app.evaluation.metrics import target_metrics
 from lightning_app.sources import Rows, Source, load_rows
 
 
@@ -137,6 +137,10 @@ class GoldDataModule(RowsDataModule):
         """See `RowsDataModule.output_rows`."""
         return self.target_rows.table.select(["id", "target", "lang", "label"])
 
+    def metrics(self, table: pa.Table) -> dict[str, dict[str, float]]:
+        """Metrics of each target, from the rows that a test has written."""
+        return target_metrics(table, self.task)
+
     def setup(self, stage: str) -> None:
         """Encode what the stage needs."""
         if stage == "test":
@@ -187,13 +191,10 @@ class GoldDataModule(RowsDataModule):
 
     def window_loader(self, dataset: RowBatches, n_gold: int) -> WindowLoader:
         """Training batches of a data set whose gold rows come first."""
-        assert self.trainer is not None, "loaders are made for a Trainer"
-        shape = WindowShape(self.batch_size, self.trainer.accumulate_grad_batches, self.trainer.world_size)
         lengths: np.ndarray = dataset.encoded.lengths
         if not len(lengths):
             raise InputError("data.train: no rows to train on; give gold rows, a selection, or both")
-        sampler = WindowSampler(lengths, n_gold, shape, self.trainer.global_rank, self.seed)
-        return WindowLoader(dataset, sampler, self.num_workers, self.pins_memory)
+        return self.windows_of(dataset, lengths, n_gold, self.batch_size, self.seed)
 
     def _labelled(self, name: str, source: Source | list[Source] | None) -> Rows:
         if source is None:

@@ -131,20 +131,19 @@ class TextDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[Batch]:
         """This rank's batches, without texts that are finished already."""
         assert self.trainer is not None, "loaders are made for a Trainer"
-        texts = self.segments["text"].to_pylist()
-        lengths = np.array([1 + len(text) // CHARACTERS_PER_TOKEN for text in texts])
+        texts = TextBatches(self.segments["text"].to_pylist())
         sampler = BudgetSampler(
-            lengths, self.tokens_per_batch, self.finished_rows, self.trainer.global_rank, self.trainer.world_size
+            texts.lengths, self.tokens_per_batch, self.finished_rows, self.trainer.global_rank, self.trainer.world_size
         )
-        return DataLoader(_TextBatches(texts, lengths), batch_size=None, sampler=sampler)
+        return DataLoader(texts, batch_size=None, sampler=sampler)
 
 
-class _TextBatches(Dataset[Batch]):
-    """A planned batch as texts."""
+class TextBatches(Dataset[Batch]):
+    """A planned batch as texts, whose lengths in tokens are estimated, because the tokenizer belongs to the engine."""
 
-    def __init__(self, texts: list[str], lengths: np.ndarray) -> None:
+    def __init__(self, texts: list[str]) -> None:
         self.texts = texts
-        self.lengths = lengths
+        self.lengths = np.array([1 + len(text) // CHARACTERS_PER_TOKEN for text in texts], dtype=np.int64)
 
     def __getitem__(self, planned: MicroBatch) -> Batch:
         rows = planned.rows if len(planned.rows) else np.zeros(1, dtype=np.int64)

@@ -18,13 +18,18 @@ class MicroBatch(NamedTuple):
 
     Attributes:
         rows: Row numbers; empty where a short last window has fewer rows than ranks.
-        window_rows: W, the number of rows in the whole window.
+        window: Row numbers of the whole window, over micro-batches and ranks.
         ends_window: Whether the optimizer steps after this micro-batch.
     """
 
     rows: np.ndarray
-    window_rows: int
+    window: np.ndarray
     ends_window: bool
+
+    @property
+    def window_rows(self) -> int:
+        """W, the number of rows in the whole window."""
+        return len(self.window)
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,7 @@ class WindowSampler(Sampler[MicroBatch]):
             window = order[start : start + self.shape.rows]
             pieces = cut_window(window, self.lengths, self.shape)
             for number, ranks in enumerate(pieces, start=1):
-                yield MicroBatch(ranks[self.rank], len(window), ends_window=number == len(pieces))
+                yield MicroBatch(ranks[self.rank], window, ends_window=number == len(pieces))
 
 
 class BudgetSampler(Sampler[MicroBatch]):
@@ -164,7 +169,7 @@ class BudgetSampler(Sampler[MicroBatch]):
 
     def __iter__(self) -> Iterator[MicroBatch]:
         for rows in self.batches:
-            yield MicroBatch(rows, len(rows), ends_window=True)
+            yield MicroBatch(rows, rows, ends_window=True)
 
 
 def plan_by_budget(lengths: np.ndarray, budget: int) -> list[np.ndarray]:

@@ -36,6 +36,8 @@ MAKERS = {
     "select": "python main.py select --config select.yaml",
     "student": "python main.py fit --config student.yaml",
     "test": "python main.py test --config test.yaml",
+    "codemix": "python main.py fit --config codemix.yaml",
+    "score": "python main.py test --config codemix_test.yaml",
     "report": "python main.py report --config report.yaml",
 }
 

@@ -21,7 +21,6 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning_app import artifacts
 from lightning_app.commands import OneLineErrors
 from lightning_app.errors import InputError
-from lightning_app.evaluation.metrics import target_metrics
 from lightning_app.evaluation.unseen import check_unseen
 from lightning_app.models import card_facts, check_model_fresh, model_fingerprint
 from lightning_app.runs import CHECKPOINTS, Run, State, command_line
@@ -44,11 +43,16 @@ LINKS = {
     "data.init_args.synthetic_labels": "model.init_args.synthetic_labels",
     "model.init_args.seed": "seed_everything",
     "data.init_args.max_new_tokens": "model.init_args.max_new_tokens",
-    "data.init_args.source_language": "model.init_args.source_language",
     "data.init_args.target_language": "model.init_args.target_language",
+    "data.init_args.source_language": "model.init_args.source_language",
+    "data.init_args.target_code": "model.init_args.target_code",
+    "data.init_args.source_code": "model.init_args.source_code",
+    "data.init_args.prefix": "model.init_args.prefix",
     "data.init_args.seed": "seed_everything",
     "trainer.default_root_dir": "out",
 }
+# Stands where no task is given; sentence pairs need none.
+NO_TASK = Task("none", ["text"], ["no", "task"])
 
 
 class TrainerParser(OneLineErrors, LightningArgumentParser):
@@ -80,7 +84,7 @@ class Cli(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the settings that all stages share, and link them to where they are needed."""
-        parser.add_argument("--task", type=Task, help="Text columns and labels; see configs/tasks.")
+        parser.add_argument("--task", type=Task, default=NO_TASK, help="Text columns and labels; see configs/tasks.")
         parser.add_argument("--out", type=str, default="runs/unnamed", help="Where everything of this run is written.")
         parser.add_argument(
             "--method", type=str | None, help="The name of the method in the report; of the model in test."
@@ -120,7 +124,8 @@ class Cli(LightningCLI):
         """Train, from the last checkpoint if the run is partial; then write the manifest."""
 
         def go(run: Run) -> None:
-            facts = {**self._facts(), "base": self.model.model_name, "inputs": self.datamodule.inputs("fit")}
+            base = {"base": self.model.model_name, "base_fingerprint": run.identity["model"]["model"]}
+            facts = {**self._facts(), **base, "inputs": self.datamodule.inputs("fit")}
             self._get(self.config_init, "export").facts = {**facts, "max_length": self.datamodule.longest_input}
             checkpoint = run.out / CHECKPOINTS / "last.ckpt"
             if checkpoint.is_file() and arguments.get("ckpt_path") is None:
@@ -145,17 +150,19 @@ class Cli(LightningCLI):
             table = self._rows(run, self.trainer.test, arguments)
             if table is None:
                 return
-            metrics = target_metrics(table, self.model.task)
+            metrics = self.datamodule.metrics(table)
             artifacts.write_json(run.out / "metrics.json", metrics)
             self._write(run, table, {"metrics": metrics})
             for target, one in metrics.items():
-                log.info("%s: %s", target, ", ".join(f"{name} {value:.4g}" for name, value in one.items()))
+                numbers = {name: value for name, value in one.items() if isinstance(value, float)}
+                log.info("%s: %s", target, ", ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
                 if self.trainer.logger is not None:
-                    self.trainer.logger.log_metrics({f"test/{target}/{name}": value for name, value in one.items()})
+                    self.trainer.logger.log_metrics({f"test/{target}/{name}": value for name, value in numbers.items()})
             if self.trainer.logger is not None:
                 self.trainer.logger.save()
 
-        check_unseen(self.model.model_name, self.datamodule.target_rows.table, self.model.task)
+        if hasattr(self.datamodule, "target_rows"):
+            check_unseen(self.model.model_name, self.datamodule.target_rows.table, self.model.task)
         self._stage("test", go)
 
     def predict(self, **arguments: Any) -> None:
@@ -176,6 +183,8 @@ class Cli(LightningCLI):
     def _stage(self, subcommand: str, go: Callable[[Run], None]) -> None:
         """Claim the output folder, then go; a whole run is left as it is."""
         stage = self._stage_name(subcommand)
+        if getattr(self.datamodule, "task", None) == NO_TASK:
+            raise InputError("task: not given, expected name, columns and labels; lay a file of configs/tasks over it")
         self.model.check(subcommand)
         if self._model_folder is not None:
             check_model_fresh(self._model_folder)
@@ -261,12 +270,11 @@ class Cli(LightningCLI):
         """What the report needs to know; of a trained model, what was said when it was trained."""
         folder = self._model_folder if self.subcommand != "fit" else None
         known = card_facts(folder) if folder is not None else {}
-        task: Task = self.datamodule.task
+        task: Task | None = getattr(self.datamodule, "task", None)
         own = self.model.facts() if hasattr(self.model, "facts") else {}
         return {
             **own,
-            "task": asdict(task),
-            "labels": task.labels,
+            **({"task": asdict(task), "labels": task.labels} if task is not None else {}),
             "method": self._setting("method") or known.get("method") or self.model.model_name,
             "setting": self._setting("setting") or known.get("setting") or "zero-shot",
             "seed": known.get("seed", self._setting("seed_everything")),

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lightning_app import artifacts
-from lightning_app.card import model_card
+from lightning_app.card import is_translator, model_card
 from lightning_app.errors import InputError
-from lightning_app.evaluation.metrics import target_metrics
 from lightning_app.models import CARD_FACTS
-from lightning_app.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +22,7 @@ def export(
     Args:
         model: The model folder of a fit run.
         out: The new folder; upload it with `hf upload USER/NAME FOLDER`.
-        test: A test artifact of this model, whose results go into the card.
+        test: An artifact of a test of this model, whose results go into the card.
         overwrite: Replace the folder.
     """
     source, target = Path(model), Path(out)
@@ -63,7 +61,9 @@ def _results(test: Path, facts: dict[str, Any], model: str) -> dict[str, dict[st
     """The metrics of a test artifact, if it is of this very model."""
     from lightning_app.models import model_fingerprint
 
-    artifact = artifacts.read(test, "test")
+    stage = "score" if is_translator(facts) else "test"
+    artifact = artifacts.read(test, stage)
     if artifact.manifest.lineage.get("model") != model_fingerprint(model):
-        raise InputError(f'{test}: predictions of another model than {model}; run "{artifacts.MAKERS["test"]}" on it')
-    return target_metrics(artifact.table, Task(**facts["task"]))
+        raise InputError(f'{test}: predictions of another model than {model}; run "{artifacts.MAKERS[stage]}" on it')
+    results: dict[str, dict[str, float]] = artifact.manifest.facts["metrics"]
+    return results

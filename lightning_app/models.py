@@ -13,6 +13,7 @@ from lightning_app.paths import find
 
 BUNDLED = "bundled"
 CARD_FACTS = "labelbridge.json"
+ADAPTER = "adapter_config.json"
 CONVERTED = "model.bin"  # what CTranslate2 calls a model's weights
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", CONVERTED)
 _TOKENIZER = (
@@ -42,22 +43,64 @@ def locate(name: str) -> str:
             ) from None
     folder = find(name)
     if folder is not None:
-        if not (folder / "config.json").is_file():
+        if not any((folder / file).is_file() for file in ("config.json", ADAPTER)):
             raise InputError(
                 f"{name}: no config.json, expected a Hugging Face model folder; give RUN/model or a Hub id"
             )
         return str(folder)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).parts[0] == "runs":
-        stage = next((stage for stage in ("student", "teacher") if stage in name), "teacher")
+    if _is_path(name):
+        stage = next((stage for stage in ("student", "teacher", "codemix") if stage in name), "teacher")
         raise InputError(f'{name}: no such model folder; make it with "{MAKERS[stage]}"')
     return name
+
+
+def adapter_base(name: str) -> str | None:
+    """The model that a LoRA adapter's folder builds on, by its path or Hub id; None for a model with all its weights.
+
+    A relative path is looked up as everywhere, then below each folder above the adapter, so that a tree that holds both
+    may be moved, and the adapter be used from anywhere.
+
+    Raises:
+        InputError: If the base is a folder and not there.
+    """
+    folder = Path(locate(name))
+    if not (folder / ADAPTER).is_file():
+        return None
+    recorded = str(json.loads((folder / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"])
+    if find(recorded) is not None:
+        return recorded
+    for above in folder.resolve().parents:
+        if (above / recorded).is_dir():
+            return str(above / recorded)
+    if _is_path(recorded):
+        raise InputError(
+            f"{name}: its base model {recorded} is not there; put it back, or name it in {ADAPTER} under "
+            "base_model_name_or_path"
+        )
+    return recorded
+
+
+def check_base(name: str) -> None:
+    """Refuse a LoRA adapter whose base model, a local folder, has been made anew since the adapter was trained on it.
+
+    Raises:
+        InputError: If the weights, configuration or tokenizer of the base are others.
+    """
+    base, recorded = adapter_base(name), card_facts(name).get("base_fingerprint")
+    if base is not None and recorded is not None and find(base) is not None and model_fingerprint(base) != recorded:
+        raise InputError(
+            f"{name}: its base model {base} is another one than it was trained on; put that back, or train again with "
+            f'"{MAKERS["codemix"]}"'
+        )
 
 
 def model_fingerprint(name: str) -> str:
     """SHA-256 of a local model's weights, configuration and tokenizer; a Hub model is named by its commit."""
     located = Path(locate(name))
     if located.is_dir():
-        return _of_files(located, (*_WEIGHTS, "config.json", *_TOKENIZER))
+        own = _of_files(located, (*_WEIGHTS, "config.json", ADAPTER, *_TOKENIZER))
+        base = adapter_base(name)
+        return own if base is None else fingerprint.of_value([own, model_fingerprint(base)])
     from transformers import AutoConfig
 
     try:
@@ -96,3 +139,8 @@ def card_facts(name: str) -> dict[str, Any]:
 
 def _of_files(folder: Path, patterns: Sequence[str]) -> str:
     return fingerprint.of_files([file for pattern in patterns for file in folder.glob(pattern)])
+
+
+def _is_path(name: str) -> bool:
+    """Whether a name can only be a folder's, not a Hub id."""
+    return name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).parts[0] == "runs"

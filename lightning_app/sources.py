@@ -132,6 +132,25 @@ def load_rows(sources: Source | Sequence[Source], task: Task, label_column: str 
     Raises:
         InputError: For a missing file, column or label, an empty text, or an id that stands twice.
     """
+    return _load(sources, task.columns, task, label_column)
+
+
+def load_texts(sources: Source | Sequence[Source], columns: Sequence[str]) -> Rows:
+    """Read rows that have texts alone, such as sentence pairs; they are checked as by `load_rows`.
+
+    Args:
+        sources: Where to read.
+        columns: The text columns.
+
+    Raises:
+        InputError: See `load_rows`.
+    """
+    return _load(sources, columns, None, None)
+
+
+def _load(
+    sources: Source | Sequence[Source], texts: Sequence[str], task: Task | None, label_column: str | None
+) -> Rows:
     listed = [sources] if isinstance(sources, Source) else list(sources)
     tables, dropped, lineage = [], Counter[str](), {}
     manifests = []
@@ -139,12 +158,12 @@ def load_rows(sources: Source | Sequence[Source], task: Task, label_column: str 
         raw, manifest = _read_raw(source)
         manifests.append(manifest)
         lineage.update(manifest.lineage if manifest is not None else {})
-        table, source_dropped = _under_task_names(raw, source, task, label_column)
+        table, source_dropped = _under_our_names(raw, source, texts, task, label_column)
         dropped.update(source_dropped)
         tables.append(table)
         if source_dropped:
             log.info("%s: dropped by label_map: %s", source.place, dict(source_dropped))
-    merged = pa.concat_tables(tables, promote_options="default") if tables else _empty_table(task, label_column)
+    merged = pa.concat_tables(tables, promote_options="default") if tables else _empty_table(texts, label_column)
     _check_ids(merged["id"].to_pylist(), [source.place for source in listed])
     return Rows(merged, dict(dropped), [source.place for source in listed], lineage, manifests)
 
@@ -265,20 +284,20 @@ def _to_arrow(data: Any, source: Source) -> pa.Table:
     return table
 
 
-def _under_task_names(
-    raw: pa.Table, source: Source, task: Task, label_column: str | None
+def _under_our_names(
+    raw: pa.Table, source: Source, texts: Sequence[str], task: Task | None, label_column: str | None
 ) -> tuple[pa.Table, Counter[str]]:
     """Rename, check and filter one source's rows."""
-    _check_column_names(source, task)
-    ours = [*task.columns, *([label_column] if label_column else [])]
+    _check_column_names(source, texts)
+    ours = [*texts, *([label_column] if label_column else [])]
     kept_along = _others(raw, source, ours) if source.keep == ["*"] else source.keep
     columns = {name: _column(raw, source, name, as_it_is=name in kept_along) for name in [*ours, *kept_along]}
     row_ids = [source.id_prefix + one for one in _ids(raw, source)]
-    for name in task.columns:
+    for name in texts:
         _check_texts(columns[name], name, source)
     kept = np.arange(raw.num_rows)
     dropped = Counter[str]()
-    if label_column:
+    if label_column and task is not None:
         columns[label_column], kept, dropped = _map_labels(columns[label_column], source, task)
         if source.per_class is not None:
             labels = np.asarray([columns[label_column][row] for row in kept])
@@ -321,9 +340,9 @@ def _column(raw: pa.Table, source: Source, name: str, as_it_is: bool = False) ->
     return values
 
 
-def _check_column_names(source: Source, task: Task) -> None:
+def _check_column_names(source: Source, texts: Sequence[str]) -> None:
     """Refuse a key of `columns` that nothing will ever ask for: a slip of the pen, it would be passed over."""
-    known = [*task.columns, "id", "label", "prompt_label", "lang", *source.keep]
+    known = [*texts, "id", "label", "prompt_label", "lang", *source.keep]
     unknown = next((name for name in source.columns if name not in known), None)
     if unknown is not None:
         close = difflib.get_close_matches(unknown, known, n=1)
@@ -426,8 +445,8 @@ def _row_place(source: Source, row: int) -> str:
     return f"{source.place} row {number}{line}"
 
 
-def _empty_table(task: Task, label_column: str | None) -> pa.Table:
-    names = ["id", *task.columns, *([label_column] if label_column else []), "lang"]
+def _empty_table(texts: Sequence[str], label_column: str | None) -> pa.Table:
+    names = ["id", *texts, *([label_column] if label_column else []), "lang"]
     return pa.table({name: pa.array([], pa.string()) for name in names})
 
 

@@ -6,6 +6,7 @@ from modules.embedder import EmbedderModule
 from modules.indictrans2_translator import IndicTrans2Translator
 from modules.lexicon_translator import LexiconTranslator
 from modules.openai_generator import OpenAIGenerator
+from modules.seq2seq import Seq2SeqModule
 from modules.student import StudentModule
 from modules.teacher import TeacherModule
 from modules.transformers_generator import TransformersGenerator
@@ -18,6 +19,7 @@ __all__ = [
     "IndicTrans2Translator",
     "LexiconTranslator",
     "OpenAIGenerator",
+    "Seq2SeqModule",
     "StudentModule",
     "TeacherModule",
     "TransformersGenerator",

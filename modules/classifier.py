@@ -3,6 +3,7 @@
 # B = rows of a micro-batch, C = classes
 
 import math
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -12,13 +13,14 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
-from transformers import PreTrainedModel, get_linear_schedule_with_warmup
+from transformers import PreTrainedModel
 
 from lightning_app.errors import InputError
 from lightning_app.models import model_fingerprint
 from lightning_app.task import Task
 from modules.heads import label_order, load_classifier, load_config
 from modules.losses import RowLosses
+from modules.optimizers import adamw_with_linear_decay
 
 Batch = dict[str, Any]
 NO_LABEL = -100
@@ -183,12 +185,14 @@ class ClassifierModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with linear decay, as in the paper's code."""
-        optimizer = torch.optim.AdamW(
-            self.parameters(), lr=self.learning_rate, eps=self.adam_epsilon, weight_decay=self.weight_decay
+        return adamw_with_linear_decay(
+            self, self.learning_rate, self.weight_decay, self.adam_epsilon, self.warmup_ratio
         )
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = get_linear_schedule_with_warmup(optimizer, round(self.warmup_ratio * steps), steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def save(self, folder: Path) -> None:
+        """Write the network into a folder, as safetensors."""
+        assert self.network is not None, "configure_model loads the network"
+        self.network.save_pretrained(folder, state_dict=self.network.state_dict())
 
     def _load(self, new_head: bool) -> PreTrainedModel:
         return load_classifier(

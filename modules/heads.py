@@ -98,9 +98,9 @@ def load_classifier(
             "needed; give a fine-tuned classifier (RUN/model), name its labels with `label_map`, or train one with "
             '"python main.py fit --config teacher.yaml"'
         )
-    overrides = dict.fromkeys(_dropout_keys(config), dropout) if dropout is not None else {}
+    overrides = dict.fromkeys(dropout_keys(config), dropout) if dropout is not None else {}
     fresh = {"num_labels": len(task.labels), **_label_names(task)} if order is None else {}
-    with torch.random.fork_rng(), _quiet_transformers():
+    with torch.random.fork_rng(), quiet_transformers():
         torch.manual_seed(seed)
         model, info = AutoModelForSequenceClassification.from_pretrained(
             locate(name),
@@ -159,7 +159,7 @@ def reorder_outputs(model: Any, order: list[int], name: str) -> None:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Missing weights are judged here, so the library's own report and progress bars are left out."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
@@ -178,6 +178,7 @@ def _label_names(task: Task) -> dict[str, Any]:
     }
 
 
-def _dropout_keys(config: PretrainedConfig) -> list[str]:
+def dropout_keys(config: PretrainedConfig) -> list[str]:
+    """The settings of a model's configuration that are dropout rates, of activations or of whole layers."""
     values = config.to_dict().items()
-    return [key for key, value in values if "dropout" in key and type(value) in (int, float)]
+    return [key for key, value in values if ("dropout" in key or "layerdrop" in key) and type(value) in (int, float)]

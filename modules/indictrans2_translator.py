@@ -8,9 +8,9 @@ from typing import Any
 from lightning_app.errors import InputError
 from lightning_app.models import CONVERTED
 from lightning_app.paths import find
+from lightning_app.translation.codes import Lead, known_token
 from lightning_app.translation.indic import IndicText, check_installed
 from modules.ctranslate2_translator import CTranslate2Translator
-from modules.translation_codes import Lead, known_token
 
 PIECES = "model.SRC"  # the source's SentencePiece model; its folder, `vocab`, lies beside the released weights
 

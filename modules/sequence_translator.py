@@ -1,5 +1,6 @@
 """What engines that run a sequence-to-sequence model share: its settings, its tokenizer, its languages."""
 
+import logging
 from functools import cached_property
 from typing import Any
 
@@ -7,8 +8,10 @@ from transformers import AutoTokenizer
 
 from lightning_app.errors import InputError
 from lightning_app.models import card_facts, locate
-from modules.translation_codes import Lead, set_languages
+from lightning_app.translation.codes import Lead, set_languages
 from modules.translator import TranslatorModule
+
+log = logging.getLogger(__name__)
 
 
 class SequenceTranslator(TranslatorModule):
@@ -16,8 +19,9 @@ class SequenceTranslator(TranslatorModule):
 
     Args:
         model: A model's folder or Hub id.
-        source_code: What the model calls the source language, where that cannot be worked out (`en_XX`).
-        target_code: What it calls the target language (`hi_IN`, `>>hin<<`).
+        source_code: What the model calls the source language, where that cannot be worked out (`en_XX`); by default
+            what it was fine-tuned with here.
+        target_code: What it calls the target language (`hi_IN`, `>>hin<<`); by default as for the source.
         prefix: Text before every source, as the T5 family wants it; by default what the model was fine-tuned with here.
         num_beams: Beam size; 1 takes the most likely token.
         max_new_tokens: Longest translation; a longer one is marked as cut.
@@ -63,9 +67,9 @@ class SequenceTranslator(TranslatorModule):
 
     def identity(self, subcommand: str) -> dict[str, Any]:
         """See `TranslatorModule.identity`."""
-        names = ("source_code", "target_code", "num_beams", "max_new_tokens", "max_length", "no_repeat_ngram_size")
+        names = ("num_beams", "max_new_tokens", "max_length", "no_repeat_ngram_size")
         own = {name: getattr(self, name) for name in names}
-        return {**super().identity(subcommand), **own, "prefix": self.source_prefix}
+        return {**super().identity(subcommand), **own, "prefix": self.source_prefix, "codes": self.language_codes}
 
     def check(self, subcommand: str) -> None:
         """See `TranslatorModule.check`.
@@ -74,11 +78,27 @@ class SequenceTranslator(TranslatorModule):
             InputError: If there is no such model, or it does not know a language.
         """
         self.lead  # noqa: B018 - asks the tokenizer for both languages
+        known = self._known
+        trained = (known.get("source_language"), known.get("target_language"))
+        asked = (self.source.code, self.target.code)
+        if None not in trained and trained != asked:
+            log.warning("model %s: fine-tuned from %s into %s, asked for %s into %s", self.model_name, *trained, *asked)
 
     @property
     def source_prefix(self) -> str:
         """What is put before every source."""
-        return str(card_facts(self.model_name).get("prefix", "")) if self.prefix is None else self.prefix
+        return str(self._known.get("prefix", "")) if self.prefix is None else self.prefix
+
+    @property
+    def language_codes(self) -> tuple[str | None, str | None]:
+        """What the model calls source and target, where that is not to be worked out."""
+        known = self._known
+        return self.source_code or known.get("source_code"), self.target_code or known.get("target_code")
+
+    @cached_property
+    def _known(self) -> dict[str, Any]:
+        """What was written down when the model was fine-tuned here."""
+        return card_facts(self.model_name)
 
     @property
     def tokenizer_name(self) -> str:
@@ -103,9 +123,7 @@ class SequenceTranslator(TranslatorModule):
     @cached_property  # a large vocabulary takes a while to list
     def lead(self) -> Lead:
         """Tell the tokenizer the source language; how the model is told the target language is returned."""
-        return set_languages(
-            self.tokenizer, self.source, self.target, self.source_code, self.target_code, self.model_name
-        )
+        return set_languages(self.tokenizer, self.source, self.target, *self.language_codes, self.model_name)
 
     def prefixed(self, texts: list[str]) -> list[str]:
         """The texts as the model wants them, before they become tokens."""

@@ -6,9 +6,9 @@ import copy
 from typing import Any, Literal
 
 import torch
-from transformers import AutoModelForSeq2SeqLM
 
-from lightning_app.models import locate, model_fingerprint
+from lightning_app.models import check_base, model_fingerprint
+from modules.sequence_models import load_seq2seq
 from modules.sequence_translator import SequenceTranslator
 from modules.translator import Translations
 
@@ -32,11 +32,20 @@ class TransformersTranslator(SequenceTranslator):
         own = {"dtype_name": self.dtype_name, "model": model_fingerprint(self.model_name)}
         return {**super().identity(subcommand), **own}
 
+    def check(self, subcommand: str) -> None:
+        """See `SequenceTranslator.check`.
+
+        Raises:
+            InputError: Also if the base of an adapter has been made anew since it was trained.
+        """
+        check_base(self.model_name)
+        super().check(subcommand)
+
     def configure_model(self) -> None:
         """Load the weights, once."""
         if self.network is None:
-            self.network = AutoModelForSeq2SeqLM.from_pretrained(
-                locate(self.model_name), trust_remote_code=self.trust_remote_code, revision=self.revision,
+            self.network = load_seq2seq(
+                self.model_name, trust_remote_code=self.trust_remote_code, revision=self.revision,
                 dtype=getattr(torch, self.dtype_name),
             ).eval()  # fmt: skip
             # OPUS-MT and mBART force an end at the limit, which would hide that a translation was cut.

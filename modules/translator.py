@@ -18,6 +18,7 @@ Translations = dict[str, list[Any]]
 class TranslatorModule(LightningModule):
     """What all engines share: `predict` gives each text its `translation`, `finish`, `error` and `n_tokens`.
 
+    `test` does the same with the sources of sentence pairs, and their translations are scored.
     `finish` is `stop` or `length` (cut at the limit). A text that the engine fails on has no translation, and its
     reason in `error`; it never takes its batch along, and never gets a neighbour's translation.
 
@@ -27,7 +28,7 @@ class TranslatorModule(LightningModule):
         seed: Seed of whatever an engine draws; linked to `seed_everything`.
     """
 
-    STAGES: ClassVar[dict[str, str]] = {"predict": "translate"}
+    STAGES: ClassVar[dict[str, str]] = {"predict": "translate", "test": "score"}
 
     def __init__(self, target_language: str, source_language: str = "en", seed: int = 0) -> None:
         super().__init__()
@@ -53,6 +54,10 @@ class TranslatorModule(LightningModule):
         batch["n_tokens"] = sum(found["n_tokens"]) if batch["n_rows"] else 0
         batch["n_cells"] = max([*found["n_tokens"], 1]) * len(found["n_tokens"])
         return found
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> Translations:
+        """Rows out, as in predict; the scores are computed from the written rows."""
+        return self.predict_step(batch, batch_idx)
 
     def translate_or_say_why(self, texts: list[str]) -> Translations:
         """Translate a batch; where that fails, its halves, down to the texts that are to blame.

@@ -97,7 +97,11 @@ class Ending(Callback):
             "weights": {name: value.clone() for name, value in pl_module.state_dict().items()},
             "optimizer": trainer.optimizers[0].state_dict(),
             "schedule": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
-            "metrics": {name: float(trainer.callback_metrics[name]) for name in ("train/loss", "train/ce", "train/kl")},
+            "metrics": {
+                name: float(trainer.callback_metrics[name])
+                for name in ("train/loss", "train/ce", "train/kl")
+                if name in trainer.callback_metrics
+            },
             "random": [
                 torch.get_rng_state(),
                 [kind, torch.from_numpy(keys.astype("int64")), *rest],

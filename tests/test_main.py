@@ -17,8 +17,9 @@ CONFIGS = sorted(
 COMMANDS = {
     "teacher": "fit", "student": "fit", "validate": "validate", "test": "test", "pseudolabel": "predict",
     "embed": "predict",
-    "generate": "predict", "clean": "clean", "translate": "predict",
-    "select": "select", "report": "report",
+    "generate": "predict", "clean": "clean",
+    "select": "select", "report": "report", "translate": "predict", "codemix": "fit", "codemix_translate": "predict",
+    "codemix_test": "test",
 }  # fmt: skip
 
 

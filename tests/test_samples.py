@@ -21,7 +21,7 @@ def rows(path: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in (SAMPLES / path).read_text(encoding="utf-8").splitlines()]
 
 
-TEXTS = [path for path in FILES if "raw" not in path.parts]
+TEXTS = [path for path in FILES if path.parts[0] != "codemix" and "raw" not in path.parts]
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=str)
@@ -56,6 +56,15 @@ def test_test_rows_are_not_trained_on():
     train = {row["text"] for name in ("gold/train", "pool/train") for row in rows(Path(f"sentiment/{name}.jsonl"))}
     for name in ("gold/dev", "gold/test", "targets/hi", "targets/mr", "targets/sw"):
         assert not train & {row["text"] for row in rows(Path(f"sentiment/{name}.jsonl"))}
+
+
+def test_sentence_pairs_are_whole_and_stand_once():
+    pairs = [row for name in ("train", "dev", "test") for row in rows(Path(f"codemix/{name}.jsonl"))]
+    for column in ("id", "source", "target"):
+        values = [row[column] for row in pairs]
+        assert len(set(values)) == len(values) == 60
+        assert all(value == value.strip() for value in values)
+    assert all(row["target"].isascii() and not row["source"].isascii() for row in pairs)
 
 
 def test_no_premise_is_in_train_and_dev():

@@ -135,7 +135,6 @@ def _replace(
         for new, old in zip(zip(*texts.values(), strict=True), zip(*sources.values(), strict=True), strict=True)
     ]
     count = rows.num_rows
-    language = table.column_names.index("lang")
     # Of a row that was translated before, this translation's source is kept: the other stands in its own artifact.
     table = table.drop_columns([one for one in _added(places) if one in table.column_names])
     columns = {
@@ -145,7 +144,7 @@ def _replace(
         **_row_coverage(places, done),
         "reason": pa.array(reasons, pa.string()),
     }
-    table = table.set_column(language, "lang", pa.array([target.code] * count, pa.string()))
+    table = table.set_column(table.column_names.index("lang"), "lang", pa.array([target.code] * count, pa.string()))
     for name, values in columns.items():
         table = table.append_column(name, values)
     return table

@@ -22,7 +22,7 @@ def tokenizer(tiny_bert: Path):
 
 
 def batch_of(encoded, tokenizer, rows: list[int], **columns: torch.Tensor) -> dict:
-    return RowBatches(encoded, tokenizer, columns)[MicroBatch(np.array(rows, dtype=np.int64), 9, True)]
+    return RowBatches(encoded, tokenizer, columns)[MicroBatch(np.array(rows, dtype=np.int64), np.arange(9), True)]
 
 
 @pytest.mark.parametrize("side", ["right", "left"])

@@ -26,7 +26,7 @@ def set_languages(
     """Tell a tokenizer the languages, in the model's own codes.
 
     Args:
-        tokenizer: The model's tokenizer; its `src_lang` is set where it has one.
+        tokenizer: The model's tokenizer; its `src_lang` and `tgt_lang` are set where it has them.
         source: The source language.
         target: The target language.
         source_code: The model's code for it, or None to work it out.
@@ -44,7 +44,7 @@ def set_languages(
         known_token(vocabulary, [target_code], "target_code", name)
         return Lead(text=f"{target_code} ")
     tokenizer.src_lang, _ = _code(vocabulary, source, source_code, "source_code", name)
-    _, token = _code(vocabulary, target, target_code, "target_code", name)
+    tokenizer.tgt_lang, token = _code(vocabulary, target, target_code, "target_code", name)
     return Lead(first_token=vocabulary[token])
 
 

@@ -1,0 +1,25 @@
+"""How weights are moved."""
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from transformers import get_linear_schedule_with_warmup
+
+
+def adamw_with_linear_decay(
+    module: LightningModule, learning_rate: float, weight_decay: float, adam_epsilon: float, warmup_ratio: float
+) -> OptimizerLRScheduler:
+    """AdamW on the weights that are trained, its rate rising from zero and then falling linearly to zero, by steps.
+
+    Args:
+        module: Its Trainer says how many optimizer steps there will be.
+        learning_rate: The peak.
+        weight_decay: AdamW's weight decay.
+        adam_epsilon: AdamW's epsilon.
+        warmup_ratio: Share of the steps in which the rate rises.
+    """
+    trained = [one for one in module.parameters() if one.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=learning_rate, eps=adam_epsilon, weight_decay=weight_decay)
+    steps = int(module.trainer.estimated_stepping_batches)
+    schedule = get_linear_schedule_with_warmup(optimizer, round(warmup_ratio * steps), steps)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
