@@ -11,6 +11,8 @@ _GIVEN = re.compile(r"Given value: (.*)")
 _NESTED = re.compile(r"NestedArg\(key='[\w.]+', val=(.*)\)$")
 _NO_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 _CLASS_FAILS = re.compile(r"Problem with given class_path '(\S+)':\s+(\S.*)")
+_REQUIRED = re.compile(r"the following arguments are required: ([\w.\-, ]+)")
+NOT_GIVEN = "is not given; name a configuration with --config, such as --config student.yaml, or give it"
 _PATH = re.compile(r"[\w./:~\-]+")
 _SOURCE = "lightning_app.sources.Source"
 
@@ -25,6 +27,9 @@ def wrong_value(message: str) -> tuple[str, str] | None:
         The key in full, and `is VALUE, expected TYPES` with a remedy where there is one; None for any other mistake.
     """
     keys = list(dict.fromkeys(_KEY.findall(message)))
+    if (missing := _REQUIRED.search(message)) is not None:
+        key = missing.group(1).split(", ")[0].partition(".")[2] or missing.group(1)
+        return key, NOT_GIVEN
     value = _value(message)
     if not keys or value is None:
         return None
@@ -37,7 +42,7 @@ def wrong_value(message: str) -> tuple[str, str] | None:
         remedy = f"write --{key}.path {value}" if _PATH.fullmatch(value) else "give a `path`, or a list of sources"
         return key, f"is {shorten(value)}, expected a source of rows; {remedy}"
     if value == "None":
-        return key, "is not given; name a configuration with --config, such as --config student.yaml, or give it"
+        return key, NOT_GIVEN
     expected = " or ".join(dict.fromkeys(_plain(one) for one in types if "NoneType" not in one))
     if expected:
         return key, f"is {shorten(value)}, expected {expected}"

@@ -285,7 +285,7 @@ def test_a_misspelt_key_with_more_behind_it(stages: Stages):
 
 
 def test_no_configuration(stages: Stages):
-    refused(stages.cli("fit"), "task.name is not given; name a configuration")
+    refused(stages.cli("fit"), "data is not given; name a configuration")
 
 
 @pytest.mark.parametrize(("content", "said"), [("a: [1\nb: }", "not YAML.*line 2"), ("", "None"), ("- a", r"\['a'\]")])
