@@ -27,10 +27,9 @@ def wrong_value(message: str) -> tuple[str, str] | None:
         The key in full, and `is VALUE, expected TYPES` with a remedy where there is one; None for any other mistake.
     """
     keys = list(dict.fromkeys(_KEY.findall(message)))
-    if (missing := _REQUIRED.search(message)) is not None:
-        key = missing.group(1).split(", ")[0].partition(".")[2] or missing.group(1)
-        return key, NOT_GIVEN
     value = _value(message)
+    if (missing := _REQUIRED.search(message)) is not None:
+        keys, value = [missing.group(1).split(", ")[0].split(".")[-1]], "None"
     if not keys or value is None:
         return None
     key = ".".join(keys)
