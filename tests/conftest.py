@@ -182,24 +182,9 @@ def tiny_classifier(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -
 @pytest.fixture(scope="session")
 def tiny_nllb(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A translation model with random weights, one token a letter, that knows English, Hindi and Marathi."""
-    import torch
-    from transformers import M2M100Config, M2M100ForConditionalGeneration, NllbTokenizer
+    from seq2seq_models import save_nllb
 
-    folder = tmp_path_factory.mktemp("models") / "nllb"
-    letters = dict.fromkeys("abcdefghijklmnopqrstuvwxyz▁.,'0123456789यहबुतअच्छाैकिरन")
-    vocab = {token: number for number, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", *letters])}
-    codes = ["eng_Latn", "hin_Deva", "mar_Deva"]
-    tokenizer = NllbTokenizer(vocab=vocab, merges=[], src_lang="eng_Latn", additional_special_tokens=codes)
-    tokenizer.save_pretrained(folder)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = M2M100Config(
-            vocab_size=len(tokenizer), d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-            decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=128,
-            decoder_start_token_id=2, init_std=0.5,
-        )  # fmt: skip
-        M2M100ForConditionalGeneration(config).save_pretrained(folder)
-    return folder
+    return save_nllb(tmp_path_factory.mktemp("models") / "nllb")
 
 
 @pytest.fixture
