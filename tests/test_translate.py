@@ -252,7 +252,7 @@ def test_a_killed_translation_resumes_to_the_same_bits(killable, files: Files, t
     lost = doubled = 0
     for batch in kills:
         out = f"killed-{batch}"
-        kill = ("--trainer.callbacks+=probes.KillAt", f"--trainer.callbacks.batch={batch}")
+        kill = warm.probe("KillAt", batch=batch, hook="on_predict_batch_end")
         assert warm.run(killable(out, *kill), tmp_path) == -signal.SIGKILL, warm.said(tmp_path)
         assert not artifacts.is_whole(Path(out))
         assert warm.run(killable(out), tmp_path) == 0, warm.said(tmp_path)

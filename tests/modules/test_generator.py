@@ -213,7 +213,7 @@ def test_a_killed_generation_resumes_to_the_same_bits(tiny_llama: Path, tmp_path
     expected = artifacts.read_manifest(tmp_path / "whole").fingerprint
     rng = random.Random(0)
     for batch in rng.sample(range(1, COUNT), 14):
-        kill = ["--trainer.callbacks+=probes.KillAt", f"--trainer.callbacks.batch={batch}"]
+        kill = warm.probe("KillAt", batch=batch, hook="on_predict_batch_end")
         assert warm.run(command(f"killed-{batch}", *kill), tmp_path) == -signal.SIGKILL, warm.said(tmp_path)
         assert not artifacts.is_whole(tmp_path / f"killed-{batch}")
         assert warm.run(command(f"killed-{batch}"), tmp_path) == 0, warm.said(tmp_path)
