@@ -40,10 +40,10 @@ def test_a_killed_fit_resumes_to_the_same_bits(
     assert warm.run(fit("whole", *trained), tmp_path) == 0, warm.said(tmp_path)
     expected = ending("whole.pt")
     files = {path.name: path.read_bytes() for path in Path(tmp_path, "whole/model").iterdir()}
-    for batch, before_step in ((3, False), (8, True), (10, False), (17, False)):
+    ended, inside = "on_train_batch_end", "on_after_backward"
+    for batch, hook in ((3, ended), (8, inside), (10, ended), (17, ended)):
         out = f"killed-{batch}"
-        kill = ["--trainer.callbacks+=probes.KillAt", f"--trainer.callbacks.batch={batch}",
-                f"--trainer.callbacks.before_step={str(before_step).lower()}"]  # fmt: skip
+        kill = warm.probe("KillAt", batch=batch, hook=hook)
         assert warm.run(fit(out, *trained, *kill), tmp_path) == -signal.SIGKILL, warm.said(tmp_path)
         if not trained:
             saved = torch.load(f"{out}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
