@@ -148,6 +148,7 @@ def test_it_serves_a_bare_lightning_module(project: Project):
     assert read.reference_N.tolist() == project.y.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
 def test_no_precision_notices(project: Project, precision: str):
     module, plain = (project.fit(*callbacks, precision=precision) for callbacks in ([project.callback()], []))
@@ -179,6 +180,7 @@ def test_one_callback_serves_one_fit_after_another(project: Project):
     assert np.array_equal(project.dynamics().log_probs_ENC, first[:2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [{}, {"save_on_train_epoch_end": True}, {"every_n_train_steps": 2}])
 def test_a_bare_project_resumes_to_the_same_dynamics(project: Project, moment: dict):
     """Whether Lightning's own checkpoint falls before the epoch's end, behind it, or in the middle of an epoch."""
