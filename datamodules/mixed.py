@@ -54,9 +54,18 @@ class MixedDataModule(GoldDataModule):
 
     @cached_property
     def selected_rows(self) -> Rows:
-        """The selection's rows under the task's names."""
+        """The selection's rows under the task's names.
+
+        Raises:
+            InputError: If there are none: the student would be a teacher under another name.
+        """
         artifact = self.selected
         rows = load_rows(Source(path=str(artifact.path)), self.task, "prompt_label")
+        if not len(rows.table):
+            raise InputError(
+                f"data.selection {artifact.path}: no rows, expected at least one; loosen the filters and quotas of "
+                '"python main.py select", or train on gold alone with "fit --config teacher.yaml"'
+            )
         self.lineage = artifact.manifest.lineage
         return rows
 

@@ -211,6 +211,12 @@ def test_a_selection_without_probabilities_for_a_soft_student(stages: Stages):
     refused(stages.student(), "select: selected without a teacher", "--pseudolabels", "`prompt`")
 
 
+def test_a_selection_without_rows(stages: Stages):
+    assert stages.select(*BY_PROMPT, "--quota=0").code == 0
+    refused(stages.student("--model.synthetic_labels=prompt"), "data.selection .*select: no rows", "teacher.yaml")
+    assert not Path("student").exists()
+
+
 def test_classes_from_a_teacher_without_a_teacher(stages: Stages):
     refused(stages.select("--pseudolabels=null"), "class_from 'teacher' needs", "--class_from prompt")
 

@@ -169,17 +169,38 @@ def test_translate_train_in_both_orders(echo, stages: Stages, files: Files):
     assert "hi/select: out of date, rows english-select has been made anew since; rebuild with" in refused.err
 
 
+@pytest.mark.slow
 def test_one_student_for_all_languages(echo, stages: Stages, files: Files):
     for part, rows in (("train", files.gold), ("dev", files.dev)):
         echo(rows, f"hi/{part}")
-    both = {
-        part: json.dumps([{"path": str(english), "id_prefix": "en/"}, {"path": f"hi/{part}", "id_prefix": "hi/"}])
-        for part, english in (("train", files.gold), ("dev", files.dev))
-    }
-    outcome = stages.teacher(
-        f"--data.train={both['train']}", f"--data.dev={both['dev']}", "--setting=translate-train-all"
-    )
-    assert outcome.code == 0, outcome.err
+    echo(files.pool, "hi/pool", "--data.label_column=prompt_label")
+
+    def both(english: Path, part: str) -> str:
+        return json.dumps([{"path": str(english), "id_prefix": "en/"}, {"path": f"hi/{part}", "id_prefix": "hi/"}])
+
+    gold = (f"--data.train={both(files.gold, 'train')}", f"--data.dev={both(files.dev, 'dev')}")
+    setting = "--setting=translate-train-all"
+    pool = both(files.pool, "pool")
+    for outcome in (
+        stages.teacher(*gold, setting),
+        stages.pseudolabel(f"--data.pool={pool}"),
+        stages.select(f"--pool={pool}", "--quota=12"),
+        stages.student(*gold, setting),
+        stages.test(),
+    ):
+        assert outcome.code == 0, outcome.err
+    scored, kept = artifacts.read(Path("pseudolabel")).table, artifacts.read(Path("select")).table
+    english = [row["id"] for row in labelled(50, 3, "prompt_label")]
+    assert sorted(scored["id"].to_pylist()) == sorted([f"{lang}/{one}" for lang in ("en", "hi") for one in english])
+    # A row and its translation are two rows, each with its own probabilities and language.
+    assert {(one["id"][:2], one["lang"]) for one in kept.to_pylist()} == {("en", "en"), ("hi", "hi")}
+    of_pool = dict(zip(scored["id"].to_pylist(), scored["probs"].to_pylist(), strict=True))
+    assert [of_pool[row["id"]] for row in kept.to_pylist()] == kept["probs"].to_pylist()
+    assert artifacts.read_manifest(Path("test")).facts["setting"] == "translate-train-all"
+
+
+def test_a_union_without_prefixes_is_refused(echo, stages: Stages, files: Files):
+    echo(files.gold, "hi/train")
     doubled = stages.teacher(f'--data.train=[{{"path": "{files.gold}"}}, {{"path": "hi/train"}}]', "--out=doubled")
     assert doubled.code == 2
     assert "stands twice" in doubled.err
