@@ -1,5 +1,6 @@
 """Gold and selection, dealt in proportion."""
 
+import logging
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,8 @@ from lightning_app.errors import InputError
 from lightning_app.paths import find
 from lightning_app.probabilities import read_probs
 from lightning_app.sources import Rows, Source, load_rows
+
+log = logging.getLogger(__name__)
 
 REMEDY = 'rebuild it with "python main.py select --config select.yaml"'
 
@@ -54,17 +57,14 @@ class MixedDataModule(GoldDataModule):
 
     @cached_property
     def selected_rows(self) -> Rows:
-        """The selection's rows under the task's names.
-
-        Raises:
-            InputError: If there are none: the student would be a teacher under another name.
-        """
+        """The selection's rows under the task's names; without any a warning says that only gold is trained on."""
         artifact = self.selected
         rows = load_rows(Source(path=str(artifact.path)), self.task, "prompt_label")
         if not len(rows.table):
-            raise InputError(
-                f"data.selection {artifact.path}: no rows, expected at least one; loosen the filters and quotas of "
-                '"python main.py select", or train on gold alone with "fit --config teacher.yaml"'
+            log.warning(
+                "data.selection %s: no rows, so only gold is trained on, as a teacher would; "
+                'loosen the filters and quotas of "python main.py select"',
+                artifact.path,
             )
         self.lineage = artifact.manifest.lineage
         return rows

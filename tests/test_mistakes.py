@@ -211,10 +211,11 @@ def test_a_selection_without_probabilities_for_a_soft_student(stages: Stages):
     refused(stages.student(), "select: selected without a teacher", "--pseudolabels", "`prompt`")
 
 
-def test_a_selection_without_rows(stages: Stages):
+def test_a_selection_without_rows_leaves_gold_alone_and_says_so(stages: Stages, caplog: pytest.LogCaptureFixture):
     assert stages.select(*BY_PROMPT, "--quota=0").code == 0
-    refused(stages.student("--model.synthetic_labels=prompt"), "data.selection .*select: no rows", "teacher.yaml")
-    assert not Path("student").exists()
+    outcome = stages.student("--model.synthetic_labels=prompt")
+    assert outcome.code == 0, outcome.err
+    assert re.search("data.selection .*select: no rows, so only gold is trained on", caplog.text)
 
 
 def test_classes_from_a_teacher_without_a_teacher(stages: Stages):
