@@ -118,6 +118,7 @@ def read_table(sources: Source | Sequence[Source]) -> tuple[pa.Table, dict[str, 
     listed = [sources] if isinstance(sources, Source) else list(sources)
     tables, lineage, manifests = [], {}, []
     for source in listed:
+        _refuse_per_class(source)
         raw, manifest = read_raw(source)
         manifests.append(manifest)
         lineage.update(manifest.lineage if manifest is not None else {})
@@ -151,6 +152,8 @@ def _under_our_names(
         if source.per_class is not None:
             labels = np.asarray([columns[label_column][row] for row in kept])
             kept = kept[_sample_per_class(labels, [row_ids[row] for row in kept], source)]
+    else:
+        _refuse_per_class(source)
     language = _languages(raw, source)
     strings = {"id": row_ids, **columns, "lang": language}
     table = pa.table(
@@ -162,6 +165,14 @@ def _under_our_names(
         }
     )
     return table, dropped
+
+
+def _refuse_per_class(source: Source) -> None:
+    """Refuse a draw by class where no label is looked at; it would be passed over."""
+    if source.per_class is not None:
+        raise InputError(
+            f"{source.place}: per_class {source.per_class} where labels are not read; take it out, or cut with `stop`"
+        )
 
 
 def _others(raw: pa.Table, source: Source, ours: Sequence[str]) -> list[str]:

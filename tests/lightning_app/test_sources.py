@@ -7,11 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import write_jsonl
+from conftest import labelled, write_jsonl
 
 from lightning_app import artifacts
 from lightning_app.errors import InputError
-from lightning_app.sources import Source, load_rows
+from lightning_app.sources import Source, load_rows, read_table
 from lightning_app.task import Task
 
 ROWS = [
@@ -195,6 +195,15 @@ def test_a_slip_in_columns_is_not_passed_over(tmp_path: Path, task: Task):
     path = write_jsonl(tmp_path / "a.jsonl", [{"text": "a", "label": "neutral"}])
     with pytest.raises(InputError, match=r"columns has 'txt'.*did you mean 'text'"):
         load_rows(Source(path=str(path), columns={"txt": "sentence"}), task, "label")
+
+
+@pytest.mark.parametrize(
+    "read", [lambda source, task: load_rows(source, task, None), lambda source, _: read_table(source)]
+)
+def test_a_draw_by_class_needs_labels(tmp_path: Path, task: Task, read):
+    path = write_jsonl(tmp_path / "rows.jsonl", labelled(6, 1))
+    with pytest.raises(InputError, match=r"rows.jsonl: per_class 2 where labels are not read; take it out"):
+        read(Source(path=str(path), per_class=2), task)
 
 
 @pytest.mark.parametrize("numbers", [{"start": -1}, {"start": 3, "stop": 3}, {"stop": -1}, {"per_class": 0}])
