@@ -16,6 +16,9 @@ from lightning_app.evaluation.metrics import target_metrics
 from lightning_app.sources import Rows, Source, load_rows
 
 
+SOURCE_LANGUAGE = "en"  # of gold that states none
+
+
 class GoldDataModule(RowsDataModule):
     """Gold rows for fit, the source dev set for validation, any number of named targets for test.
 
@@ -68,24 +71,30 @@ class GoldDataModule(RowsDataModule):
         """The source dev set.
 
         Raises:
-            InputError: If it is in another language than the gold, or in a language that the gold was translated into
-                without being a translation itself: it would be a target.
+            InputError: If it is in another language than the gold (English, where that states none), or in a language
+                that the gold was translated into without being a translation itself: it would be a target.
         """
         rows = self._labelled("dev", self.dev)
-        gold, dev = (set(one.table["lang"].drop_null().to_pylist()) for one in (self.train_rows, rows))
+        learned, dev = languages_of(self.source_rows) or {SOURCE_LANGUAGE}, languages_of(rows)
         place = f"data.dev {', '.join(rows.places)}"
-        if gold and not dev <= gold:
+        if not dev <= learned:
             raise InputError(
-                f"{place}: language {sorted(dev - gold)} is not the gold's {sorted(gold)}, "
-                "so it is a target, whose labels may not choose the checkpoint; give one in the source language"
+                f"{place}: language {sorted(dev - learned)} is not the gold's {sorted(learned)}, "
+                "so it is a target, whose labels may not choose the checkpoint; give one in the source language (say with "
+                "`language` what the gold is in)"
             )
-        foreign = dev & translated_into(self.train_rows) - translated_into(rows)
+        foreign = dev & translated_into(self.source_rows) - translated_into(rows)
         if foreign:
             raise InputError(
                 f"{place}: rows in {sorted(foreign)}, which the gold was translated into, but no translation "
                 "themselves, so they are a target, whose labels may not choose the checkpoint; translate the source dev"
             )
         return rows
+
+    @property
+    def source_rows(self) -> Rows:
+        """The rows whose language the dev set must be in."""
+        return self.train_rows
 
     @cached_property
     def pool_rows(self) -> Rows | None:
@@ -216,6 +225,11 @@ class GoldDataModule(RowsDataModule):
                 f"data.targets: {sorted(self.targets)} configured into {name}, where no target label may be seen; "
                 'remove them, and test with "python main.py test --config test.yaml"'
             )
+
+
+def languages_of(rows: Rows) -> set[str]:
+    """The languages that rows state."""
+    return set(rows.table["lang"].drop_null().to_pylist())
 
 
 def translated_into(rows: Rows) -> set[str]:

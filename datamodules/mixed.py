@@ -69,6 +69,11 @@ class MixedDataModule(GoldDataModule):
         self.lineage = artifact.manifest.lineage
         return rows
 
+    @property
+    def source_rows(self) -> Rows:
+        """See `GoldDataModule`; without gold the selection says which language is learned from."""
+        return self.train_rows if len(self.train_rows.table) else self.selected_rows
+
     @cached_property
     def probs_NC(self) -> Tensor:
         """The teacher's probabilities of the selection; shape (|D'|, C).

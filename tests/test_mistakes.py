@@ -171,6 +171,22 @@ def test_a_target_as_dev_set(stages: Stages):
     refused(stages.teacher(), r"data.dev .*dev.jsonl: language \['hi'\] is not the gold's \['en'\]")
 
 
+def test_a_target_as_dev_set_of_gold_that_states_no_language(stages: Stages):
+    """Gold is English unless it says otherwise; what the dev set says holds."""
+    write_jsonl(stages.files.gold, [{**row, "lang": None} for row in labelled(37, 1)])
+    assert stages.teacher("--out=english").code == 0
+    write_jsonl(stages.files.dev, [{**row, "lang": "hi"} for row in labelled(9, 2)])
+    refused(stages.teacher(), r"language \['hi'\] is not the gold's \['en'\]", "`language`")
+    assert stages.teacher("--data.train.language=hi").code == 0
+
+
+def test_a_target_as_dev_set_where_the_selection_is_all_there_is(stages: Stages):
+    assert stages.select(*BY_PROMPT).code == 0
+    write_jsonl(stages.files.dev, [{**row, "lang": "hi"} for row in labelled(9, 2)])
+    alone = ("--data.train=[]", "--model.synthetic_labels=prompt")
+    refused(stages.student(*alone), r"language \['hi'\] is not the gold's \['en'\]")
+
+
 @pytest.mark.parametrize(
     ("key", "closest"),
     [

@@ -65,7 +65,7 @@ def gather(
         artifact = opened(name, path, stage)
         return artifact, _join(artifact.path, artifact.manifest, artifact.table["id"].to_pylist(), rows)
 
-    probs_NC = dynamics_ENC = embeddings_ND = target_MD = None
+    probs_NC = dynamics_ENC = embeddings_ND = target_MD = encoder = None
     if pseudolabels:
         artifact, index = of_pool("pseudolabels", pseudolabels, "pseudolabel")
         labels = artifact.manifest.facts.get("labels", task.labels)
@@ -78,7 +78,7 @@ def gather(
         dynamics_ENC = read.log_probs_ENC[:, _join(read.path, read.manifest, read.ids, rows)]
     if embeddings:
         artifact, index = of_pool("embeddings", embeddings, "embed")
-        embeddings_ND = _matrix(artifact)[index]
+        embeddings_ND, encoder = _matrix(artifact)[index], artifact.manifest
     if target_embeddings:
         artifact = opened("target_embeddings", target_embeddings, "embed")
         if not set(task.columns) <= set(artifact.table.column_names):
@@ -87,11 +87,8 @@ def gather(
                 "the test sets; embed it with --data.prompt_labels false"
             )
         target_MD = _matrix(artifact)
-        if embeddings_ND is not None and target_MD.shape[1] != embeddings_ND.shape[1]:
-            raise InputError(
-                f"{target_embeddings}: {target_MD.shape[1]} dimensions, expected {embeddings_ND.shape[1]} as in "
-                f"{embeddings}; embed both with one model"
-            )
+        if embeddings and encoder is not None:
+            _check_same_encoder(artifact.manifest, target_embeddings, encoder, embeddings)
     lineage.pop("pool", None)
     return Evidence(probs_NC, dynamics_ENC, embeddings_ND, target_MD, inputs, lineage)
 
@@ -113,6 +110,16 @@ def _join(path: Path, manifest: artifacts.Manifest, ids: list[str], rows: Rows) 
         named = f"no row for id '{missing}'" if missing is not None else "ids that are not the pool's, once each"
         raise InputError(f"{path}: {named}; rebuild with {artifacts.rebuild(manifest)}")
     return np.array([position[one] for one in rows.ids], dtype=np.int64)
+
+
+def _check_same_encoder(one: artifacts.Manifest, place: str, other: artifacts.Manifest, other_place: str) -> None:
+    """Refuse to compare embeddings of two encoders: their cosines mean nothing, also where their widths are equal."""
+    models = [manifest.inputs.get("model", {"path": "unknown", "fingerprint": ""}) for manifest in (one, other)]
+    if models[0]["fingerprint"] != models[1]["fingerprint"]:
+        raise InputError(
+            f"{place}: embedded by {models[0]['path']}, expected {models[1]['path']} as in {other_place}; embed both "
+            "with one model"
+        )
 
 
 def _matrix(artifact: artifacts.Artifact) -> np.ndarray:

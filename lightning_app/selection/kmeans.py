@@ -103,8 +103,11 @@ def cosine_distance(u: np.ndarray, v: np.ndarray) -> Any:
 
 def _nltk(vectors_ND: np.ndarray, initial_KD: np.ndarray, avoid_empty: bool, max_iter: int, _device: str) -> Clustering:
     """NLTK's own clusterer, stopped after `max_iter` updates."""
-    from nltk.cluster import KMeansClusterer
-    from nltk.cluster.util import cosine_distance as nltk_distance
+    try:
+        from nltk.cluster import KMeansClusterer
+        from nltk.cluster.util import cosine_distance as nltk_distance
+    except ModuleNotFoundError:
+        raise InputError("backend 'nltk': NLTK is not installed; pip install 'labelbridge[selection]'") from None
 
     class Counted(KMeansClusterer):  # type: ignore[misc] # NLTK is untyped
         updates = 0
@@ -118,7 +121,10 @@ def _nltk(vectors_ND: np.ndarray, initial_KD: np.ndarray, avoid_empty: bool, max
     clusterer = Counted(
         len(initial_KD), nltk_distance, initial_means=list(initial_KD), avoid_empty_clusters=avoid_empty
     )
-    assignment = clusterer.cluster(list(vectors_ND), assign_clusters=True)
+    try:
+        assignment = clusterer.cluster(list(vectors_ND), assign_clusters=True)
+    except AssertionError:  # NLTK has no mean for a cluster that has lost its rows
+        raise InputError("K-means: a cluster became empty; set avoid_empty, or ask for fewer clusters") from None
     converged = clusterer.shift < CONVERGED or clusterer.updates == 0
     return Clustering(np.asarray(assignment), np.stack(clusterer.means()), clusterer.updates, bool(converged))
 
@@ -137,7 +143,7 @@ def _torch(vectors_ND: np.ndarray, initial_KD: np.ndarray, avoid_empty: bool, ma
     converged = len(vectors_ND) <= len(initial_KD)
     while not converged and iterations < max_iter:
         assignment_N = _assign(rows_ND, vectors_ND, norms_N, means_KD)
-        updated_KD = _update(rows_ND, assignment_N, means_KD, avoid_empty)
+        updated_KD = _update(vectors_ND, assignment_N, means_KD, avoid_empty)
         shift = 0.0
         for old, new in zip(means_KD, updated_KD, strict=True):
             shift += cosine_distance(old, new)
@@ -167,23 +173,25 @@ def _assign(rows_ND: Any, vectors_ND: np.ndarray, norms_N: np.ndarray, means_KD:
     return assignment_N
 
 
-def _update(rows_ND: Any, assignment_N: np.ndarray, means_KD: np.ndarray, avoid_empty: bool) -> np.ndarray:
-    """New means; members are added in row order, as NLTK adds them."""
+def _update(vectors_ND: np.ndarray, assignment_N: np.ndarray, means_KD: np.ndarray, avoid_empty: bool) -> np.ndarray:
+    """New means; members are added in row order, as NLTK adds them.
+
+    On the CPU wherever the rows are compared: a GPU adds in an order of its own, another one each time.
+    """
     import torch
 
-    index_N = torch.from_numpy(assignment_N).to(rows_ND.device)
     counts_K = np.bincount(assignment_N, minlength=len(means_KD))
     if avoid_empty:
-        sums_KD = torch.from_numpy(means_KD.copy()).to(rows_ND.device)
+        sums_KD = torch.from_numpy(means_KD.copy())
         divisor_K = 1 + counts_K
     else:
         if not counts_K.all():
             empty = int(np.flatnonzero(counts_K == 0)[0])
             raise InputError(f"K-means: cluster {empty} became empty; set avoid_empty, or ask for fewer clusters")
-        sums_KD = torch.zeros(means_KD.shape, dtype=torch.float32, device=rows_ND.device)
+        sums_KD = torch.zeros(means_KD.shape, dtype=torch.float32)
         divisor_K = counts_K
-    sums_KD.index_add_(0, index_N, rows_ND)
-    return np.asarray(sums_KD.cpu().numpy() / divisor_K[:, None].astype(np.float32))
+    sums_KD.index_add_(0, torch.from_numpy(assignment_N), torch.from_numpy(vectors_ND))
+    return np.asarray(sums_KD.numpy() / divisor_K[:, None].astype(np.float32))
 
 
 def _norms(vectors: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from lightning_app import artifacts
-from lightning_app.errors import InputError
+from lightning_app.errors import InputError, shorten
 from lightning_app.evaluation.diversity import diversity_score
 from lightning_app.runs import Run, State, command_line
 from lightning_app.selection.evidence import Evidence, gather
@@ -221,20 +221,38 @@ def _keep(
             raise InputError(
                 f"strategy '{method.strategy}': kept {len(kept)} rows, expected up to {quota} different ones"
             )
+        score = _scores(choice.score, ids, method)
         cluster = None if choice.cluster is None else choice.cluster[kept]
-        return Kept(members[kept], choice.score[kept], cluster, len(members), choice.ties)
-    score = np.asarray(choice)
-    if score.shape != members.shape:
-        raise InputError(
-            f"strategy '{method.strategy}': {score.shape} scores, expected one for each of {members.shape} rows"
-        )
-    if np.isnan(score).any():
-        raise InputError(
-            f"strategy '{method.strategy}': the score of row '{ids[int(np.isnan(score).argmax())]}' is nan, expected a "
-            "number; mend the strategy, or what it looks at"
-        )
+        return Kept(members[kept], score[kept], cluster, len(members), choice.ties)
+    score = _scores(choice, ids, method)
     one = cut(score, ids, quota, method.seed)
     return Kept(members[one.kept], score[one.kept], None, len(members), one.ties)
+
+
+def _scores(given: Any, ids: list[str], method: Method) -> np.ndarray:
+    """What a strategy says of the rows, as numbers that can be compared and negated.
+
+    Raises:
+        InputError: If it is not one number for each of them.
+    """
+    try:
+        scores = np.asarray(given)
+        if scores.dtype.kind != "f":  # a mask or unsigned numbers could not be negated
+            scores = scores.astype(np.float64)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"strategy '{method.strategy}': {shorten(given)}, expected one number for each of {len(ids)} rows"
+        ) from None
+    if scores.shape != (len(ids),):
+        raise InputError(
+            f"strategy '{method.strategy}': {scores.shape} scores, expected one for each of {len(ids)} rows"
+        )
+    if np.isnan(scores).any():
+        raise InputError(
+            f"strategy '{method.strategy}': the score of row '{ids[int(np.isnan(scores).argmax())]}' is nan, expected a "
+            "number; mend the strategy, or what it looks at"
+        )
+    return scores
 
 
 def _table(rows: Rows, evidence: Evidence, kept: list[Kept], method: Method, task: Task) -> pa.Table:

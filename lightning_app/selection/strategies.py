@@ -11,7 +11,7 @@ YAML: `strategy: my_file.my_function`.
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -63,8 +63,8 @@ class Candidates:
         own: np.ndarray = self._given(self.log_probs_NC, "the teacher; give --pseudolabels")[:, self.label]
         return own
 
-    def probs_over_epochs(self) -> np.ndarray:
-        """Probabilities after every epoch; float64 of shape (E, N, C).
+    def log_probs_by_epoch(self) -> Iterator[np.ndarray]:
+        """Log-probabilities after every epoch, one in memory at a time; float64 of shape (N, C).
 
         Raises:
             InputError: If there are no training dynamics, or of fewer than two epochs.
@@ -72,7 +72,15 @@ class Candidates:
         dynamics = self._given(self.dynamics_ENC, "training dynamics; give --dynamics (RUN/dynamics of a teacher)")
         if len(dynamics) < 2:
             raise InputError(f"dynamics: {len(dynamics)} epochs, expected two or more; train the teacher for longer")
-        return np.exp(dynamics.astype(np.float64))
+        return (log_probs_NC.astype(np.float64) for log_probs_NC in dynamics)
+
+    def probs_over_epochs(self) -> np.ndarray:
+        """Probabilities after every epoch, all at once; float64 of shape (E, N, C).
+
+        Raises:
+            InputError: As for `log_probs_by_epoch`.
+        """
+        return np.stack([np.exp(log_probs_NC) for log_probs_NC in self.log_probs_by_epoch()])
 
     def embeddings(self) -> np.ndarray:
         """Unit embeddings; shape (N, D).
@@ -139,13 +147,12 @@ def ambiguous(candidates: Candidates) -> np.ndarray:
 
     `paper`: the population standard deviation of the class's own probability; `released`: the largest over classes.
     """
-    deviation_NC = candidates.probs_over_epochs().std(axis=0)
-    return _own_or_largest(deviation_NC, candidates)
+    return _mean_and_deviation(candidates)[1].max(axis=1)
 
 
 def easy(candidates: Candidates) -> np.ndarray:
     """easy-k (paper, section 2.3): confidence, the mean over epochs; variants as for `ambiguous`."""
-    return _own_or_largest(candidates.probs_over_epochs().mean(axis=0), candidates)
+    return _mean_and_deviation(candidates)[0].max(axis=1)
 
 
 def diverse(
@@ -172,8 +179,7 @@ def diverse(
     clusters = min(clusters, len(score))
     if not clusters or not candidates.quota:
         return Choice(np.empty(0, dtype=np.int64), score, np.zeros(len(score), dtype=np.int64))
-    # Rows are put in order of id first, so that the draw of initial means does not depend on the file's order.
-    order = np.argsort(np.asarray(candidates.ids, dtype=object), kind="stable")
+    order = _by_id(candidates)  # the draw of initial means must not depend on the file's order
     found = kmeans(
         embeddings_ND[order],
         clusters,
@@ -227,10 +233,15 @@ def near_target(candidates: Candidates, *, neighbours: int = 10) -> np.ndarray:
     if neighbours < 1:
         raise InputError(f"options: neighbours {neighbours}, expected at least 1")
     count = min(neighbours, len(target_MD))
+    wide_DM = target_MD.T.astype(np.float64)
     nearest = np.empty(len(embeddings_ND), dtype=np.float32)
+    # A cosine's last bits depend on where its row stands in a block. Blocks are cut in order of id, and what is summed
+    # in double precision is rounded, so that neither the file's order nor a row's place tells equal rows apart.
+    order = _by_id(candidates)
     for start in range(0, len(nearest), BLOCK_ROWS):  # N x M cosines at once would not fit
-        block = slice(start, start + BLOCK_ROWS)
-        nearest[block] = np.partition(embeddings_ND[block] @ target_MD.T, -count, axis=1)[:, -count:].mean(axis=1)
+        block = order[start : start + BLOCK_ROWS]
+        cosines = np.sort(np.partition(embeddings_ND[block] @ wide_DM, -count, axis=1)[:, -count:], axis=1)
+        nearest[block] = cosines.mean(axis=1)
     return nearest
 
 
@@ -253,7 +264,10 @@ def find_strategy(name: str, options: Mapping[str, Any] | None = None) -> Callab
     from lightning_app.commands import Parser
 
     parser = Parser(prog="options")
-    first = next(iter(inspect.signature(strategy).parameters), "candidates")
+    try:
+        first = next(iter(inspect.signature(strategy).parameters), "candidates")
+    except (TypeError, ValueError):
+        raise InputError(f"strategy '{name}': {shorten(strategy)}, expected a function of the class's rows") from None
     parser.add_function_arguments(strategy, skip={first}, fail_untyped=False)
     try:
         return partial(strategy, **parser.parse_object(dict(options or {})).as_dict())
@@ -263,7 +277,11 @@ def find_strategy(name: str, options: Mapping[str, Any] | None = None) -> Callab
 
 def code_of(name: str) -> str | None:
     """The fingerprint of the file that holds a strategy of one's own: another version of it is another method."""
-    file = None if name in BUILT_IN else inspect.getsourcefile(_imported(name))
+    if name in BUILT_IN:
+        return None
+    strategy = _imported(name)
+    module = inspect.getmodule(strategy) or importlib.import_module(name.rpartition(".")[0])
+    file = getattr(module, "__file__", None)
     return None if file is None else of_files([Path(file)])
 
 
@@ -287,18 +305,35 @@ def _imported(name: str) -> Strategy:
     return strategy
 
 
-def _own_or_largest(value_NC: np.ndarray, candidates: Candidates) -> np.ndarray:
-    picked: np.ndarray = value_NC.max(axis=1) if candidates.variant == "released" else value_NC[:, candidates.label]
-    return picked
+def _by_id(candidates: Candidates) -> np.ndarray:
+    """Positions in the order of the ids."""
+    return np.argsort(np.asarray(candidates.ids, dtype=object), kind="stable")
+
+
+def _mean_and_deviation(candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and population standard deviation of probabilities over epochs: of the class's own, or `released`, of all.
+
+    Returns:
+        Two arrays of shape (N, 1) or (N, C); a few numbers a row in memory, however many the epochs.
+    """
+    classes = slice(None) if candidates.variant == "released" else slice(candidates.label, candidates.label + 1)
+    mean = squares = np.zeros(1)
+    for count, log_probs_NC in enumerate(candidates.log_probs_by_epoch(), start=1):
+        probs = np.exp(log_probs_NC[:, classes])
+        delta = probs - mean  # Welford's update
+        mean = mean + delta / count
+        squares = squares + delta * (probs - mean)
+    return mean, np.sqrt(squares / count)
 
 
 def _margin(candidates: Candidates) -> np.ndarray:
     """AUM: mean over epochs of the class's log-probability minus the largest other one (a logit margin)."""
-    candidates.probs_over_epochs()
-    assert candidates.dynamics_ENC is not None, "checked above"
-    log_probs_ENC = candidates.dynamics_ENC.astype(np.float64)
-    others = np.delete(log_probs_ENC, candidates.label, axis=2).max(axis=2)
-    margin: np.ndarray = (log_probs_ENC[:, :, candidates.label] - others).mean(axis=0)
+    total = np.zeros(len(candidates.ids))
+    for count, log_probs_NC in enumerate(candidates.log_probs_by_epoch(), start=1):
+        own = log_probs_NC[:, candidates.label].copy()
+        log_probs_NC[:, candidates.label] = -np.inf
+        total += own - log_probs_NC.max(axis=1)
+    margin: np.ndarray = total / count
     return margin
 
 

@@ -137,6 +137,17 @@ def test_options_of_ones_own_are_parameters(pool: Path, task: Task, tmp_path: Pa
         run(pool, task, tmp_path / "typo", **settings, options={"signs": -1})
 
 
+@pytest.mark.parametrize("kind", ["np.uint8", "bool", "int"])
+def test_scores_may_be_of_any_kind(pool: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str):
+    """Unsigned numbers cannot be negated, and a mask not at all: the row with the highest one still wins."""
+    code = f"import numpy as np\ndef score(candidates):\n    found = np.zeros(len(candidates.ids), {kind})\n"
+    (tmp_path / "kinds.py").write_text(f"{code}    found[3] = 1\n    return found")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "kinds", raising=False)
+    read = run(pool, task, tmp_path / "s", strategy="kinds.score", class_from="prompt", quota=1)
+    assert read.table["score"].to_pylist() == [1.0] * len(task.labels)
+
+
 @pytest.mark.parametrize(
     ("code", "said"),
     [
@@ -144,6 +155,12 @@ def test_options_of_ones_own_are_parameters(pool: Path, task: Task, tmp_path: Pa
         ("score = 3", "strategy 'broken.score': 3, expected a function"),
         ("def score(candidates):\n    return [float('nan')] * len(candidates.ids)", "the score of row '.*' is nan"),
         ("def score(candidates):\n    return [1.0]", "expected one for each of"),
+        ("def score(candidates):\n    return ['a'] * len(candidates.ids)", "expected one number for each of"),
+        (
+            "import numpy as np\nfrom lightning_app.selection.strategies import Choice\n"
+            "def score(candidates):\n    return Choice(np.array([0]), np.full(len(candidates.ids), np.nan))",
+            "the score of row '.*' is nan",
+        ),
     ],
 )  # fmt: skip
 def test_a_strategy_that_is_broken(pool: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code, said):

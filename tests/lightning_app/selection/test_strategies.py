@@ -95,11 +95,18 @@ def test_ambiguity_by_hand():
 
 
 def test_ease_by_hand():
-    """Means of the class's own probability: 0.7, 0.5, 0.4; the largest over classes is the same here, bar none."""
-    paper = easy(candidates(3, dynamics_ENC=TWO_EPOCHS, variant="paper"))
-    released = easy(candidates(3, dynamics_ENC=TWO_EPOCHS, variant="released"))
-    assert paper == pytest.approx([0.7, 0.5, 0.4], abs=1e-6)
+    """Means of the second class's probability: 0.2, 0.25, 0.4; the largest over classes: 0.7, 0.5, 0.4."""
+    paper = easy(replace(candidates(3, dynamics_ENC=TWO_EPOCHS, variant="paper"), label=1))
+    released = easy(replace(candidates(3, dynamics_ENC=TWO_EPOCHS, variant="released"), label=1))
+    assert paper == pytest.approx([0.2, 0.25, 0.4], abs=1e-6)
     assert released == pytest.approx([0.7, 0.5, 0.4], abs=1e-6)
+
+
+def test_what_streams_over_epochs_is_what_all_at_once_would_give():
+    given = candidates(200, seed=3)
+    probs = given.probs_over_epochs()[:, :, given.label]
+    assert ambiguous(given) == pytest.approx(probs.std(axis=0), abs=1e-12)
+    assert easy(given) == pytest.approx(probs.mean(axis=0), abs=1e-12)
 
 
 # Two clusters along the axes: rows 0-4 along x, rows 5-6 along y; row 0 is the most certain.
@@ -200,8 +207,17 @@ def test_ties_in_a_cluster_are_counted():
     assert diverse(given, clusters=2, kmeans_seed=1).ties == 3
 
 
-def test_nearness_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch):
-    given = candidates(23)
-    whole = near_target(given)
-    monkeypatch.setattr("lightning_app.selection.strategies.BLOCK_ROWS", 5)
-    assert near_target(given) == pytest.approx(whole, abs=1e-6)
+@pytest.mark.parametrize("block_rows", [5, 4096])
+def test_equal_rows_are_equally_near_wherever_they_stand(monkeypatch: pytest.MonkeyPatch, block_rows: int):
+    """More rows than a block, every vector twice: the last bits of a product depend on where its row stands."""
+    monkeypatch.setattr("lightning_app.selection.strategies.BLOCK_ROWS", block_rows)
+    rng = np.random.default_rng(0)
+    rows, target = (rng.normal(size=(count, 384)).astype(np.float32) for count in (2_100, 40))
+    rows, target = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in (rows, target))
+    ids = [f"{row:05d}" for row in range(4_200)]
+    given = replace(candidates(4_200), ids=ids, embeddings_ND=np.concatenate([rows, rows]), target_MD=target)
+    near = near_target(given)
+    assert np.array_equal(near[:2_100], near[2_100:])
+    order = rng.permutation(4_200)
+    turned = replace(given, ids=[ids[row] for row in order], embeddings_ND=given.embeddings_ND[order])
+    assert np.array_equal(near_target(turned), near[order])
