@@ -15,7 +15,6 @@ from lightning_app.errors import InputError
 from lightning_app.evaluation.metrics import target_metrics
 from lightning_app.sources import Rows, Source, load_rows
 
-
 SOURCE_LANGUAGE = "en"  # of gold that states none
 
 
@@ -80,8 +79,8 @@ class GoldDataModule(RowsDataModule):
         if not dev <= learned:
             raise InputError(
                 f"{place}: language {sorted(dev - learned)} is not the gold's {sorted(learned)}, "
-                "so it is a target, whose labels may not choose the checkpoint; give one in the source language (say with "
-                "`language` what the gold is in)"
+                "so it is a target, whose labels may not choose the checkpoint; give one in the source language, or "
+                "say with `language` what the gold is in"
             )
         foreign = dev & translated_into(self.source_rows) - translated_into(rows)
         if foreign:

@@ -10,11 +10,15 @@ from conftest import PROJECT
 GRIDS = sorted(path.name for path in (PROJECT / "workflow").glob("*.yaml"))
 
 
-def planned(grid: str, out: Path, *words: str) -> str:
-    """The commands of a whole run."""
+def plan(grid: str, out: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "snakemake", "-s", "workflow/Snakefile", "--configfile", f"workflow/{grid}"]
     more = ["--cores", "2", "--nolock", "--dry-run", "--printshellcmds", "--config", f"out={out}", *words]
-    done = subprocess.run([*command, *more], cwd=PROJECT, capture_output=True, text=True)
+    return subprocess.run([*command, *more], cwd=PROJECT, capture_output=True, text=True)
+
+
+def planned(grid: str, out: Path, *words: str) -> str:
+    """The commands of a whole run."""
+    done = plan(grid, out, *words)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout + done.stderr
 
@@ -36,3 +40,66 @@ def test_selectors_are_tested_against_random_and_know_what_they_need(tmp_path: P
     selects = [line for line in said.splitlines() if "main.py select" in line]
     assert all(f"--embeddings {tmp_path}/out/embed " in line for line in selects)
     assert ["--target_embeddings" in line for line in selects].count(True) == 1
+
+
+def commands(said: str, stage: str) -> dict[str, str]:
+    """The planned commands of a stage, by their output folder."""
+    lines = [line for line in said.splitlines() if f"main.py {stage}" in line]
+    return {line.split("--out ")[1].split()[0]: line for line in lines}
+
+
+@pytest.mark.slow
+def test_code_mixing_takes_two_hops_in_both_orders(tmp_path: Path):
+    out = tmp_path / "out"
+    said = planned("paper_codemix.yaml", out)
+    made = commands(said, "predict")
+    for part in ("train", "dev", "pool"):
+        assert f'"path": "{out}/hi/{part}"' in made[f"{out}/hi-Latn/{part}"]
+    assert f'"path": "{out}/select/top/seed0"' in made[f"{out}/hi/selected/top/seed0"]
+    assert f'"path": "{out}/hi/selected/top/seed0"' in made[f"{out}/hi-Latn/selected/top/seed0"]
+    students = commands(said, "fit")
+    first = students[f"{out}/hi-Latn/T-top-k-select-first/seed0/student"]
+    assert f"--data.selection {out}/hi-Latn/selected/top/seed0" in first
+    # One job at a time on the one GPU, whatever the number of cores.
+    assert "gpu=1" in said
+
+
+@pytest.mark.slow
+def test_a_union_has_no_selection_to_translate(tmp_path: Path):
+    methods = 'methods={"T": {"selection": "top", "in": ["all"], "order": "select-first"}}'
+    done = plan("languages.yaml", tmp_path / "out", methods)
+    assert done.returncode != 0
+    assert "methods.T: order select-first in a union ['all']" in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_only_what_is_looked_at_is_made(tmp_path: Path):
+    """Dynamics of the selecting seed alone; pseudolabels for every student that learns from them; what `needs` says."""
+    out = tmp_path / "out"
+    said = planned(
+        "selectors.yaml", out,
+        'selections={"lot": {"strategy": "random", "class_from": "prompt"}, "mine": {"strategy": "my.own", '
+        '"needs": ["dynamics", "embeddings"]}, "prompt": {"strategy": "top", "class_from": "prompt"}}',
+        'methods={"SRC": {}, "GEN": {"selection": "lot", "flags": {"model.synthetic_labels": "prompt"}}, '
+        '"T-mine": {"selection": "mine"}, "T-prompt": {"selection": "prompt"}}',
+    )  # fmt: skip
+    teachers, selects = commands(said, "fit"), commands(said, "select")
+    assert ["--data.pool" in teachers[f"{out}/teacher/seed{seed}"] for seed in (0, 1, 2)] == [True, False, False]
+    assert "--pseudolabels null" in selects[f"{out}/select/lot/seed0"]
+    assert f"--pseudolabels {out}/pseudolabel/seed0" in selects[f"{out}/select/prompt/seed0"]
+    mine = selects[f"{out}/select/mine/seed0"]
+    assert f"--dynamics {out}/teacher/seed0/dynamics" in mine
+    assert f"--embeddings {out}/embed" in mine
+    assert "needs" not in mine
+    lot = planned("selectors.yaml", out, 'selections={"lot": {"strategy": "random", "class_from": "prompt"}}',
+                  'methods={"T-rand-k": {"selection": "lot"}}')  # fmt: skip
+    assert f"--pseudolabels {out}/pseudolabel/seed0" in commands(lot, "select")[f"{out}/select/lot/seed0"]
+
+
+@pytest.mark.slow
+def test_places_that_share_their_targets_are_told_apart_in_the_report(tmp_path: Path):
+    said = planned("paper.yaml", tmp_path / "out", 'translations={"mr": {}, "hi": {}}',
+                   'methods={"SRC": {"in": ["mr", "hi"]}}')  # fmt: skip
+    assert {line.split("--setting ")[1].split(" --")[0] for line in said.splitlines() if "--setting" in line} == {
+        "'translate-train, mr'", "'translate-train, hi'",
+    }  # fmt: skip

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -233,7 +232,8 @@ def _show_difference(one: Comparison | None) -> str:
 
 def _markdown(cells: Sequence[Cell], metric: str) -> str:
     """One table for each task and setting."""
-    lines = ["# Report", "", f"{metric} in %; with several seeds the mean ± sample deviation (and each seed in JSON)."]
+    unit = "nats" if metric == "ce" else "%"
+    lines = ["# Report", "", f"{metric} in {unit}; with several seeds the mean ± sample deviation (each seed in JSON)."]
     for task, setting in dict.fromkeys((cell.task, cell.setting) for cell in cells):
         group = [cell for cell in cells if (cell.task, cell.setting) == (task, setting)]
         targets = list(dict.fromkeys(cell.target for cell in group))
@@ -252,6 +252,6 @@ def _markdown(cells: Sequence[Cell], metric: str) -> str:
 def _show(cell: Cell | None, metric: str) -> str:
     if cell is None:
         return ""
-    scale: Any = 1 if metric == "ce" else 100
-    deviation = "" if cell.deviation is None else f" ± {scale * cell.deviation:.1f}"
-    return f"{scale * cell.mean:.1f}{deviation}"
+    scale, digits = (1, 3) if metric == "ce" else (100, 1)
+    deviation = "" if cell.deviation is None else f" ± {scale * cell.deviation:.{digits}f}"
+    return f"{scale * cell.mean:.{digits}f}{deviation}"

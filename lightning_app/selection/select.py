@@ -249,8 +249,8 @@ def _scores(given: Any, ids: list[str], method: Method) -> np.ndarray:
         )
     if np.isnan(scores).any():
         raise InputError(
-            f"strategy '{method.strategy}': the score of row '{ids[int(np.isnan(scores).argmax())]}' is nan, expected a "
-            "number; mend the strategy, or what it looks at"
+            f"strategy '{method.strategy}': the score of row '{ids[int(np.isnan(scores).argmax())]}' is nan, expected "
+            "a number; mend the strategy, or what it looks at"
         )
     return scores
 

@@ -147,12 +147,14 @@ def ambiguous(candidates: Candidates) -> np.ndarray:
 
     `paper`: the population standard deviation of the class's own probability; `released`: the largest over classes.
     """
-    return _mean_and_deviation(candidates)[1].max(axis=1)
+    deviation: np.ndarray = _mean_and_deviation(candidates)[1].max(axis=1)
+    return deviation
 
 
 def easy(candidates: Candidates) -> np.ndarray:
     """easy-k (paper, section 2.3): confidence, the mean over epochs; variants as for `ambiguous`."""
-    return _mean_and_deviation(candidates)[0].max(axis=1)
+    confidence: np.ndarray = _mean_and_deviation(candidates)[0].max(axis=1)
+    return confidence
 
 
 def diverse(
@@ -233,14 +235,14 @@ def near_target(candidates: Candidates, *, neighbours: int = 10) -> np.ndarray:
     if neighbours < 1:
         raise InputError(f"options: neighbours {neighbours}, expected at least 1")
     count = min(neighbours, len(target_MD))
-    wide_DM = target_MD.T.astype(np.float64)
+    wide_MD = target_MD.astype(np.float64)
     nearest = np.empty(len(embeddings_ND), dtype=np.float32)
     # A cosine's last bits depend on where its row stands in a block. Blocks are cut in order of id, and what is summed
     # in double precision is rounded, so that neither the file's order nor a row's place tells equal rows apart.
     order = _by_id(candidates)
     for start in range(0, len(nearest), BLOCK_ROWS):  # N x M cosines at once would not fit
         block = order[start : start + BLOCK_ROWS]
-        cosines = np.sort(np.partition(embeddings_ND[block] @ wide_DM, -count, axis=1)[:, -count:], axis=1)
+        cosines = np.sort(np.partition(embeddings_ND[block] @ wide_MD.T, -count, axis=1)[:, -count:], axis=1)
         nearest[block] = cosines.mean(axis=1)
     return nearest
 
@@ -328,12 +330,11 @@ def _mean_and_deviation(candidates: Candidates) -> tuple[np.ndarray, np.ndarray]
 
 def _margin(candidates: Candidates) -> np.ndarray:
     """AUM: mean over epochs of the class's log-probability minus the largest other one (a logit margin)."""
-    total = np.zeros(len(candidates.ids))
+    margin = np.zeros(len(candidates.ids))
     for count, log_probs_NC in enumerate(candidates.log_probs_by_epoch(), start=1):
         own = log_probs_NC[:, candidates.label].copy()
         log_probs_NC[:, candidates.label] = -np.inf
-        total += own - log_probs_NC.max(axis=1)
-    margin: np.ndarray = total / count
+        margin += (own - log_probs_NC.max(axis=1) - margin) / count
     return margin
 
 
