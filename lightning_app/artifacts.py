@@ -7,7 +7,7 @@ follows when all rows are there. `datasets`, pandas and DuckDB read the shards d
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -223,8 +223,8 @@ def _stale(path: Path, manifest: Manifest, seen: frozenset[Path]) -> tuple[list[
     """What has changed among the ancestors, and the commands from there down to this artifact."""
     changed: list[str] = []
     commands: list[str] = []
-    for name, reference_to in manifest.inputs.items():
-        found = find(reference_to["path"])
+    for name, place, read_then in _inputs(manifest):
+        found = find(place)
         folder = found.parent if found is not None and found.name == "model" else found
         if folder is None or folder in seen or not is_whole(folder):
             continue
@@ -232,11 +232,21 @@ def _stale(path: Path, manifest: Manifest, seen: frozenset[Path]) -> tuple[list[
         deeper = _stale(folder, ancestor, seen | {folder})
         changed += deeper[0]
         commands += deeper[1]
-        # Rows may be read in part or under other names; then the artifact's own fingerprint stands beside theirs.
-        if ancestor.fingerprint != reference_to.get("artifact", reference_to["fingerprint"]):
-            changed.append(f"{name} {reference_to['path']}")
+        if ancestor.fingerprint != read_then:
+            changed.append(f"{name} {place}")
     own = manifest.command or MAKERS.get(manifest.stage, f"the stage of {path}")
     return changed, [*commands, own] if changed else []
+
+
+def _inputs(manifest: Manifest) -> Iterator[tuple[str, str, str]]:
+    """Name, place and fingerprint of everything that was read; several sources of one input each by itself."""
+    for name, one in manifest.inputs.items():
+        # Rows may be read in part or under other names; then the artifact's own fingerprint stands beside theirs.
+        prints = one.get("artifact", one["fingerprint"]).split(", ")
+        places = one["path"].split(", ")
+        if len(prints) != len(places):
+            prints, places = [one["fingerprint"]], [one["path"]]
+        yield from ((name, place, print_) for place, print_ in zip(places, prints, strict=True))
 
 
 def rebuild(manifest: Manifest) -> str:

@@ -36,7 +36,8 @@ class Source:
         stop: Row to stop before.
         per_class: Keep this many rows of each label, drawn by `sample_seed` from the ids.
         sample_seed: Seed of that draw.
-        language: Language code of the rows, where the source has no `lang` column.
+        language: Language code of the rows, where the source has no `lang` column; what an artifact says of its rows
+            holds.
         keep: Further columns to carry along, such as `[domain]`; `["*"]` for all.
         id_prefix: Text before every id, which tells translations of the same rows apart (`hi/`) in one set.
     """

@@ -54,10 +54,14 @@ class Rows:
 
     @property
     def reference(self) -> dict[str, str]:
-        """The entry that names these rows among an artifact's `inputs`."""
-        only = self.manifests[0] if len(self.manifests) == 1 else None
-        own = {"artifact": only.fingerprint} if only is not None else {}
-        return {"path": ", ".join(self.places), "fingerprint": self.fingerprint, **own}
+        """The entry that names these rows among an artifact's `inputs`.
+
+        `path` and `artifact` hold one place and one artifact's fingerprint a source, with `, ` between them; no
+        fingerprint, but an empty text, stands for a file.
+        """
+        own = [one.fingerprint if one is not None else "" for one in self.manifests]
+        named = {"artifact": ", ".join(own)} if any(own) else {}
+        return {"path": ", ".join(self.places), "fingerprint": self.fingerprint, **named}
 
 
 def load_rows(sources: Source | Sequence[Source], task: Task, label_column: str | None) -> Rows:
@@ -97,7 +101,7 @@ def _load(
         raw, manifest = read_raw(source)
         manifests.append(manifest)
         lineage.update(manifest.lineage if manifest is not None else {})
-        table, source_dropped = _under_our_names(raw, source, texts, task, label_column)
+        table, source_dropped = _under_our_names(raw, source, texts, task, label_column, manifest is not None)
         dropped.update(source_dropped)
         tables.append(table)
         if source_dropped:
@@ -135,7 +139,7 @@ def read_table(sources: Source | Sequence[Source]) -> tuple[pa.Table, dict[str, 
 
 
 def _under_our_names(
-    raw: pa.Table, source: Source, texts: Sequence[str], task: Task | None, label_column: str | None
+    raw: pa.Table, source: Source, texts: Sequence[str], task: Task | None, label_column: str | None, is_artifact: bool
 ) -> tuple[pa.Table, Counter[str]]:
     """Rename, check and filter one source's rows."""
     _check_column_names(source, texts)
@@ -154,7 +158,7 @@ def _under_our_names(
             kept = kept[_sample_per_class(labels, [row_ids[row] for row in kept], source)]
     else:
         _refuse_per_class(source)
-    language = _languages(raw, source)
+    language = _languages(raw, source, is_artifact)
     strings = {"id": row_ids, **columns, "lang": language}
     table = pa.table(
         {
@@ -285,10 +289,30 @@ def _sample_per_class(labels: np.ndarray, row_ids: Sequence[str], source: Source
     return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *chosen]))
 
 
-def _languages(raw: pa.Table, source: Source) -> list[str | None]:
-    if source.language is None and source.columns.get("lang", "lang") in raw.column_names:
-        return _column(raw, source, "lang")
+def _languages(raw: pa.Table, source: Source, is_artifact: bool) -> list[str | None]:
+    """What the rows are in: what an artifact says, else `language`, else what the file says.
+
+    Raises:
+        InputError: If `language` and the file name two languages: a target's labels must not pass for English ones.
+    """
+    has_own = source.columns.get("lang", "lang") in raw.column_names
+    own = _column(raw, source, "lang") if has_own else [None] * raw.num_rows
+    if source.language is None or (is_artifact and has_own):
+        return own
+    told = _base(source.language)
+    for row, value in enumerate(own):
+        if value is not None and told is not None and _base(value) not in (None, told):
+            raise InputError(
+                f"{_row_place(source, row)}: lang is {shorten(value)}, but `language` says '{source.language}'; "
+                "take `language` out (null), or mend the file"
+            )
     return [source.language] * raw.num_rows
+
+
+def _base(code: str) -> str | None:
+    """The two letters that a code begins with; None for names such as `english`, which say nothing for certain."""
+    base = str(code).replace("_", "-").split("-")[0].casefold()
+    return base if len(base) == 2 else None
 
 
 def _check_ids(row_ids: Iterable[str], places: Sequence[str]) -> None:

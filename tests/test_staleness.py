@@ -70,3 +70,18 @@ def test_a_rebuilt_pool_makes_all_that_was_made_from_it_stale(stages: Stages, ti
     predict, select, fit = "main.py predict .*pseudolabel.yaml", "main.py select ", "main.py fit .*teacher.yaml"
     refused(stages.select(*more, "--overwrite=true"), f"pseudolabel: {changed} .*{fit}.*, then .*{predict}")
     refused(stages.student("--overwrite=true"), f"select: {changed} .*{fit}.*, then .*{predict}.*, then .*{select}")
+
+
+def test_one_of_several_sources_that_was_made_anew_is_found(stages: Stages, tiny_classifier: Path):
+    """The pool is a union of two artifacts and a file; the second artifact changes."""
+    for name, seed in (("first", 3), ("second", 4)):
+        rows = [{**row, "id": f"{name}/{row['id']}"} for row in labelled(12, seed, "prompt_label")]
+        artifacts.write(Path(name), pa.Table.from_pylist(rows), stage="clean")
+    pool = f'[{{"path": "first"}}, {{"path": "{stages.files.pool}"}}, {{"path": "second"}}]'
+    assert stages.pseudolabel(f"--model.model={tiny_classifier}", f"--data.pool={pool}").code == 0
+    assert stages.select(f"--pool={pool}", "--out=before").code == 0
+    shorter = artifacts.read(Path("second")).table[:9]
+    shutil.rmtree("second")
+    artifacts.write(Path("second"), shorter, stage="clean")
+    refused(stages.select(f"--pool={pool}", "--out=after"), "pseudolabel: out of date, pool second has been made anew")
+    refused(stages.student("--data.selection=before"), "before: out of date, pool second has been made anew")

@@ -238,3 +238,30 @@ def test_a_hub_data_set_is_read_through_datasets(monkeypatch: pytest.MonkeyPatch
     assert rows.table["label"].to_pylist() == ["positive", "negative"]
     assert rows.ids == ["org/name/hi/validation/0", "org/name/hi/validation/1"]
     assert rows.dropped == {"null": 1}
+
+
+@pytest.mark.parametrize(("own", "said"), [("en", "en"), ("eng", "en"), ("english", "en"), (None, "en")])
+def test_a_language_may_be_given_where_the_file_says_none_or_the_same(tmp_path: Path, task: Task, own, said):
+    path = write_jsonl(tmp_path / "rows.jsonl", [{**row, "lang": own} for row in labelled(3, 1)])
+    assert set(load_rows(Source(path=str(path), language="en"), task, "label").table["lang"].to_pylist()) == {said}
+
+
+def test_a_language_may_be_more_exact_than_the_file(tmp_path: Path, task: Task):
+    path = write_jsonl(tmp_path / "rows.jsonl", [{**row, "lang": "hi-en"} for row in labelled(3, 1)])
+    rows = load_rows(Source(path=str(path), language="hi-Latn"), task, "label")
+    assert set(rows.table["lang"].to_pylist()) == {"hi-Latn"}
+
+
+def test_a_language_that_contradicts_the_file_is_refused(tmp_path: Path, task: Task):
+    path = write_jsonl(tmp_path / "rows.jsonl", [{**row, "lang": "hi"} for row in labelled(3, 1)])
+    with pytest.raises(InputError, match=r"rows.jsonl row 0 .line 1.: lang is 'hi', but `language` says 'en'; take"):
+        load_rows(Source(path=str(path), language="en"), task, "label")
+
+
+def test_what_an_artifact_says_of_its_rows_holds(tmp_path: Path, task: Task):
+    """A configuration that says what the English file is in, laid over by its translation."""
+    artifacts.write(
+        tmp_path / "hi", pa.Table.from_pylist([{**row, "lang": "hi"} for row in labelled(3, 1)]), stage="translate"
+    )
+    rows = load_rows(Source(path=str(tmp_path / "hi"), language="en"), task, "label")
+    assert set(rows.table["lang"].to_pylist()) == {"hi"}
