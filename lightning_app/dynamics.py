@@ -217,3 +217,16 @@ def statistics(epochs: Iterable[np.ndarray], reference_N: np.ndarray) -> Statist
     if not count:
         raise ValueError("no epochs")
     return Statistics(mean, np.sqrt(squares / count), right_epochs / count, forgetting, margin / count, count)
+
+
+def statistics_table(folder: Path) -> pa.Table:
+    """What the dynamics in a folder say of every row: `id`, `reference`, and the columns of `Statistics`.
+
+    Raises:
+        InputError: See `read_dynamics`.
+    """
+    labels = artifacts.read_manifest(folder, STAGE).facts["labels"]
+    read = read_dynamics(folder, Task("any", ["text"], labels))
+    found = statistics(read.log_probs_ENC, read.reference_N)
+    columns = {name: value for name, value in vars(found).items() if name != "epochs"}
+    return pa.table({"id": read.ids, "reference": [labels[one] for one in read.reference_N], **columns})

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from lightning_app import artifacts
+from lightning_app.dynamics import STAGE, statistics_table
 from lightning_app.errors import InputError
 from lightning_app.paths import find
 
@@ -16,6 +17,8 @@ CELL_WIDTH = 300
 
 def peek(artifact: str, rows: int = 5, id: str | None = None) -> None:  # noqa: A002 - the option's name
     """Show an artifact: what it is, where it comes from, label counts and a few rows; or one row's history.
+
+    Training dynamics are shown by what they say of a row: confidence, variability, correctness, forgetting, AUM.
 
     Args:
         artifact: The artifact's folder.
@@ -29,11 +32,10 @@ def peek(artifact: str, rows: int = 5, id: str | None = None) -> None:  # noqa: 
     from rich.markup import escape
     from rich.table import Table
 
-    read = artifacts.read(Path(artifact))
-    manifest, table = read.manifest, read.table
+    manifest, table = _open(Path(artifact))
     console = Console()
     console.print(
-        f"[bold]{escape(artifact)}[/bold]: stage {manifest.stage}, {manifest.rows} rows, {manifest.fingerprint[:19]}…"
+        f"[bold]{escape(artifact)}[/bold]: stage {manifest.stage}, {len(table)} rows, {manifest.fingerprint[:19]}…"
     )
     command = escape(manifest.command or "unknown")
     console.print(f"written {manifest.written} by [italic]{command}[/italic]", highlight=False)
@@ -51,6 +53,14 @@ def peek(artifact: str, rows: int = 5, id: str | None = None) -> None:  # noqa: 
             shown.add_row(f"[bold]{name}[/bold]", escape(_show(value)))
         console.print()
         console.print(shown)
+
+
+def _open(folder: Path) -> tuple[artifacts.Manifest, pa.Table]:
+    """An artifact's manifest and rows: of training dynamics what they say of every row, of a model none."""
+    manifest = artifacts.read_manifest(find(folder) or folder)
+    if manifest.columns:
+        return manifest, artifacts.read(folder).table
+    return manifest, statistics_table(find(folder) or folder) if manifest.stage == STAGE else pa.table({})
 
 
 def _print_fact(console: Any, name: str, value: Any) -> None:

@@ -85,6 +85,23 @@ def test_peek_shows_as_many_rows_as_there_are(tested: Stages, rows: int, shown: 
     assert outcome.out.count(" prediction ") == shown
 
 
+def test_peek_shows_where_a_model_comes_from(tested: Stages):
+    outcome = tested.cli("peek", "teacher")
+    assert outcome.code == 0, outcome.err
+    said = " ".join(outcome.out.split())
+    for part in ("stage teacher, 0 rows", "from gold: ", "from base: ", "main.py fit --config teacher.yaml"):
+        assert part in said, part
+
+
+def test_peek_shows_what_training_dynamics_say_of_a_row(stages: Stages):
+    assert stages.teacher(f"--data.pool.path={stages.files.pool}").code == 0
+    outcome = stages.cli("peek", "teacher/dynamics", "--rows=2")
+    assert outcome.code == 0, outcome.err
+    assert "stage dynamics, 50 rows" in " ".join(outcome.out.split())
+    for name in ("confidence", "variability", "correctness", "forgetting", "aum"):
+        assert outcome.out.count(f" {name} ") == 2
+
+
 def test_peek_says_what_is_not_an_artifact(tested: Stages):
     outcome = tested.cli("peek", "data")
     assert outcome.code == 2
