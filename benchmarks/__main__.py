@@ -19,14 +19,18 @@ def main() -> int:
     parser.add_argument("name", nargs="?", choices=NAMES, help="all of them if none is named")
     parser.add_argument("--full", action="store_true", help="the whole size, where the default takes a part of it")
     options = parser.parse_args()
+    lines = []
     for name in [options.name] if options.name else NAMES:
         print(f"== {name}", flush=True)
         figures = importlib.import_module(f"benchmarks.{name}").run(options.full)
+        lines.append(f"{name:<12} {_show(figures['ratio']):>8}" if "ratio" in figures else f"{name:<12} {'-':>8}")
         out = Path("runs/benchmarks")
         out.mkdir(parents=True, exist_ok=True)
         record = {"benchmark": name, "figures": figures, "versions": versions()}
         (out / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
         print(name, *(f"{key}={_show(value)}" for key, value in figures.items()), flush=True)
+    if not options.name:
+        print("", f"{'benchmark':<12} {'ratio':>8}", *lines, sep="\n")
     return 0
 
 

@@ -29,7 +29,7 @@ def adamw_with_linear_decay(
 
 
 def _may_fuse(module: LightningModule) -> bool | None:
-    """Whether one kernel shall do the whole step: on a CPU it takes a fifth of the time; None leaves it to torch.
+    """Whether one kernel shall do the whole step, which on a CPU takes a fraction of the time; None leaves it to torch.
 
     Lightning refuses to clip gradients beside a fused optimizer in mixed precision.
     """

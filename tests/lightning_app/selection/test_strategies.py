@@ -1,5 +1,6 @@
 """Each strategy on rows small enough to check by hand, and what holds for all of them."""
 
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -107,6 +108,18 @@ def test_what_streams_over_epochs_is_what_all_at_once_would_give():
     probs = given.probs_over_epochs()[:, :, given.label]
     assert ambiguous(given) == pytest.approx(probs.std(axis=0), abs=1e-12)
     assert easy(given) == pytest.approx(probs.mean(axis=0), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["ambiguous", "easy", "ccs"])
+def test_memory_does_not_grow_with_the_epochs(name: str):
+    """All rows in one class: at most 56 bytes a row and class beside what was given, as docs/selection.md says."""
+    rows = 20_000
+    given = candidates(rows, dynamics_ENC=np.full((60, rows, 3), np.log(1 / 3), dtype=np.float32), variant="released")
+    tracemalloc.start()
+    find_strategy(name)(given)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < rows * 3 * 56 + 1e6
 
 
 # Two clusters along the axes: rows 0-4 along x, rows 5-6 along y; row 0 is the most certain.
