@@ -1,6 +1,8 @@
 """Where rows come from, and what stands there: local files, artifacts and Hub data sets, with their own columns."""
 
 import glob
+import gzip
+import itertools
 import json
 import logging
 from dataclasses import dataclass, field
@@ -167,15 +169,26 @@ def _to_arrow(data: Any, source: Source) -> pa.Table:
     return table
 
 
+def line_of(source: Source, row: int) -> int | None:
+    """The line of a JSONL file, counted from 1, that holds a row; blank ones hold none. None for other sources."""
+    path = find(source.path) if source.hub is None and ".jsonl" in source.path else None
+    if path is None or not path.is_file():
+        return None
+    with _opened(path) as stream:
+        filled = (number for number, line in enumerate(stream, start=1) if line.strip())
+        return next(itertools.islice(filled, row, None), None)
+
+
+def _opened(path: Path) -> Any:
+    return (gzip.open if path.suffix == ".gz" else open)(path, "rb")
+
+
 def _first_bad_line(path: Path, suffix: str) -> str | None:
     """Where a JSONL file stops being JSON, which the reader's own error does not say."""
     if suffix != ".jsonl":
         return None
-    import gzip
-
-    opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rb") as stream:
+        with _opened(path) as stream:
             return next(filter(None, (_what_is_wrong(line, number) for number, line in enumerate(stream))), None)
     except (OSError, EOFError):  # a torn or false .gz: the reader's own error says so
         return None

@@ -15,7 +15,7 @@ import pyarrow as pa
 from lightning_app import artifacts, fingerprint
 from lightning_app.errors import InputError, shorten
 from lightning_app.hashing import seeded_hash
-from lightning_app.readers import HUB, Source, read_raw
+from lightning_app.readers import HUB, Source, line_of, read_raw
 from lightning_app.task import Task
 
 __all__ = ["Rows", "Source", "load_rows", "load_texts", "read_table"]
@@ -325,8 +325,8 @@ def _check_ids(row_ids: Iterable[str], places: Sequence[str]) -> None:
 
 def _row_place(source: Source, row: int) -> str:
     number = source.start + row
-    line = f" (line {number + 1})" if ".jsonl" in source.path else ""
-    return f"{source.place} row {number}{line}"
+    line = line_of(source, number)
+    return f"{source.place} row {number}" + (f" (line {line})" if line else "")
 
 
 def _empty_table(texts: Sequence[str], label_column: str | None) -> pa.Table:

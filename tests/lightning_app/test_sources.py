@@ -265,3 +265,11 @@ def test_what_an_artifact_says_of_its_rows_holds(tmp_path: Path, task: Task):
     )
     rows = load_rows(Source(path=str(tmp_path / "hi"), language="en"), task, "label")
     assert set(rows.table["lang"].to_pylist()) == {"hi"}
+
+
+def test_a_row_is_found_by_its_line_also_behind_blank_ones(tmp_path: Path, task: Task):
+    rows = [json.dumps(row) for row in labelled(3, 1)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f"{rows[0]}\n\n  \n{rows[1]}\n\n{rows[2].replace('positive', 'superb')}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"rows.jsonl row 2 .line 6.: label 'superb'"):
+        load_rows(Source(path=str(path)), task, "label")
