@@ -101,29 +101,34 @@ class GoldDataModule(RowsDataModule):
         return None if self.pool is None else load_rows(self.pool, self.task, "prompt_label")
 
     @cached_property
-    def target_rows(self) -> Rows:
-        """All targets in one table, with a `target` column; ids are told apart by the target's name."""
+    def rows_by_target(self) -> dict[str, Rows]:
+        """Every target's rows.
+
+        Raises:
+            InputError: If there is no target, or one without rows.
+        """
         if not self.targets:
             raise InputError("data.targets: empty, expected one or more named sources to test on; see test.yaml")
-        tables, lineage = [], {}
-        for name, source in self.targets.items():
-            rows = load_rows(source, self.task, "label")
+        found = {name: load_rows(source, self.task, "label") for name, source in self.targets.items()}
+        for name, rows in found.items():
             if not len(rows.table):
-                raise InputError(f"data.targets.{name} {source.place}: no rows, expected at least one")
-            names = pa.array([name] * rows.table.num_rows, pa.string())
-            tables.append(rows.table.append_column("target", names))
-            lineage[name] = rows.fingerprint
-        table = pa.concat_tables(tables, promote_options="default")
-        return Rows(table, {}, [source.place for source in self.targets.values()], lineage)
+                raise InputError(f"data.targets.{name} {', '.join(rows.places)}: no rows, expected at least one")
+        return found
+
+    @cached_property
+    def target_rows(self) -> Rows:
+        """All targets in one table, with a `target` column; ids are told apart by the target's name."""
+        tables = [
+            rows.table.append_column("target", pa.array([name] * rows.table.num_rows, pa.string()))
+            for name, rows in self.rows_by_target.items()
+        ]
+        places = [place for rows in self.rows_by_target.values() for place in rows.places]
+        return Rows(pa.concat_tables(tables, promote_options="default"), {}, places, {})
 
     def inputs(self, subcommand: str) -> dict[str, dict[str, str]]:
         """See `RowsDataModule.inputs`."""
         if subcommand == "test":
-            prints = self.target_rows.lineage
-            return {
-                f"target.{name}": {"path": source.place, "fingerprint": prints[name]}
-                for name, source in self.targets.items()
-            }
+            return {f"target.{name}": rows.reference for name, rows in self.rows_by_target.items()}
         self._refuse_targets(subcommand)
         named = {"gold": self.train_rows, "dev": self.dev_rows} if subcommand == "fit" else {"dev": self.dev_rows}
         if subcommand == "fit" and self.pool_rows is not None:

@@ -213,6 +213,9 @@ def test_targets_translated_into_english_lose_no_row(echo, stages: Stages, files
     targets = '--data.targets={"en": {"path": "en"}}'
     assert stages.test(f"--model.model={tiny_classifier}", targets, "--setting=translate-test").code == 0
     assert artifacts.read_manifest(Path("test")).facts["setting"] == "translate-test"
+    reported = stages.report()
+    assert reported.code == 0, reported.err
+    assert "translate-test" in reported.out
     refused = stages.teacher('--data.train={"path": "en"}')
     assert refused.code == 2
     assert "translated targets (setting translate-test), whose labels may not be trained on" in refused.err
