@@ -71,6 +71,18 @@ def test_the_same_command_again_does_nothing(translate, files: Files, caplog: py
     assert "hi: holds another run (model.ratio: 1.0 -> 0.5)" in refused.err
 
 
+def test_texts_that_a_draw_leaves_alone_stay_among_the_rows(translate, files: Files):
+    known = [row for row in labelled(37, 1) if {*row["text"].split()} & {*DICTIONARY}]
+    assert len(known) > 10
+    write_jsonl(files.gold, known)
+    for setting in ("sentence_ratio=0.5", "ratio=0.2"):
+        outcome = translate(files.gold, setting, f"--model.{setting}")
+        assert outcome.code == 0, outcome.err
+        rows = artifacts.read(Path(setting)).table.to_pylist()
+        assert [row["id"] for row in rows] == [row["id"] for row in known]
+        assert {row["text"] == row["source_text"] for row in rows} == {True, False}
+
+
 def test_a_premise_of_several_rows_is_translated_once(translate, tmp_path: Path):
     rows = [
         {"premise": "it was a good room", "hypothesis": text, "label": label, "lang": "en"}

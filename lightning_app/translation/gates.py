@@ -40,7 +40,7 @@ class Gates:
         language: Refuse text that the detector is sure is in another language (not for transliterated targets).
         shortest: Least length in characters, as a multiple of the source's.
         longest: Most.
-        copy: Refuse the source itself, where it has four or more words.
+        copy: Refuse the source itself, where it has four or more words and the engine did not mean to leave it alone.
         numbers: Refuse text that lacks a number of the source of two or more digits, in whatever digits.
     """
 
@@ -69,6 +69,7 @@ def judge(
     target: Language,
     finishes: Sequence[str | None] | None = None,
     errors: Sequence[str | None] | None = None,
+    left_alone: Sequence[bool | None] | None = None,
 ) -> list[str | None]:
     """Why each translation fails, or None: the first gate that it does not pass.
 
@@ -79,13 +80,15 @@ def judge(
         target: The language that the translations are in.
         finishes: `length` where a translation was cut at the token limit.
         errors: The engine's own reason, where it failed.
+        left_alone: True where the engine meant to write the source itself, as a dictionary does under a ratio below 1.
 
     Returns:
         N reasons: `failed`, `empty`, `cut`, `unknown`, `repetition`, `copy`, `length`, `numbers`, `script`, `language`.
     """
     count = len(sources)
+    nothing = [None] * count
     told = zip(
-        sources, translations, finishes or [None] * count, errors or [None] * count, strict=True
+        sources, translations, finishes or nothing, errors or nothing, left_alone or nothing, strict=True
     )  # fmt: skip
     reasons = [_reason(*one, gates, target) for one in told]
     if gates.language and target.is_usual_script:
@@ -97,7 +100,13 @@ def judge(
 
 
 def _reason(
-    source: str, text: str | None, finish: str | None, error: str | None, gates: Gates, target: Language
+    source: str,
+    text: str | None,
+    finish: str | None,
+    error: str | None,
+    left_alone: bool | None,
+    gates: Gates,
+    target: Language,
 ) -> str | None:
     if error is not None:
         return "failed"
@@ -108,7 +117,7 @@ def _reason(
     checks = (
         ("unknown", gates.unknown and has_unknown(text) and not has_unknown(source)),
         ("repetition", gates.repetition is not None and loops(text, source, gates.repetition)),
-        ("copy", gates.copy and is_copy(source, text)),
+        ("copy", gates.copy and not left_alone and is_copy(source, text)),
         ("length", is_out_of_proportion(source, text, gates.shortest, gates.longest)),
         ("numbers", gates.numbers and bool(lost_numbers(source, text))),
         ("script", gates.script is not None and is_in_other_script(source, text, target, gates.script)),

@@ -80,12 +80,14 @@ class Replaced:
         words: How many words the old one had.
         known: How many of them the dictionary covers.
         missing: Those that it does not, in lower case.
+        left_alone: Whether no word was replaced because the draws had it so, not because the dictionary knows none.
     """
 
     text: str
     words: int
     known: int
     missing: list[str]
+    left_alone: bool = False
 
 
 def read_lexicon(sources: Sequence[Source], source: str, target: str) -> Lexicon:
@@ -160,7 +162,7 @@ def replace_words(
     ends = _ends_of_phrases(text, spans)
     pieces: list[str] = []
     missing: list[str] = []
-    known = at = end = 0
+    known = replaced_words = at = end = 0
     while at < len(words):
         size, found = _longest_match(words[at : min(ends[at], at + lexicon.longest)], lexicon, lemma)
         pieces.append(text[end : spans[at][0]])
@@ -169,6 +171,7 @@ def replace_words(
             known += size
             chosen = _choose(found, parts[at + size - 1], choice, rng)
             replaced = touched and rng.random() < ratio
+            replaced_words += size * replaced
             pieces.append(chosen if replaced else text[spans[at][0] : end])
             if replaced and not chosen:
                 end = _close_gap(pieces, text, end)
@@ -176,7 +179,8 @@ def replace_words(
             missing.append(words[at].casefold())
             pieces.append(words[at])
         at += size
-    return Replaced("".join([*pieces, text[end:]]), len(words), known, missing)
+    left_alone = not touched or bool(known and not replaced_words)
+    return Replaced("".join([*pieces, text[end:]]), len(words), known, missing, left_alone)
 
 
 def _close_gap(pieces: list[str], text: str, end: int) -> int:

@@ -49,7 +49,7 @@ def translated_rows(
     Args:
         rows: The rows as they were: `id`, the text columns, `lang`, and whatever else travels with them.
         columns: Their text columns.
-        done: The segments: `text`, `translation`, `finish`, `error`, and counts such as `words` and `known`.
+        done: The segments: `text`, `translation`, `finish`, `error`, perhaps `left_alone` and counts such as `known`.
         gates: What a translation must pass.
         target: The language that it is in.
         failing: `aside` keeps failing rows out; `keep` leaves them in, with the reason beside them, and an empty text
@@ -62,6 +62,7 @@ def translated_rows(
     reasons = judge(
         done["text"].to_pylist(), done["translation"].to_pylist(), gates, target,
         done["finish"].to_pylist(), done["error"].to_pylist(),
+        done["left_alone"].to_pylist() if "left_alone" in done.column_names else None,
     )  # fmt: skip
     place = {text: number for number, text in enumerate(done["text"].to_pylist())}
     places = {name: [place[text] for text in rows[name].to_pylist()] for name in columns}

@@ -87,6 +87,13 @@ def test_every_gate_can_be_switched_off(source: str, translation: str, off: dict
     assert reason(source, translation, gates=Gates(**off)) is None
 
 
+def test_a_text_that_was_meant_to_stay_is_no_copy():
+    text = "They achieved their goal today."
+    assert judge([text] * 2, [text] * 2, Gates(), language("sw"), left_alone=[True, False])[1] == "copy"
+    no_detector = Gates(language=False)
+    assert judge([text], [text], no_detector, language("sw"), left_alone=[True]) == [None]
+
+
 def test_hinglish_is_judged_by_its_latin_letters():
     assert reason("I did not know about it.", "Mujhe iske baare me nahi pata tha yaar", "hi-Latn") is None
     assert reason("I did not know about it.", "मुझे इसके बारे में नहीं पता था", "hi-Latn") == "script"

@@ -165,6 +165,14 @@ def test_the_sentence_ratio_is_the_share_of_texts_touched():
     assert 70 < touched < 130
 
 
+def test_a_text_that_the_draws_leave_alone_is_told_from_one_without_a_known_word():
+    assert replace_words("good film", WORDS, sentence_ratio=0).left_alone
+    assert replace_words("good film", WORDS, ratio=0).left_alone
+    assert replace_words("terrible plot", WORDS, sentence_ratio=0).left_alone
+    assert not replace_words("terrible plot", WORDS, ratio=0).left_alone
+    assert not replace_words("good plot", WORDS).left_alone
+
+
 def test_draws_depend_on_text_and_seed_alone():
     text = " ".join(["good"] * 50)
     first = replace_words(text, WORDS, choice="random", ratio=0.5, seed=1)
