@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 
 from lightning_app.errors import InputError
 from lightning_app.sources import Source
+from lightning_app.translation.gates import Gates
+from lightning_app.translation.rows import translated_rows
 from modules import LexiconTranslator, TransformersTranslator
 from modules.translator import Translations, TranslatorModule
 
@@ -104,6 +107,20 @@ def test_a_translation_without_an_end_is_marked_as_cut(tiny_nllb: Path):
     assert all(one == "length" for one, n in zip(found["finish"], found["n_tokens"], strict=True) if n >= 5)
     long = engine(tiny_nllb, max_length=6).translate(["a very long text that does not fit"])
     assert long["finish"] == ["length"]  # the source was cut, so the translation cannot be whole
+
+
+def test_an_unknown_piece_is_written_out_and_refused(tiny_nllb: Path):
+    made = engine(tiny_nllb)
+    tokens = ["▁", "a", "<unk>", "b", "</s>", "<pad>"]
+    written = [made.tokenizer.convert_tokens_to_ids(["</s>", "hin_Deva", *tokens])] * len(TEXTS)
+    made.network.generate = lambda **_: torch.tensor(written)
+    found = made.translate(TEXTS)
+    assert [text.replace(" ", "") for text in found["translation"]] == ["a<unk>b"] * len(TEXTS)
+    assert found["finish"] == ["stop"] * len(TEXTS)
+    rows = pa.table({"id": list("1234"), "text": TEXTS, "lang": ["en"] * 4})
+    done = pa.table({"text": TEXTS, **{name: found[name] for name in ("translation", "finish", "error")}})
+    rejected = translated_rows(rows, ["text"], done, Gates(), made.target).rejected
+    assert rejected["reason"].to_pylist() == ["unknown"] * len(TEXTS)
 
 
 def test_a_prefix_stands_before_every_source(tiny_nllb: Path):
