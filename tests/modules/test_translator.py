@@ -1,5 +1,6 @@
 """The contract of the translation engines, and the sequence-to-sequence engine on a tiny NLLB."""
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,35 @@ def test_a_batch_smaller_than_the_others_is_translated_too():
 
 
 def test_an_engine_that_fails_on_everything_stops_the_run():
-    with pytest.raises(RuntimeError, match="out of memory"):
+    with pytest.raises(InputError, match="Fussy: all 3 texts of a batch failed, the first with .* out of memory; mend"):
         Fussy("a", "b", "c").translate_or_say_why(["a", "b", "c"])
+
+
+def test_an_engine_that_fails_on_every_text_alone_stops_the_run():
+    engine = Fussy("bad")
+    for text in [*["bad"] * 7, "good", *["bad"] * 7]:  # a text that succeeds begins the count anew
+        engine.translate_or_say_why([text])
+    with pytest.raises(InputError, match="Fussy: 8 texts in a row failed, the last with RuntimeError: CUDA out of mem"):
+        engine.translate_or_say_why(["bad"])
+
+
+def test_a_failed_attempt_is_let_go_of_before_the_next():
+    class Tensor:
+        pass
+
+    held: list[weakref.ref[Tensor]] = []
+
+    class Holding(Fussy):
+        def translate(self, texts: list[str]) -> Translations:
+            assert all(one() is None for one in held)
+            tensor = Tensor()
+            held.append(weakref.ref(tensor))
+            return super().translate(texts)
+
+    engine = Holding("c")
+    found = engine.translate_or_say_why(["a", "b", "c", "d"])
+    assert found["translation"] == ["a", "b", None, "d"]
+    assert len(held) == 5
 
 
 def test_a_mistake_in_the_input_stops_the_run():
