@@ -17,7 +17,7 @@ from lightning_app.artifacts import is_selection
 from lightning_app.errors import InputError
 from lightning_app.sources import Rows, Source, load_rows
 from lightning_app.task import Task
-from lightning_app.translation.gates import Gates
+from lightning_app.translation.gates import Gates, left_out
 from lightning_app.translation.languages import language
 from lightning_app.translation.rows import Failing, segments, summary_lines, translated_rows
 
@@ -131,6 +131,8 @@ class TextDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[Batch]:
         """This rank's batches, without texts that are finished already."""
         assert self.trainer is not None, "loaders are made for a Trainer"
+        for line in left_out(self.gates, self.target):
+            log.warning("%s", line)
         texts = TextBatches(self.segments["text"].to_pylist())
         sampler = BudgetSampler(
             texts.lengths, self.tokens_per_batch, self.finished_rows, self.trainer.global_rank, self.trainer.world_size

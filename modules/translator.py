@@ -25,7 +25,7 @@ class TranslatorModule(LightningModule):
     reason in `error`; it never takes its batch along, and never gets a neighbour's translation.
 
     Args:
-        target_language: Code of the language to translate into: ISO 639-1, perhaps with a script (`hi`, `hi-Latn`).
+        target_language: Code of the language to translate into: ISO 639, perhaps with a script (`hi`, `hi-Latn`).
         source_language: Code of the language of the texts.
         seed: Seed of whatever an engine draws; linked to `seed_everything`.
     """

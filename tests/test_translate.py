@@ -98,6 +98,20 @@ def test_a_premise_of_several_rows_is_translated_once(translate, tmp_path: Path)
     assert read.table["label"].to_pylist() == ["contradiction", "entailment", "neutral"]
 
 
+def test_a_dictionary_serves_a_language_that_nobody_knows(
+    translate, dictionary: Path, files: Files, caplog: pytest.LogCaptureFixture
+):
+    lexicon = json.dumps([{"path": str(dictionary), "columns": {"target": "hi"}}])
+    words = ("--model.target_language=mai", f"--model.lexicon={lexicon}", "--data.gates=null")
+    outcome = translate(files.gold, "mai", *words)
+    assert outcome.code == 0, outcome.err
+    rows = artifacts.read(Path("mai")).table.to_pylist()
+    assert {row["lang"] for row in rows} == {"mai"}
+    assert any("अच्छा" in row["text"] for row in rows)
+    assert caplog.text.count("the script of 'mai' is not known") == 1
+    assert caplog.text.count("the detector does not know 'mai'") == 1
+
+
 def test_the_language_of_the_command_line_is_that_of_the_rows(translate, files: Files):
     assert translate(files.pool, "pool", "--data.label_column=prompt_label", "--model.target_language=mr").code == 2
     refused = translate(files.pool, "pool")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import regex
 
 from lightning_app.errors import InputError
-from lightning_app.generation.filters import other_language
+from lightning_app.generation.filters import is_detected, other_language
 from lightning_app.translation.languages import Language
 
 # What tokenizers write for a piece that they do not know.
@@ -36,8 +36,9 @@ class Gates:
         unknown: Refuse text with the tokenizer's mark for unknown pieces.
         repetition: Refuse text in which the same one to eight words come so many times in a row, and the source's do
             not.
-        script: Least share of letters in the target language's script.
-        language: Refuse text that the detector is sure is in another language (not for transliterated targets).
+        script: Least share of letters in the target language's script, where that is known.
+        language: Refuse text that the detector is sure is in another language, where it knows the target (and not for
+            transliterated targets).
         shortest: Least length in characters, as a multiple of the source's.
         longest: Most.
         copy: Refuse the source itself, where it has four or more words and the engine did not mean to leave it alone.
@@ -91,12 +92,24 @@ def judge(
         sources, translations, finishes or nothing, errors or nothing, left_alone or nothing, strict=True
     )  # fmt: skip
     reasons = [_reason(*one, gates, target) for one in told]
-    if gates.language and target.is_usual_script:
+    if gates.language and target.is_usual_script and is_detected(target.base):
         texts = [without_names(source, text or "") for source, text in zip(sources, translations, strict=True)]
         for row, hit in enumerate(other_language(texts, reasons, target.base, doubt=NEIGHBOUR)):
             if hit and reasons[row] is None:
                 reasons[row] = "language"
     return reasons
+
+
+def left_out(gates: Gates, target: Language) -> list[str]:
+    """What to tell of gates that are on and can say nothing of a language, one line each."""
+    lines = []
+    if gates.script is not None and target.script is None:
+        lines.append(
+            f"gates.script: left out, the script of '{target.code}' is not known; add it to the code, as in mai-Deva"
+        )
+    if gates.language and target.is_usual_script and not is_detected(target.base):
+        lines.append(f"gates.language: left out, the detector does not know '{target.base}'")
+    return lines
 
 
 def _reason(

@@ -167,7 +167,9 @@ def test_the_models_own_code_can_be_given(tiny_nllb: Path):
         ({"target_language": "sw"}, r"no token for the language swh_Latn; give its own code with --model.target_code"),
         ({"source_code": "eng"}, r"no token for the language eng; give its own code with --model.source_code"),
         ({"num_beams": 0}, "num_beams 0"),
-        ({"target_language": "klingon"}, "model.target_language 'klingon': expected an ISO 639-1 code"),
+        ({"target_language": "klingon"}, "model.target_language 'klingon': expected an ISO 639 code"),
+        ({"target_language": "mai"}, r"no token for the language mai; give its own code with --model.target_code"),
+        ({"target_language": "mai-Deva"}, r"no token for the language mai_Deva; .*--model.target_code"),
     ],
 )
 def test_what_the_model_cannot_do_is_refused(tiny_nllb: Path, settings: dict[str, Any], message: str):

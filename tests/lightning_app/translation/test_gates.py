@@ -3,7 +3,7 @@
 import pytest
 
 from lightning_app.errors import InputError
-from lightning_app.translation.gates import Gates, judge
+from lightning_app.translation.gates import Gates, judge, left_out
 from lightning_app.translation.languages import language
 
 
@@ -108,11 +108,39 @@ def test_a_gate_that_cannot_be_is_refused():
         Gates(shortest=2, longest=1)
 
 
-def test_an_unknown_language_is_refused():
-    with pytest.raises(InputError, match="language 'hindi': expected an ISO 639-1 code"):
-        language("hindi")
-    with pytest.raises(InputError, match="hi-Xxxx"):
-        language("hi-Xxxx")
+@pytest.mark.parametrize(
+    ("code", "meant"),
+    [("hindi", "hi"), ("hin", "hi"), ("hin_Deva", "hi"), ("swh", "sw"), ("xx1", "xh"), ("", ""), ("hi-Xxxx", ""),
+     ("mai-Devanagari", "")],
+)  # fmt: skip
+def test_what_is_no_languages_code_is_refused(code: str, meant: str):
+    with pytest.raises(InputError, match=f"language '{code}': expected an ISO 639 code") as refused:
+        language(code)
+    assert str(refused.value).partition("; did you mean ")[2] == (f"{meant}?" if meant else "")
+
+
+def test_a_language_that_is_not_listed_serves_too():
+    plain, written = language("mai"), language("mai-Deva")
+    assert (plain.script, plain.flores, plain.share_of_script("नीक")) == (None, None, None)
+    assert (written.base, written.script, written.flores) == ("mai", "Deva", "mai_Deva")
+    assert written.share_of_script("नीक food") == pytest.approx(3 / 7)
+    assert (language("sat-Olck").share_of_script("ᱡᱚᱦᱟᱨ"), language("sa-Latn").flores) == (1, None)
+    assert all(language(code).script for code in ("qu", "gn", "ks", "ca", "no", "hy", "km", "lo", "cy"))
+
+
+@pytest.mark.parametrize("code", ["kn", "am", "no", "mai", "mai-Deva", "hi-Latn"])
+def test_a_language_that_the_detector_does_not_know_is_not_judged_by_it(code: str):
+    off = Gates(script=None)
+    assert reason("The soup was cold and the bread was old.", "La sopa estaba fría y el pan viejo.", code, off) is None
+
+
+def test_gates_that_can_say_nothing_of_a_language_are_told():
+    assert left_out(Gates(), language("hi")) == left_out(Gates(), language("hi-Latn")) == []
+    assert left_out(Gates(), language("kn")) == ["gates.language: left out, the detector does not know 'kn'"]
+    script, detector = left_out(Gates(), language("mai"))
+    assert script.startswith("gates.script: left out, the script of 'mai' is not known; add it")
+    assert detector == "gates.language: left out, the detector does not know 'mai'"
+    assert left_out(Gates(script=None, language=False), language("mai")) == []
 
 
 def test_languages_know_their_script_and_their_flores_code():
