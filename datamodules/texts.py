@@ -23,6 +23,7 @@ from lightning_app.translation.rows import Failing, segments, summary_lines, tra
 
 log = logging.getLogger(__name__)
 CHARACTERS_PER_TOKEN = 3
+LEAST_COVERAGE = 0.05  # of the words by a dictionary: below, it is hardly one for these texts
 
 
 class TextDataModule(LightningDataModule):
@@ -119,6 +120,12 @@ class TextDataModule(LightningDataModule):
         found = translated_rows(self.source_rows.table, self.task.columns, done, self.gates, self.target, self.failing)
         for line in summary_lines(found.facts):
             log.info("%s", line)
+        if found.facts.get("coverage", 1) < LEAST_COVERAGE:
+            log.warning(
+                "model.lexicon: it knows %.1f %% of the words of %s; a dictionary in the other direction is told so by "
+                "`columns`, see docs/languages.md",
+                100 * found.facts["coverage"], ", ".join(self.source_rows.places),
+            )  # fmt: skip
         return found.kept, found.rejected, {**self._of_selection(), **found.facts}
 
     def _of_selection(self) -> dict[str, Any]:

@@ -112,6 +112,22 @@ def test_a_dictionary_serves_a_language_that_nobody_knows(
     assert caplog.text.count("the detector does not know 'mai'") == 1
 
 
+def test_a_dictionary_in_the_other_direction_is_warned_of(
+    translate, tmp_path: Path, files: Files, caplog: pytest.LogCaptureFixture
+):
+    path = tmp_path / "hi-en.txt"
+    path.write_text("".join(f"{hi} {en}\n" for en, hi in DICTIONARY.items()), encoding="utf-8")
+    wrong = translate(files.gold, "wrong", f'--model.lexicon=[{{"path": "{path}"}}]', "--data.gates.copy=false")
+    assert wrong.code == 0, wrong.err
+    assert "model.lexicon: it knows 0.0 % of the words" in caplog.text
+    caplog.clear()
+    told = f"--model.lexicon=[{{path: {path}, columns: {{source: second, target: first}}}}]"
+    outcome = translate(files.gold, "right", told, "--data.gates.copy=false")
+    assert outcome.code == 0, outcome.err
+    assert artifacts.read_manifest(Path("right")).facts["coverage"] > 0.2
+    assert "model.lexicon: it knows" not in caplog.text
+
+
 def test_the_language_of_the_command_line_is_that_of_the_rows(translate, files: Files):
     assert translate(files.pool, "pool", "--data.label_column=prompt_label", "--model.target_language=mr").code == 2
     refused = translate(files.pool, "pool")

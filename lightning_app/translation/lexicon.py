@@ -95,7 +95,8 @@ def read_lexicon(sources: Sequence[Source], source: str, target: str) -> Lexicon
 
     A file has a column for each language, named by the language's code, or `source` and `target` (`tgt`), or as its
     `columns` say; a column `pos` if it knows parts of speech. A `.txt` file holds a pair a line, parted by a tab or a
-    space, as MUSE's dictionaries do. The translation `-` has the word left out, as articles are in languages without.
+    space, as MUSE's dictionaries do; `columns` `{source: second, target: first}` reads it in the other
+    direction. The translation `-` has the word left out, as articles are in languages without.
 
     Args:
         sources: The files.
@@ -252,6 +253,12 @@ def _named(table: pa.Table, source: Source, ours: str, usual: Sequence[str]) -> 
 
 
 def _muse(source: Source) -> list[tuple[str, str, str | None]]:
+    names = [source.columns.get("source", "first"), source.columns.get("target", "second")]
+    if sorted(names) != ["first", "second"]:
+        raise InputError(
+            f"{source.path}: columns {source.columns}, expected in a .txt {{source: first, target: second}} or, in "
+            "the other direction, {source: second, target: first}"
+        )
     path = find(source.path)
     if path is None:
         raise InputError(f"{source.path}: no such file; check `path` (looked up here, then beside main.py)")
@@ -262,7 +269,8 @@ def _muse(source: Source) -> list[tuple[str, str, str | None]]:
             continue
         if len(parts) != 2:
             raise InputError(f"{source.path} line {number}: {len(parts)} parts, expected a word and its translation")
-        pairs.append((parts[0], parts[1], None))
+        own = dict(zip(("first", "second"), parts, strict=True))
+        pairs.append((own[names[0]], own[names[1]], None))
     return pairs
 
 

@@ -1,5 +1,6 @@
 """Dictionaries in the formats they come in, and words replaced by them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,26 @@ def test_the_first_files_translations_come_first(tmp_path: Path):
 def test_the_other_direction_reads_the_same_file(tmp_path: Path):
     found = read_lexicon([write(tmp_path, "words.tsv", "en\tpos\thi\ngood\tadj\tअच्छा\nthe\tdet\t-\n")], "hi", "en")
     assert found.entries == {"अच्छा": [Entry("good", "adjective")]}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "columns"),
+    [
+        ("words.txt", "good अच्छा\n", {"source": "second", "target": "first"}),
+        ("words.tsv", "source\ttarget\ngood\tअच्छा\n", {"source": "target", "target": "source"}),
+    ],
+)
+def test_a_file_without_language_codes_is_told_the_direction(
+    tmp_path: Path, name: str, text: str, columns: dict[str, str]
+):
+    source = replace(write(tmp_path, name, text), columns=columns)
+    assert read_lexicon([source], "hi", "en").entries == {"अच्छा": [Entry("good")]}
+
+
+def test_a_pair_of_a_text_file_has_two_columns(tmp_path: Path):
+    source = replace(write(tmp_path, "words.txt", "good अच्छा\n"), columns={"source": "hi"})
+    with pytest.raises(InputError, match=r"words.txt: columns .*'hi'.*, expected in a .txt {source: first"):
+        read_lexicon([source], "hi", "en")
 
 
 @pytest.mark.parametrize(
