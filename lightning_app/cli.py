@@ -233,6 +233,11 @@ class Cli(LightningCLI):
         }  # fmt: skip
         if rejected is not None:
             artifacts.write(run.out / "rejected", rejected, stage="rejected", **shared)
+            if rejected.num_rows and not table.num_rows:
+                raise InputError(
+                    f"{run.out}: all {rejected.num_rows} rows were rejected, {facts['gates']}; look at them with "
+                    f'"python main.py peek {run.out / "rejected"}", change gates or engine, and --overwrite=true'
+                )
         artifacts.write(run.out, table, stage=run.stage, facts={**self._facts(), **facts}, **shared)
         self._get(self.config_init, "rows").spool.clear()
         log.info("%s: %d rows written", run.out, table.num_rows)

@@ -306,7 +306,7 @@ def test_an_adapter_of_another_base_is_refused(words, cli: Command, tmp_path: Pa
         (["--model.lora=null", "--model.dtype=bfloat16"], "model.dtype bfloat16: too coarse"),
         (["--data.train.columns={target: tgt}"], "no column 'tgt' among ['id', 'source', 'target']"),
         (["--data.train=null"], "data.train: not given, expected a source of sentence pairs"),
-        (["--model.target_language=xx"], "model.target_language 'xx'"),
+        (["--model.target_language=xx1"], "model.target_language 'xx1'"),
     ],
     ids=["targets", "rank", "dtype", "column", "no pairs", "language"],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import warm
-from conftest import QUIET, WORDS, Command, Files, Stages, labelled, write_jsonl
+from conftest import LABELS, QUIET, WORDS, Command, Files, Stages, labelled, write_jsonl
 
 from lightning_app import artifacts
 
@@ -160,6 +160,41 @@ def test_rows_in_another_language_than_the_source_are_refused(translate, files: 
     assert "rows in ['hi'], expected en; say what they are in with --model.source_language" in refused.err
 
 
+def test_rows_that_a_selection_loses_are_told_by_class(
+    translate, stages: Stages, files: Files, caplog: pytest.LogCaptureFixture
+):
+    words = ("--strategy=random", "--class_from=prompt", "--pseudolabels=null", "--quota=8")
+    assert stages.select(*words).code == 0
+    outcome = translate("select", "hi", "--data.label_column=prompt_label")
+    assert outcome.code == 0, outcome.err
+    read = artifacts.read(Path("hi"))
+    classes = read.manifest.facts["classes"]
+    assert {label: sum(one.values()) for label, one in classes.items()} == dict.fromkeys(LABELS, 8)
+    assert {label: one["kept"] for label, one in classes.items()} == {
+        label: read.table["class"].to_pylist().count(label) for label in LABELS
+    }
+    short = {label: one for label, one in classes.items() if one["rejected"]}
+    assert short
+    for label, one in short.items():
+        assert f"select: {label}: the selection's 8 rows are {one['kept']} in translation" in caplog.text
+    rejected = sum(one["rejected"] for one in classes.values())
+    assert (f"select: {rejected} of 24 rows were rejected" in caplog.text) == (rejected > 0.2 * 24)
+
+
+def test_a_translation_that_loses_every_row_is_an_error(translate, tmp_path: Path, files: Files):
+    path = tmp_path / "hi-en.txt"
+    path.write_text("अच्छा good\n", encoding="utf-8")
+    words = (f"--model.lexicon={json.dumps([{'path': str(path)}])}", "--data.gates.copy=false")
+    for _ in range(2):  # again: the texts are not translated anew, and the answer is the same
+        refused = translate(files.gold, "hi", *words, "--data.gates.script=0.5")
+        assert refused.code == 2
+        assert "hi: all 37 rows were rejected, {'script': 37}; look at them with" in refused.err
+        assert "Traceback" not in refused.err
+        assert not artifacts.is_whole(Path("hi"))
+    assert artifacts.read(Path("hi/rejected")).table.num_rows == 37
+    assert translate(files.gold, "hi", "--overwrite=true").code == 0
+
+
 @pytest.fixture
 def echo(translate, tmp_path: Path):
     """A 'translation' that the tiny encoder still reads, for everything downstream."""
@@ -278,14 +313,12 @@ def test_a_sequence_to_sequence_model_by_its_folder(cli: Command, files: Files, 
     )
     outcome = cli(
         "predict", "--config", "translate.yaml", "--model=TransformersTranslator", "--model.target_language=hi", *words,
-        "--data.gates=null", "--out=hi", *QUIET,
+        "--data.gates=null", "--data.failing=keep", "--out=hi", *QUIET,
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
-    kept, rejected = artifacts.read(Path("hi")).table, artifacts.read(Path("hi/rejected")).table
-    assert sorted([*kept["id"].to_pylist(), *rejected["id"].to_pylist()]) == sorted(
-        row["id"] for row in labelled(37, 1)
-    )
-    assert set(rejected["reason"].to_pylist()) & {"cut", "script", "length", "empty", "unknown"}
+    kept = artifacts.read(Path("hi")).table
+    assert kept["id"].to_pylist() == [row["id"] for row in labelled(37, 1)]
+    assert set(kept["reason"].to_pylist()) & {"cut", "script", "length", "empty", "unknown"}
 
 
 # --- kills, devices ---
