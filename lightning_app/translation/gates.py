@@ -14,8 +14,10 @@ from lightning_app.translation.languages import Language
 
 # What tokenizers write for a piece that they do not know.
 _UNKNOWN = re.compile(r"<unk>|\[UNK\]|⁇|�", re.IGNORECASE)
-# A group of digits, with the separators that may stand inside a number.
-_NUMBER = re.compile(r"\d+(?:[.,٫٬/:]\d+)*")
+# Thousands, and the lakhs of India, parted by one and the same sign: 1,250 or 1.250 or 1,25,000.
+_THOUSANDS = re.compile(r"(?<!\d)\d{1,3}([.,٬'’])(?:\d{2,3}\1)*\d{3}(?!\d)")
+_SPACED = re.compile(r"(?<!\d)\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?!\d)")  # 1 250, as in French
+_DATE = re.compile(r"(?<!\d)(?:\d{1,2}([/.-])\d{1,2}\1(?:\d{4}|\d{2})|\d{4}([/.-])\d{1,2}\2\d{1,2})(?!\d)")
 _WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")  # `re` would take vowel signs for the ends of words
 # The same few characters over and over, for text without spaces.
 _CHARACTER_LOOP = re.compile(r"(.{1,12}?)\1{9,}", re.DOTALL)
@@ -181,15 +183,38 @@ def without_names(source: str, text: str) -> str:
 def lost_numbers(source: str, text: str) -> list[str]:
     """Numbers of two or more digits that the translation lacks, whichever digits it writes them in.
 
-    A single digit is often spelled out, and separators differ, so both are left out of account.
+    A single digit is often spelled out, and so is a date's month: neither is asked for. Whatever stands between groups
+    of digits is left out of account (`10:30`, `24/7`); groups of thousands are one number, across spaces where that
+    helps.
     """
-    have = Counter(_numbers(text))
-    return [number for number, count in Counter(_numbers(source)).items() if have[number] < count]
+    source, text = _ascii_digits(source), _ascii_digits(text)
+    asked = _DATE.sub(_without_month, source)
+    answers = (
+        _lost(_numbers(asked, spaces), _numbers(text, others)) for spaces in (False, True) for others in (False, True)
+    )
+    found = next(answers)
+    return min([found, *answers], key=len) if found else found
 
 
-def _numbers(text: str) -> list[str]:
-    plain = "".join(str(unicodedata.digit(one)) if one.isdigit() and not one.isascii() else one for one in text)
-    groups = (re.sub(r"\D", "", found) for found in _NUMBER.findall(plain))
+def _lost(asked: list[str], found: list[str]) -> list[str]:
+    have = Counter(found)
+    return [number for number, count in Counter(asked).items() if have[number] < count]
+
+
+def _ascii_digits(text: str) -> str:
+    return "".join(str(unicodedata.digit(one)) if one.isdigit() and not one.isascii() else one for one in text)
+
+
+def _without_month(date: "re.Match[str]") -> str:
+    """A date's groups of digits but those that may be its month: which one is, day or month, cannot be told."""
+    return " / ".join(one for one in re.findall(r"\d+", date[0]) if int(one) > 12)
+
+
+def _numbers(plain: str, across_spaces: bool) -> list[str]:
+    joined = _THOUSANDS.sub(lambda found: re.sub(r"\D", "", found[0]), plain)
+    if across_spaces:
+        joined = _SPACED.sub(lambda found: re.sub(r"\D", "", found[0]), joined)
+    groups = (found.lstrip("0") for found in re.findall(r"\d+", joined))
     return [digits for digits in groups if len(digits) >= 2]
 
 
