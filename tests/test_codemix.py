@@ -246,6 +246,21 @@ def test_any_translator_can_be_scored(cli: Command, tmp_path: Path):
     assert json.loads(Path("score/metrics.json").read_text())["mine"]["chrf"] > 0
 
 
+def test_a_language_whose_words_nothing_cuts_is_refused_before_any_is_translated(
+    cli: Command, words, monkeypatch: pytest.MonkeyPatch, tiny_t5: Path
+):
+    from sacrebleu.metrics import bleu
+
+    def lacking(name: str) -> None:
+        raise RuntimeError(f"{name} requires extra dependencies")
+
+    monkeypatch.setattr(bleu, "_get_tokenizer", lacking)
+    outcome = score(cli, tiny_t5, "--out=score", "--model.target_language=ja")
+    assert outcome.code == 2
+    assert "BLEU: sacrebleu lacks what cuts 'ja' into words; pip install 'sacrebleu[ja]'" in outcome.err
+    assert not list(Path("score").glob("**/*.parquet"))
+
+
 def test_two_hops_keep_ids_labels_and_lineage(cli: Command, words, tmp_path: Path):
     """English to Hindi by the dictionary, on by an adapter; whatever that writes is kept, with its reason."""
     assert cli(*words, "--out=fit", "--trainer.max_epochs=1").code == 0
