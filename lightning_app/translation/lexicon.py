@@ -29,6 +29,9 @@ _TOKEN = regex.compile(r"\p{L}(?:\.\p{L})+(?![\p{L}\p{M}\p{N}])|[\p{L}\p{M}\p{N}
 _PLAIN = regex.compile(r"[\p{L}\p{M}\p{Zs}'’\-.()]+")
 # Stands for the translation of a word that the target language has none for, such as an article.
 _LEFT_OUT = "-"
+# What dictionaries put before a word's second sense, and write for the visarga (वस्तुत:).
+_SENSE = regex.compile(r"^\d+\.\s*")
+_VISARGA = regex.compile(r"(?<=\p{Script=Devanagari}):")
 _IN_BRACKETS = regex.compile(r"\s*\([^)]*\)")
 # The first letters of a dictionary's part of speech, and of a Penn Treebank tag -> one name for both.
 _PARTS = {"adj": "adjective", "a": "adjective", "adv": "adverb", "n": "noun", "v": "verb", "vt": "verb", "vi": "verb"}
@@ -274,9 +277,14 @@ def _muse(source: Source) -> list[tuple[str, str, str | None]]:
     return pairs
 
 
+def _spelled(value: object) -> str:
+    bare = _IN_BRACKETS.sub("", _SENSE.sub("", str(value or "")))
+    return str(_VISARGA.sub("ः", bare))
+
+
 def _headword(value: object) -> str | None:
     """A headword as it is looked up, or None where it is no word (such as `1 sg.`)."""
-    text = " ".join(_IN_BRACKETS.sub("", str(value or "")).strip(" ?!.").split()).casefold().replace("’", "'")
+    text = " ".join(_spelled(value).strip(" ?!.").split()).casefold().replace("’", "'")
     text = text.removeprefix("to ") if text.startswith("to ") and len(text) > 3 else text
     return text if text and text != _LEFT_OUT and _PLAIN.fullmatch(text) else None
 
@@ -289,7 +297,7 @@ def _translation(value: object) -> str | None:
     """
     if str(value or "").strip() == _LEFT_OUT:
         return ""
-    text = " ".join(_IN_BRACKETS.sub("", str(value or "")).split()).strip("- .")
+    text = " ".join(_spelled(value).split()).strip("- .")
     if not text or not _PLAIN.fullmatch(text):
         return None
     has_inner_capital = any(one.isupper() for word in text.split() for one in word[1:]) and not text.isupper()

@@ -68,6 +68,16 @@ def test_a_dictionarys_own_signs_are_not_words(tmp_path: Path):
     assert sum(found.dropped.values()) == 5
 
 
+def test_numbers_of_senses_and_colons_for_the_visarga_are_put_right(tmp_path: Path):
+    text = "en\thi\nactually\tवस्तुत:\nagain\tपुन:\ntragic\tदु:खद\nbulky\t2.स्थूल\nten\t10\nratio\ta:b\n"
+    found = read_lexicon([write(tmp_path, "words.tsv", text)], "en", "hi")
+    assert {head: [one.text for one in own] for head, own in found.entries.items()} == {
+        "actually": ["वस्तुतः"], "again": ["पुनः"], "tragic": ["दुःखद"], "bulky": ["स्थूल"],
+    }  # fmt: skip
+    assert sum(found.dropped.values()) == 2
+    assert "वस्तुतः" in read_lexicon([write(tmp_path, "words.tsv", text)], "hi", "en").entries
+
+
 def test_the_first_files_translations_come_first(tmp_path: Path):
     first = write(tmp_path, "first.tsv", "en\thi\ngood\tभला\n")
     second = write(tmp_path, "second.tsv", "en\thi\ngood\tअच्छा\nto go\tजाना\n")
