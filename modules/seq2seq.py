@@ -105,7 +105,7 @@ class Seq2SeqModule(LightningModule):
         own = {name: getattr(self, name) for name in recipe} if subcommand == "fit" else {}
         return {
             "class": type(self).__name__,
-            "model": model_fingerprint(self.model_name),
+            "model": model_fingerprint(self.model_name, self.revision),
             **self.facts(),
             **own,
         }
