@@ -128,11 +128,21 @@ def test_a_dictionary_in_the_other_direction_is_warned_of(
     assert "model.lexicon: it knows" not in caplog.text
 
 
-def test_the_language_of_the_command_line_is_that_of_the_rows(translate, files: Files):
-    assert translate(files.pool, "pool", "--data.label_column=prompt_label", "--model.target_language=mr").code == 2
+def test_the_language_of_the_command_line_is_that_of_the_rows(translate, dictionary: Path, files: Files):
+    refused = translate(files.gold, "mr", "--model.target_language=mr")
+    assert refused.code == 2
+    assert "no column mr or target or tgt among ['en', 'hi']" in refused.err
+    dictionary.write_text(dictionary.read_text(encoding="utf-8").replace("en\thi\n", "en\tmr\n"), encoding="utf-8")
+    outcome = translate(files.gold, "mr", "--model.target_language=mr")
+    assert outcome.code == 0, outcome.err
+    assert set(artifacts.read(Path("mr")).table["lang"].to_pylist()) == {"mr"}
+
+
+def test_pool_rows_without_a_label_are_refused_as_gold(translate, files: Files):
     refused = translate(files.pool, "pool")
     assert refused.code == 2
     assert "no column 'label'" in refused.err
+    assert translate(files.pool, "pool", "--data.label_column=prompt_label").code == 0
 
 
 def test_a_translation_of_rows_that_were_made_anew_is_stale(translate, stages: Stages, files: Files):

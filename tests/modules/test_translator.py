@@ -111,6 +111,27 @@ def test_a_text_is_translated_alike_alone_and_among_others(tiny_nllb: Path, beam
     assert len(set(together)) > 1
 
 
+@pytest.mark.parametrize(("failing", "lost"), [([2], []), ([2, 3], [2])], ids=["once", "a text for good"])
+def test_a_real_engines_failure_loses_and_repeats_no_other_row(tiny_nllb: Path, failing: list[int], lost: list[int]):
+    batches = [["good film.", "no"], ["z", "oh my"], ["why why why"]]
+    expected = [text for batch in batches for text in engine(tiny_nllb).translate(batch)["translation"]]
+    assert len(set(expected)) == 5
+    made, calls = engine(tiny_nllb), []
+    generate = made.network.generate
+
+    def fails(**given: Any) -> torch.Tensor:
+        calls.append(len(given["input_ids"]))
+        if len(calls) in failing:
+            raise RuntimeError("CUDA out of memory")
+        return generate(**given)
+
+    made.network.generate = fails
+    told = [made.predict_step({"text": batch, "n_rows": len(batch)}, number) for number, batch in enumerate(batches)]
+    found = [text for batch in told for text in batch["translation"]]
+    assert found == [None if number in lost else text for number, text in enumerate(expected)]
+    assert calls == [2, 2, 1, 1, 1]
+
+
 def test_the_target_language_is_the_first_token_written(tiny_nllb: Path):
     for code in ("hi", "mr"):
         made = engine(tiny_nllb, target_language=code)
@@ -130,9 +151,10 @@ def test_the_target_language_is_the_first_token_written(tiny_nllb: Path):
 
 def test_a_translation_without_an_end_is_marked_as_cut(tiny_nllb: Path):
     made = engine(tiny_nllb, max_new_tokens=5)
+    made.network.generation_config.eos_token_id = None  # it never ends by itself
     found = made.translate(TEXTS)
-    made.network.generation_config.eos_token_id = None
-    assert all(one == "length" for one, n in zip(found["finish"], found["n_tokens"], strict=True) if n >= 5)
+    assert found["n_tokens"] == [5] * len(TEXTS)
+    assert found["finish"] == ["length"] * len(TEXTS)
     long = engine(tiny_nllb, max_length=6).translate(["a very long text that does not fit"])
     assert long["finish"] == ["length"]  # the source was cut, so the translation cannot be whole
 
