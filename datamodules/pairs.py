@@ -2,7 +2,7 @@
 
 import logging
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +46,8 @@ class PairsDataModule(TokenizedDataModule):
         max_length: Longer sources, and longer targets, are cut to this many tokens.
         **tokenized: As for `TokenizedDataModule`.
     """
+
+    NEEDS_FAST: ClassVar[bool] = False  # M2M100's and OPUS-MT's are in plain Python, and there is no other
 
     def __init__(
         self,

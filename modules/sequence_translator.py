@@ -140,4 +140,4 @@ class SequenceTranslator(TranslatorModule):
 
     @cached_property
     def _left_out(self) -> set[int]:
-        return {*self.tokenizer.all_special_ids} - {self.tokenizer.unk_token_id}
+        return {*self.tokenizer.all_special_ids, self.lead.first_token} - {self.tokenizer.unk_token_id}

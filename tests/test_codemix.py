@@ -1,6 +1,7 @@
 """Fine-tuning on sentence pairs: the loss, what is trained, what is exported, its scores, and two hops."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from conftest import QUIET, Command, labelled, write_jsonl
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback
-from seq2seq_models import pairs, save_nllb, save_t5, write_pairs
+from seq2seq_models import pairs, save_m2m100, save_marian, save_nllb, save_t5, write_pairs
 from torch.nn import functional
 
 from datamodules import PairsDataModule
@@ -160,6 +161,23 @@ def test_lora_trains_adapters_alone_and_its_export_translates_as_it_did(cli: Com
         if f"{path}.lora_A.default.weight" in ending["weights"]:
             a, b = (ending["weights"][f"{path}.lora_{side}.default.weight"] for side in "AB")
             torch.testing.assert_close(one.data, before[name] + 2.0 * b @ a)
+
+
+@pytest.mark.parametrize("save", [save_m2m100, save_marian], ids=["M2M100", "OPUS-MT"])
+def test_a_model_whose_tokenizer_is_in_plain_python_is_fine_tuned_and_scored(
+    cli: Command, words, tmp_path: Path, save: Callable[[Path], Path]
+):
+    pytest.importorskip("sentencepiece")
+    base = save(tmp_path / "base")
+    layers = ("--model.lora.targets=[q_proj, k_proj, v_proj]", "--model.target_language=hi", "--trainer.max_epochs=1")
+    outcome = cli(*words, f"--model.model={base}", *layers, "--out=fit")
+    assert outcome.code == 0, outcome.err
+    assert artifacts.read_manifest(Path("fit")).facts["dev"]["dev/loss"] > 0
+    outcome = score(cli, "fit/model", "--model.target_language=hi", "--out=score")
+    assert outcome.code == 0, outcome.err
+    rows = artifacts.read(Path("score"), "score").table.to_pylist()
+    assert {row["error"] for row in rows} == {None}
+    assert not any(mark in row["translation"] for row in rows for mark in ("__hi__", "<pad>", "</s>"))
 
 
 def test_predict_puts_the_prefix_that_fit_put(cli: Command, words, monkeypatch):
