@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -31,15 +31,19 @@ class TokenizedDataModule(LightningDataModule):
     Args:
         model: The model whose tokenizer is used; linked to the module's `model`.
         trust_remote_code: Whether to run code that comes with the tokenizer; linked to the module's.
+        revision: The Hub model's commit, tag or branch; linked to the module's.
         max_length: Longer rows are cut to this many tokens, or to what the model can take.
         tokens_per_batch: Rows times longest row of an inference batch, at most.
         num_workers: Worker processes of a loader.
     """
 
+    NEEDS_FAST: ClassVar[bool] = True  # one in plain Python is slow on many rows
+
     def __init__(
         self,
         model: str,
         trust_remote_code: bool = False,
+        revision: str | None = None,
         max_length: int = 128,
         tokens_per_batch: int = 4096,
         num_workers: int = 0,
@@ -51,6 +55,7 @@ class TokenizedDataModule(LightningDataModule):
             )
         self.model_name = model
         self.trust_remote_code = trust_remote_code
+        self.revision = revision
         self.max_length = max_length
         self.tokens_per_batch = tokens_per_batch
         self.num_workers = num_workers
@@ -81,14 +86,14 @@ class TokenizedDataModule(LightningDataModule):
         if self._tokenizer is None:
             try:
                 self._tokenizer = AutoTokenizer.from_pretrained(
-                    locate(self.model_name), trust_remote_code=self.trust_remote_code
+                    locate(self.model_name), trust_remote_code=self.trust_remote_code, revision=self.revision
                 )
             except (OSError, ValueError) as error:
                 reason = " ".join(str(error).split())[:160]
                 raise InputError(
                     f"model {self.model_name}: its tokenizer cannot be loaded ({reason}); save it into the same folder"
                 ) from None
-            if not self._tokenizer.is_fast:
+            if self.NEEDS_FAST and not self._tokenizer.is_fast:
                 raise InputError(
                     f"model {self.model_name}: its tokenizer is a slow one, expected a fast one (tokenizer.json); "
                     "convert it, or choose another model"

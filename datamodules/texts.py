@@ -17,12 +17,14 @@ from lightning_app.artifacts import is_selection
 from lightning_app.errors import InputError
 from lightning_app.sources import Rows, Source, load_rows
 from lightning_app.task import Task
-from lightning_app.translation.gates import Gates
+from lightning_app.translation.gates import Gates, left_out
 from lightning_app.translation.languages import language
-from lightning_app.translation.rows import Failing, segments, summary_lines, translated_rows
+from lightning_app.translation.rows import Failing, Translated, kept_by_class, segments, summary_lines, translated_rows
 
 log = logging.getLogger(__name__)
 CHARACTERS_PER_TOKEN = 3
+MOST_REJECTED = 0.2  # of the rows by the gates, without a warning
+LEAST_COVERAGE = 0.05  # of the words by a dictionary: below, it is hardly one for these texts
 
 
 class TextDataModule(LightningDataModule):
@@ -117,9 +119,36 @@ class TextDataModule(LightningDataModule):
             The rows that passed, those that did not, and facts for the manifest.
         """
         found = translated_rows(self.source_rows.table, self.task.columns, done, self.gates, self.target, self.failing)
+        of_selection = self._of_selection()
+        # A selection has a quota for each of its own classes, which need not be those that the prompts asked for.
+        column = "class" if of_selection and "class" in found.kept.column_names else self.label_column
+        if column is not None:
+            found.facts["classes"] = kept_by_class(found, column, self.task.labels)
         for line in summary_lines(found.facts):
             log.info("%s", line)
-        return found.kept, found.rejected, {**self._of_selection(), **found.facts}
+        self._warn(found, bool(of_selection))
+        return found.kept, found.rejected, {**of_selection, **found.facts}
+
+    def _warn(self, found: Translated, is_selection: bool) -> None:
+        places = ", ".join(self.source_rows.places)
+        if found.facts.get("coverage", 1) < LEAST_COVERAGE:
+            log.warning(
+                "model.lexicon: it knows %.1f %% of the words of %s; a dictionary in the other direction is told so by "
+                "`columns`, see docs/languages.md",
+                100 * found.facts["coverage"], places,
+            )  # fmt: skip
+        if found.rejected.num_rows > MOST_REJECTED * self.source_rows.table.num_rows:
+            log.warning(
+                "%s: %d of %d rows were rejected, by gate %s; look at them with peek", places, found.rejected.num_rows,
+                self.source_rows.table.num_rows, found.facts["gates"],
+            )  # fmt: skip
+        for label, one in found.facts.get("classes", {}).items():
+            if is_selection and one["rejected"]:
+                log.warning(
+                    "%s: %s: the selection's %d rows are %d in translation; for as many as before, translate the pool "
+                    "and select then",
+                    places, label, one["kept"] + one["rejected"], one["kept"],
+                )  # fmt: skip
 
     def _of_selection(self) -> dict[str, Any]:
         """What a student must know of a selection, whose translation stands in its place."""
@@ -131,6 +160,8 @@ class TextDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[Batch]:
         """This rank's batches, without texts that are finished already."""
         assert self.trainer is not None, "loaders are made for a Trainer"
+        for line in left_out(self.gates, self.target):
+            log.warning("%s", line)
         texts = TextBatches(self.segments["text"].to_pylist())
         sampler = BudgetSampler(
             texts.lengths, self.tokens_per_batch, self.finished_rows, self.trainer.global_rank, self.trainer.world_size

@@ -40,6 +40,7 @@ LINKS = {
     "data.init_args.task": "task",
     "data.init_args.model": "model.init_args.model",
     "data.init_args.trust_remote_code": "model.init_args.trust_remote_code",
+    "data.init_args.revision": "model.init_args.revision",
     "data.init_args.synthetic_labels": "model.init_args.synthetic_labels",
     "model.init_args.seed": "seed_everything",
     "data.init_args.max_new_tokens": "model.init_args.max_new_tokens",
@@ -233,6 +234,11 @@ class Cli(LightningCLI):
         }  # fmt: skip
         if rejected is not None:
             artifacts.write(run.out / "rejected", rejected, stage="rejected", **shared)
+            if rejected.num_rows and not table.num_rows:
+                raise InputError(
+                    f"{run.out}: all {rejected.num_rows} rows were rejected, {facts['gates']}; look at them with "
+                    f'"python main.py peek {run.out / "rejected"}", change gates or engine, and --overwrite=true'
+                )
         artifacts.write(run.out, table, stage=run.stage, facts={**self._facts(), **facts}, **shared)
         self._get(self.config_init, "rows").spool.clear()
         log.info("%s: %d rows written", run.out, table.num_rows)
@@ -243,12 +249,13 @@ class Cli(LightningCLI):
         if not model.is_dir():
             raise InputError(f"{run.out}: no check on the source dev set happened, so there is no best model; set "
                              "trainer.val_check_interval or trainer.check_val_every_n_epoch")  # fmt: skip
+        base = {"path": self.model.model_name, "fingerprint": run.identity["model"]["model"]}
         artifacts.write(
             run.out,
             None,
             stage=run.stage,
             fingerprint_of_files=model_fingerprint(str(model)),
-            inputs={**self.datamodule.inputs("fit"), "base": self._base()},
+            inputs={**self.datamodule.inputs("fit"), "base": base},
             lineage=self.datamodule.lineage,
             config=run.identity,
             facts=card_facts(str(model)),
@@ -261,10 +268,6 @@ class Cli(LightningCLI):
     def _model_folder(self) -> str | None:
         """The model's name, if it stands for files rather than for a server's model."""
         return self.model.model_name if getattr(self.model, "HAS_FILES", True) else None
-
-    def _base(self) -> dict[str, str]:
-        name = self.model.model_name
-        return {"path": name, "fingerprint": model_fingerprint(name)}
 
     def _facts(self) -> dict[str, Any]:
         """What the report needs to know; of a trained model, what was said when it was trained."""

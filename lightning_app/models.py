@@ -80,6 +80,12 @@ def adapter_base(name: str) -> str | None:
     return recorded
 
 
+def adapter_base_revision(name: str) -> str | None:
+    """The Hub revision of the model that a LoRA adapter's folder builds on, where it names one."""
+    recorded = json.loads((Path(locate(name)) / ADAPTER).read_text(encoding="utf-8")).get("revision")
+    return None if recorded is None else str(recorded)
+
+
 def check_base(name: str) -> None:
     """Refuse a LoRA adapter whose base model, a local folder, has been made anew since the adapter was trained on it.
 
@@ -94,27 +100,34 @@ def check_base(name: str) -> None:
         )
 
 
-def model_fingerprint(name: str) -> str:
-    """SHA-256 of a local model's weights, configuration and tokenizer; a Hub model is named by its commit."""
+def model_fingerprint(name: str, revision: str | None = None) -> str:
+    """SHA-256 of a local model's weights, configuration and tokenizer; a Hub model is named by its commit.
+
+    Args:
+        name: A local folder, a Hub id, or `bundled`.
+        revision: The Hub model's commit, tag or branch.
+    """
     located = Path(locate(name))
     if located.is_dir():
         own = _of_files(located, (*_WEIGHTS, "config.json", ADAPTER, *_TOKENIZER))
         base = adapter_base(name)
-        return own if base is None else fingerprint.of_value([own, model_fingerprint(base)])
+        return (
+            own if base is None else fingerprint.of_value([own, model_fingerprint(base, adapter_base_revision(name))])
+        )
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, revision=revision)
     except (OSError, ValueError) as error:
         reason = str(error).split("\n")[0]
         raise InputError(f"model {name}: cannot be loaded ({reason}); check the name, or give a local folder") from None
     return f"hub:{name}@{getattr(config, '_commit_hash', None)}"
 
 
-def tokenizer_fingerprint(name: str) -> str:
+def tokenizer_fingerprint(name: str, revision: str | None = None) -> str:
     """SHA-256 of a local tokenizer's files, without a model's weights; a Hub tokenizer is named by its commit."""
     folder = find(name)
-    return model_fingerprint(name) if folder is None else _of_files(folder, _TOKENIZER)
+    return model_fingerprint(name, revision) if folder is None else _of_files(folder, _TOKENIZER)
 
 
 def check_model_fresh(name: str) -> None:

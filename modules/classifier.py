@@ -101,7 +101,7 @@ class ClassifierModule(LightningModule):
         shared = {
             "class": type(self).__name__,
             "task": vars(self.task),
-            "model": model_fingerprint(self.model_name),
+            "model": model_fingerprint(self.model_name, self.revision),
             "label_map": self.label_map,
         }
         return {**shared, **self._recipe()} if subcommand == "fit" else shared

@@ -59,7 +59,7 @@ class CTranslate2Translator(SequenceTranslator):
         """See `TranslatorModule.identity`."""
         own: dict[str, Any] = {"compute_type": self.compute_type, "model": model_fingerprint(self.model_name)}
         if self.tokenizer_source is not None:
-            own["tokenizer"] = tokenizer_fingerprint(self.tokenizer_source)
+            own["tokenizer"] = tokenizer_fingerprint(self.tokenizer_source, self.revision)
         return {**super().identity(subcommand), **own}
 
     def check(self, subcommand: str) -> None:

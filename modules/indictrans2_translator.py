@@ -20,8 +20,8 @@ class IndicTrans2Translator(CTranslate2Translator):
 
     `model` is the folder `ct2_fp16_model` or `ct2_int8_model` of a release (`en-indic`, `indic-en`, `indic-indic`),
     with `model.bin`, both vocabularies, and `vocab/model.SRC`; `tokenizer` names the folder of `model.SRC` if it lies
-    elsewhere. Languages are FLORES codes, worked out from the settings; `source_code` and `target_code` name those that
-    have no ISO 639-1 code (`mai_Deva`). The model was trained on up to 256 tokens.
+    elsewhere. Languages are FLORES codes, worked out from the settings (`hi`, `mai-Deva`); `source_code` and
+    `target_code` name what cannot be. The model was trained on up to 256 tokens.
 
     """
 

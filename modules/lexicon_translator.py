@@ -81,7 +81,7 @@ class LexiconTranslator(TranslatorModule):
         return {**super().facts(), "headwords": len(self.lexicon.entries), "pairs_dropped": dict(self.lexicon.dropped)}
 
     def translate(self, texts: list[str]) -> Translations:
-        """See `TranslatorModule.translate`; adds `words`, `known` and `missing` of each text."""
+        """See `TranslatorModule.translate`; adds `words`, `known`, `missing` and `left_alone` of each text."""
         lemma = _lemma(self.source.base) if self.lemmatize else None
         tagger = _nltk_tagger() if self.tagger else None
         found: list[Replaced] = [
@@ -99,6 +99,7 @@ class LexiconTranslator(TranslatorModule):
             "words": [one.words for one in found],
             "known": [one.known for one in found],
             "missing": [one.missing for one in found],
+            "left_alone": [one.left_alone for one in found],
         }
 
 

@@ -31,7 +31,7 @@ class Seq2SeqModule(LightningModule):
 
     Args:
         model: A model's folder or Hub id.
-        target_language: Code of the language to translate into: ISO 639-1, perhaps with a script (`hi-Latn`).
+        target_language: Code of the language to translate into: ISO 639, perhaps with a script (`hi-Latn`).
         source_language: Code of the language of the sources.
         source_code: What the model calls the source language, where that cannot be worked out.
         target_code: What it calls the target language; for one that it has no name for, the code of its nearest.
@@ -105,7 +105,7 @@ class Seq2SeqModule(LightningModule):
         own = {name: getattr(self, name) for name in recipe} if subcommand == "fit" else {}
         return {
             "class": type(self).__name__,
-            "model": model_fingerprint(self.model_name),
+            "model": model_fingerprint(self.model_name, self.revision),
             **self.facts(),
             **own,
         }

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
 
 from lightning_app.errors import InputError, shorten
-from lightning_app.models import adapter_base, check_base, locate
+from lightning_app.models import adapter_base, adapter_base_revision, check_base, locate
 from modules.heads import dropout_keys, quiet_transformers
 
 
@@ -62,10 +62,10 @@ def load_seq2seq(
     if base is not None:
         check_base(name)
         peft = import_peft()
-        own_revision = peft.PeftConfig.from_pretrained(locate(name)).revision
         network = load_seq2seq(
-            base, trust_remote_code=trust_remote_code, revision=own_revision, dtype=dtype, dropout=dropout
-        )
+            base, trust_remote_code=trust_remote_code, revision=adapter_base_revision(name), dtype=dtype,
+            dropout=dropout,
+        )  # fmt: skip
         merged: PreTrainedModel = peft.PeftModel.from_pretrained(network, locate(name)).merge_and_unload()
         return merged.requires_grad_(True)
     config = load_seq2seq_config(name, trust_remote_code, revision)
@@ -91,7 +91,7 @@ def load_seq2seq_config(name: str, trust_remote_code: bool = False, revision: st
     """
     base = adapter_base(name)
     if base is not None:
-        return load_seq2seq_config(base, trust_remote_code)
+        return load_seq2seq_config(base, trust_remote_code, adapter_base_revision(name))
     try:
         config = AutoConfig.from_pretrained(locate(name), trust_remote_code=trust_remote_code, revision=revision)
     except (OSError, ValueError) as error:

@@ -134,5 +134,10 @@ class SequenceTranslator(TranslatorModule):
         return [len(ids) > self.max_length for ids in self.tokenizer(prefixed)["input_ids"]]
 
     def decode(self, ids: list[int]) -> str:
-        """Tokens to a text."""
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+        """Tokens to a text without special tokens, but for that of unknown pieces, which a gate looks for."""
+        own = [token for token in ids if token not in self._left_out]
+        return str(self.tokenizer.decode(own, skip_special_tokens=False)).strip()
+
+    @cached_property
+    def _left_out(self) -> set[int]:
+        return {*self.tokenizer.all_special_ids, self.lead.first_token} - {self.tokenizer.unk_token_id}

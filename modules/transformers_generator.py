@@ -64,7 +64,7 @@ class TransformersGenerator(GeneratorModule):
         """See `GeneratorModule.identity`."""
         names = ("top_k", "no_repeated_bigrams", "quantization")
         own = {name: getattr(self, name) for name in names}
-        return {**super().identity(subcommand), **own, "model": model_fingerprint(self.model_name)}
+        return {**super().identity(subcommand), **own, "model": model_fingerprint(self.model_name, self.revision)}
 
     def check(self, subcommand: str) -> None:
         """See `GeneratorModule.check`.

@@ -29,7 +29,7 @@ class TransformersTranslator(SequenceTranslator):
 
     def identity(self, subcommand: str) -> dict[str, Any]:
         """See `TranslatorModule.identity`."""
-        own = {"dtype_name": self.dtype_name, "model": model_fingerprint(self.model_name)}
+        own = {"dtype_name": self.dtype_name, "model": model_fingerprint(self.model_name, self.revision)}
         return {**super().identity(subcommand), **own}
 
     def check(self, subcommand: str) -> None:

@@ -5,12 +5,14 @@
 import logging
 from typing import Any, ClassVar
 
+import torch
 from lightning.pytorch import LightningModule
 
 from lightning_app.errors import InputError
 from lightning_app.translation.languages import language
 
 log = logging.getLogger(__name__)
+MOST_FAILURES = 8  # texts, one after the other, until it is the engine that is broken
 
 Translations = dict[str, list[Any]]
 
@@ -23,7 +25,7 @@ class TranslatorModule(LightningModule):
     reason in `error`; it never takes its batch along, and never gets a neighbour's translation.
 
     Args:
-        target_language: Code of the language to translate into: ISO 639-1, perhaps with a script (`hi`, `hi-Latn`).
+        target_language: Code of the language to translate into: ISO 639, perhaps with a script (`hi`, `hi-Latn`).
         source_language: Code of the language of the texts.
         seed: Seed of whatever an engine draws; linked to `seed_everything`.
     """
@@ -35,6 +37,7 @@ class TranslatorModule(LightningModule):
         self.source = language(source_language, "model.source_language")
         self.target = language(target_language, "model.target_language")
         self.seed = seed
+        self._failed_in_a_row = 0
 
     def identity(self, subcommand: str) -> dict[str, Any]:
         """What of this module determines the rows that a run writes; JSON values."""
@@ -63,30 +66,46 @@ class TranslatorModule(LightningModule):
         """Translate a batch; where that fails, its halves, down to the texts that are to blame.
 
         Raises:
-            Exception: The engine's own, if every text of a larger batch fails: then it is not the texts.
+            InputError: If every text of a larger batch fails, or `MOST_FAILURES` texts one after the other: then it is
+                not the texts.
         """
-        failures: list[Exception] = []
+        failures: list[str] = []
         found = self._in_halves(texts, failures)
         if len(failures) == len(texts) > 1:
-            raise failures[0]
+            raise InputError(
+                f"{type(self).__name__}: all {len(texts)} texts of a batch failed, the first with {failures[0]}; mend "
+                "that and run the same command again, it resumes"
+            )
         return found
 
     def translate(self, texts: list[str]) -> Translations:
         """Given by the engines: one value a text under `translation`, `finish`, `error`, `n_tokens`, and their own."""
         raise NotImplementedError
 
-    def _in_halves(self, texts: list[str], failures: list[Exception]) -> Translations:
+    def _in_halves(self, texts: list[str], failures: list[str]) -> Translations:
         try:
-            return self.translate(texts)
+            found = self.translate(texts)
         except InputError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever an engine raises
-            if len(texts) > 1:
-                middle = len(texts) // 2
-                return _joined(*(self._in_halves(half, failures) for half in (texts[:middle], texts[middle:])))
-            failures.append(error)
-            log.warning("a text of %d characters failed: %s", len(texts[0]), _one_line(error))
-            return {"translation": [None], "finish": ["error"], "error": [_one_line(error)], "n_tokens": [0]}
+            reason = _one_line(error)
+        else:
+            self._failed_in_a_row = 0
+            return found
+        # Outside `except`: the traceback of the failed attempt, which holds the tensors of all its texts, is gone now.
+        torch.cuda.empty_cache()  # does nothing where CUDA is not in use
+        if len(texts) > 1:
+            middle = len(texts) // 2
+            return _joined(*(self._in_halves(half, failures) for half in (texts[:middle], texts[middle:])))
+        failures.append(reason)
+        self._failed_in_a_row += 1
+        log.warning("a text of %d characters failed: %s", len(texts[0]), reason)
+        if self._failed_in_a_row >= MOST_FAILURES:
+            raise InputError(
+                f"{type(self).__name__}: {self._failed_in_a_row} texts in a row failed, the last with {reason}; mend "
+                "that and run the same command again, it resumes (--overwrite=true tries the failed texts again)"
+            )
+        return {"translation": [None], "finish": ["error"], "error": [reason], "n_tokens": [0]}
 
 
 def _joined(first: Translations, second: Translations) -> Translations:

@@ -74,3 +74,63 @@ def save_nllb(folder: Path) -> Path:
         )  # fmt: skip
         M2M100ForConditionalGeneration(config).save_pretrained(folder)
     return folder
+
+
+def save_m2m100(folder: Path) -> Path:
+    """An M2M100 of one layer a side with its own tokenizer, which is in plain Python."""
+    import torch
+    from transformers import M2M100Config, M2M100ForConditionalGeneration, M2M100Tokenizer
+
+    pieces, spm = _save_pieces(folder)
+    vocab = folder / "vocab.json"
+    vocab.write_text(json.dumps({token: at for at, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", *pieces])}))
+    tokenizer = M2M100Tokenizer(str(vocab), str(spm))
+    tokenizer.save_pretrained(folder)
+    size = max(tokenizer.lang_token_to_id.values()) + 9
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = M2M100Config(**_settings(size), decoder_start_token_id=2)
+        M2M100ForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+def save_marian(folder: Path) -> Path:
+    """An OPUS-MT of one layer a side with its own tokenizer, which is in plain Python."""
+    import torch
+    from transformers import MarianConfig, MarianMTModel, MarianTokenizer
+
+    pieces, spm = _save_pieces(folder)
+    tokens = ["</s>", "<unk>", *pieces, "<pad>"]
+    vocab = folder / "vocab.json"
+    vocab.write_text(json.dumps({token: at for at, token in enumerate(tokens)}))
+    MarianTokenizer(str(spm), str(spm), str(vocab)).save_pretrained(folder)
+    pad = len(tokens) - 1
+    special = {"pad_token_id": pad, "eos_token_id": 0, "decoder_start_token_id": pad, "forced_eos_token_id": 0}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        MarianMTModel(MarianConfig(**_settings(len(tokens)), **special)).save_pretrained(folder)
+    return folder
+
+
+def _save_pieces(folder: Path) -> tuple[list[str], Path]:
+    """A SentencePiece model of both languages, and its pieces without special ones."""
+    import sentencepiece
+
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "pieces.spm"
+    texts = [row[side] for row in pairs(200) for side in ("source", "target")]
+    with file.open("wb") as stream:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts), model_writer=stream, vocab_size=60, hard_vocab_limit=False,
+            character_coverage=1.0, minloglevel=2,
+        )  # fmt: skip
+    model = sentencepiece.SentencePieceProcessor(model_file=str(file))
+    return [model.id_to_piece(at) for at in range(3, model.get_piece_size())], file
+
+
+def _settings(size: int) -> dict[str, Any]:
+    return {
+        "vocab_size": size, "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "max_position_embeddings": 128,
+        "init_std": 0.5,
+    }  # fmt: skip

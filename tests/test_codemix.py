@@ -1,6 +1,7 @@
 """Fine-tuning on sentence pairs: the loss, what is trained, what is exported, its scores, and two hops."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from conftest import QUIET, Command, labelled, write_jsonl
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback
-from seq2seq_models import pairs, save_nllb, save_t5, write_pairs
+from seq2seq_models import pairs, save_m2m100, save_marian, save_nllb, save_t5, write_pairs
 from torch.nn import functional
 
 from datamodules import PairsDataModule
@@ -162,6 +163,23 @@ def test_lora_trains_adapters_alone_and_its_export_translates_as_it_did(cli: Com
             torch.testing.assert_close(one.data, before[name] + 2.0 * b @ a)
 
 
+@pytest.mark.parametrize("save", [save_m2m100, save_marian], ids=["M2M100", "OPUS-MT"])
+def test_a_model_whose_tokenizer_is_in_plain_python_is_fine_tuned_and_scored(
+    cli: Command, words, tmp_path: Path, save: Callable[[Path], Path]
+):
+    pytest.importorskip("sentencepiece")
+    base = save(tmp_path / "base")
+    layers = ("--model.lora.targets=[q_proj, k_proj, v_proj]", "--model.target_language=hi", "--trainer.max_epochs=1")
+    outcome = cli(*words, f"--model.model={base}", *layers, "--out=fit")
+    assert outcome.code == 0, outcome.err
+    assert artifacts.read_manifest(Path("fit")).facts["dev"]["dev/loss"] > 0
+    outcome = score(cli, "fit/model", "--model.target_language=hi", "--out=score")
+    assert outcome.code == 0, outcome.err
+    rows = artifacts.read(Path("score"), "score").table.to_pylist()
+    assert {row["error"] for row in rows} == {None}
+    assert not any(mark in row["translation"] for row in rows for mark in ("__hi__", "<pad>", "</s>"))
+
+
 def test_predict_puts_the_prefix_that_fit_put(cli: Command, words, monkeypatch):
     assert cli(*words, "--out=fit", "--trainer.max_epochs=1").code == 0
     from modules import TransformersTranslator
@@ -246,6 +264,21 @@ def test_any_translator_can_be_scored(cli: Command, tmp_path: Path):
     assert json.loads(Path("score/metrics.json").read_text())["mine"]["chrf"] > 0
 
 
+def test_a_language_whose_words_nothing_cuts_is_refused_before_any_is_translated(
+    cli: Command, words, monkeypatch: pytest.MonkeyPatch, tiny_t5: Path
+):
+    from sacrebleu.metrics import bleu
+
+    def lacking(name: str) -> None:
+        raise RuntimeError(f"{name} requires extra dependencies")
+
+    monkeypatch.setattr(bleu, "_get_tokenizer", lacking)
+    outcome = score(cli, tiny_t5, "--out=score", "--model.target_language=ja")
+    assert outcome.code == 2
+    assert "BLEU: sacrebleu lacks what cuts 'ja' into words; pip install 'sacrebleu[ja]'" in outcome.err
+    assert not list(Path("score").glob("**/*.parquet"))
+
+
 def test_two_hops_keep_ids_labels_and_lineage(cli: Command, words, tmp_path: Path):
     """English to Hindi by the dictionary, on by an adapter; whatever that writes is kept, with its reason."""
     assert cli(*words, "--out=fit", "--trainer.max_epochs=1").code == 0
@@ -306,7 +339,7 @@ def test_an_adapter_of_another_base_is_refused(words, cli: Command, tmp_path: Pa
         (["--model.lora=null", "--model.dtype=bfloat16"], "model.dtype bfloat16: too coarse"),
         (["--data.train.columns={target: tgt}"], "no column 'tgt' among ['id', 'source', 'target']"),
         (["--data.train=null"], "data.train: not given, expected a source of sentence pairs"),
-        (["--model.target_language=xx"], "model.target_language 'xx'"),
+        (["--model.target_language=xx1"], "model.target_language 'xx1'"),
     ],
     ids=["targets", "rank", "dtype", "column", "no pairs", "language"],
 )

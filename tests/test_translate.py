@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import warm
-from conftest import QUIET, WORDS, Command, Files, Stages, labelled, write_jsonl
+from conftest import LABELS, QUIET, WORDS, Command, Files, Stages, labelled, write_jsonl
 
 from lightning_app import artifacts
 
@@ -71,6 +71,18 @@ def test_the_same_command_again_does_nothing(translate, files: Files, caplog: py
     assert "hi: holds another run (model.ratio: 1.0 -> 0.5)" in refused.err
 
 
+def test_texts_that_a_draw_leaves_alone_stay_among_the_rows(translate, files: Files):
+    known = [row for row in labelled(37, 1) if {*row["text"].split()} & {*DICTIONARY}]
+    assert len(known) > 10
+    write_jsonl(files.gold, known)
+    for setting in ("sentence_ratio=0.5", "ratio=0.2"):
+        outcome = translate(files.gold, setting, f"--model.{setting}")
+        assert outcome.code == 0, outcome.err
+        rows = artifacts.read(Path(setting)).table.to_pylist()
+        assert [row["id"] for row in rows] == [row["id"] for row in known]
+        assert {row["text"] == row["source_text"] for row in rows} == {True, False}
+
+
 def test_a_premise_of_several_rows_is_translated_once(translate, tmp_path: Path):
     rows = [
         {"premise": "it was a good room", "hypothesis": text, "label": label, "lang": "en"}
@@ -86,11 +98,51 @@ def test_a_premise_of_several_rows_is_translated_once(translate, tmp_path: Path)
     assert read.table["label"].to_pylist() == ["contradiction", "entailment", "neutral"]
 
 
-def test_the_language_of_the_command_line_is_that_of_the_rows(translate, files: Files):
-    assert translate(files.pool, "pool", "--data.label_column=prompt_label", "--model.target_language=mr").code == 2
+def test_a_dictionary_serves_a_language_that_nobody_knows(
+    translate, dictionary: Path, files: Files, caplog: pytest.LogCaptureFixture
+):
+    lexicon = json.dumps([{"path": str(dictionary), "columns": {"target": "hi"}}])
+    words = ("--model.target_language=mai", f"--model.lexicon={lexicon}", "--data.gates=null")
+    outcome = translate(files.gold, "mai", *words)
+    assert outcome.code == 0, outcome.err
+    rows = artifacts.read(Path("mai")).table.to_pylist()
+    assert {row["lang"] for row in rows} == {"mai"}
+    assert any("अच्छा" in row["text"] for row in rows)
+    assert caplog.text.count("the script of 'mai' is not known") == 1
+    assert caplog.text.count("the detector does not know 'mai'") == 1
+
+
+def test_a_dictionary_in_the_other_direction_is_warned_of(
+    translate, tmp_path: Path, files: Files, caplog: pytest.LogCaptureFixture
+):
+    path = tmp_path / "hi-en.txt"
+    path.write_text("".join(f"{hi} {en}\n" for en, hi in DICTIONARY.items()), encoding="utf-8")
+    wrong = translate(files.gold, "wrong", f'--model.lexicon=[{{"path": "{path}"}}]', "--data.gates.copy=false")
+    assert wrong.code == 0, wrong.err
+    assert "model.lexicon: it knows 0.0 % of the words" in caplog.text
+    caplog.clear()
+    told = f"--model.lexicon=[{{path: {path}, columns: {{source: second, target: first}}}}]"
+    outcome = translate(files.gold, "right", told, "--data.gates.copy=false")
+    assert outcome.code == 0, outcome.err
+    assert artifacts.read_manifest(Path("right")).facts["coverage"] > 0.2
+    assert "model.lexicon: it knows" not in caplog.text
+
+
+def test_the_language_of_the_command_line_is_that_of_the_rows(translate, dictionary: Path, files: Files):
+    refused = translate(files.gold, "mr", "--model.target_language=mr")
+    assert refused.code == 2
+    assert "no column mr or target or tgt among ['en', 'hi']" in refused.err
+    dictionary.write_text(dictionary.read_text(encoding="utf-8").replace("en\thi\n", "en\tmr\n"), encoding="utf-8")
+    outcome = translate(files.gold, "mr", "--model.target_language=mr")
+    assert outcome.code == 0, outcome.err
+    assert set(artifacts.read(Path("mr")).table["lang"].to_pylist()) == {"mr"}
+
+
+def test_pool_rows_without_a_label_are_refused_as_gold(translate, files: Files):
     refused = translate(files.pool, "pool")
     assert refused.code == 2
     assert "no column 'label'" in refused.err
+    assert translate(files.pool, "pool", "--data.label_column=prompt_label").code == 0
 
 
 def test_a_translation_of_rows_that_were_made_anew_is_stale(translate, stages: Stages, files: Files):
@@ -116,6 +168,41 @@ def test_rows_in_another_language_than_the_source_are_refused(translate, files: 
     refused = translate("hi", "hi2")
     assert refused.code == 2
     assert "rows in ['hi'], expected en; say what they are in with --model.source_language" in refused.err
+
+
+def test_rows_that_a_selection_loses_are_told_by_class(
+    translate, stages: Stages, files: Files, caplog: pytest.LogCaptureFixture
+):
+    words = ("--strategy=random", "--class_from=prompt", "--pseudolabels=null", "--quota=8")
+    assert stages.select(*words).code == 0
+    outcome = translate("select", "hi", "--data.label_column=prompt_label")
+    assert outcome.code == 0, outcome.err
+    read = artifacts.read(Path("hi"))
+    classes = read.manifest.facts["classes"]
+    assert {label: sum(one.values()) for label, one in classes.items()} == dict.fromkeys(LABELS, 8)
+    assert {label: one["kept"] for label, one in classes.items()} == {
+        label: read.table["class"].to_pylist().count(label) for label in LABELS
+    }
+    short = {label: one for label, one in classes.items() if one["rejected"]}
+    assert short
+    for label, one in short.items():
+        assert f"select: {label}: the selection's 8 rows are {one['kept']} in translation" in caplog.text
+    rejected = sum(one["rejected"] for one in classes.values())
+    assert (f"select: {rejected} of 24 rows were rejected" in caplog.text) == (rejected > 0.2 * 24)
+
+
+def test_a_translation_that_loses_every_row_is_an_error(translate, tmp_path: Path, files: Files):
+    path = tmp_path / "hi-en.txt"
+    path.write_text("अच्छा good\n", encoding="utf-8")
+    words = (f"--model.lexicon={json.dumps([{'path': str(path)}])}", "--data.gates.copy=false")
+    for _ in range(2):  # again: the texts are not translated anew, and the answer is the same
+        refused = translate(files.gold, "hi", *words, "--data.gates.script=0.5")
+        assert refused.code == 2
+        assert "hi: all 37 rows were rejected, {'script': 37}; look at them with" in refused.err
+        assert "Traceback" not in refused.err
+        assert not artifacts.is_whole(Path("hi"))
+    assert artifacts.read(Path("hi/rejected")).table.num_rows == 37
+    assert translate(files.gold, "hi", "--overwrite=true").code == 0
 
 
 @pytest.fixture
@@ -239,14 +326,12 @@ def test_a_sequence_to_sequence_model_by_its_folder(cli: Command, files: Files, 
     )
     outcome = cli(
         "predict", "--config", "translate.yaml", "--model=TransformersTranslator", "--model.target_language=hi", *words,
-        "--data.gates=null", "--out=hi", *QUIET,
+        "--data.gates=null", "--data.failing=keep", "--out=hi", *QUIET,
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
-    kept, rejected = artifacts.read(Path("hi")).table, artifacts.read(Path("hi/rejected")).table
-    assert sorted([*kept["id"].to_pylist(), *rejected["id"].to_pylist()]) == sorted(
-        row["id"] for row in labelled(37, 1)
-    )
-    assert set(rejected["reason"].to_pylist()) & {"cut", "script", "length", "empty", "unknown"}
+    kept = artifacts.read(Path("hi")).table
+    assert kept["id"].to_pylist() == [row["id"] for row in labelled(37, 1)]
+    assert set(kept["reason"].to_pylist()) & {"cut", "script", "length", "empty", "unknown"}
 
 
 # --- kills, devices ---

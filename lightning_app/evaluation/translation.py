@@ -29,7 +29,7 @@ def translation_metrics(table: pa.Table, target: str) -> dict[str, dict[str, Any
     found: dict[str, dict[str, Any]] = {}
     for name in dict.fromkeys(sets.tolist()):
         own = sets == name
-        bleu, chrf = metrics.BLEU(trg_lang=target), metrics.CHRF()
+        bleu, chrf = bleu_of(target), metrics.CHRF()
         texts, truth = written[own].tolist(), [references[own].tolist()]
         found[name] = {
             "rows": float(len(texts)),
@@ -40,6 +40,23 @@ def translation_metrics(table: pa.Table, target: str) -> dict[str, dict[str, Any
             "chrf_signature": str(chrf.get_signature()),
         }
     return found
+
+
+def bleu_of(target: str) -> Any:
+    """BLEU of sacrebleu, with the words that it cuts the target language into.
+
+    Args:
+        target: ISO 639 code of the target language.
+
+    Raises:
+        InputError: If sacrebleu is not installed, or what cuts this language's words is not.
+    """
+    try:
+        return import_sacrebleu().metrics.BLEU(trg_lang=target)
+    except (RuntimeError, ImportError):
+        raise InputError(
+            f"BLEU: sacrebleu lacks what cuts '{target}' into words; pip install 'sacrebleu[{target}]'"
+        ) from None
 
 
 def import_sacrebleu() -> Any:

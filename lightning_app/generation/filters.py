@@ -117,6 +117,13 @@ def same_meaning(units_ND: np.ndarray, reasons: Sequence[str | None], threshold:
     return hit
 
 
+def is_detected(language: str) -> bool:
+    """Whether the detector knows a language by its ISO 639-1 code."""
+    from lingua import IsoCode639_1
+
+    return hasattr(IsoCode639_1, language.upper())
+
+
 def other_language(
     texts: Sequence[str], reasons: Sequence[str | None], language: str, doubt: float = SURELY_OTHER
 ) -> list[bool]:

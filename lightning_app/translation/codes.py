@@ -36,7 +36,8 @@ def set_languages(
     Raises:
         InputError: If the model names languages and knows neither the code given nor one worked out.
     """
-    vocabulary = tokenizer.get_vocab()
+    # M2M100's tokenizer has tokens for the languages that it does not list.
+    vocabulary = {**tokenizer.get_vocab(), **getattr(tokenizer, "lang_token_to_id", {})}
     if not hasattr(tokenizer, "src_lang"):
         # OPUS-MT models with several targets want >>code<<; others, and the T5 family, have one target or a prefix.
         if target_code is None:

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 import regex
 
 from lightning_app.errors import InputError
-from lightning_app.generation.filters import other_language
+from lightning_app.generation.filters import is_detected, other_language
 from lightning_app.translation.languages import Language
 
 # What tokenizers write for a piece that they do not know.
 _UNKNOWN = re.compile(r"<unk>|\[UNK\]|⁇|�", re.IGNORECASE)
-# A group of digits, with the separators that may stand inside a number.
-_NUMBER = re.compile(r"\d+(?:[.,٫٬/:]\d+)*")
+# Thousands, and the lakhs of India, parted by one and the same sign: 1,250 or 1.250 or 1,25,000.
+_THOUSANDS = re.compile(r"(?<!\d)\d{1,3}([.,٬'’])(?:\d{2,3}\1)*\d{3}(?!\d)")
+_SPACED = re.compile(r"(?<!\d)\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?!\d)")  # 1 250, as in French
+_DATE = re.compile(r"(?<!\d)(?:\d{1,2}([/.-])\d{1,2}\1(?:\d{4}|\d{2})|\d{4}([/.-])\d{1,2}\2\d{1,2})(?!\d)")
 _WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")  # `re` would take vowel signs for the ends of words
 # The same few characters over and over, for text without spaces.
 _CHARACTER_LOOP = re.compile(r"(.{1,12}?)\1{9,}", re.DOTALL)
@@ -36,11 +38,12 @@ class Gates:
         unknown: Refuse text with the tokenizer's mark for unknown pieces.
         repetition: Refuse text in which the same one to eight words come so many times in a row, and the source's do
             not.
-        script: Least share of letters in the target language's script.
-        language: Refuse text that the detector is sure is in another language (not for transliterated targets).
+        script: Least share of letters in the target language's script, where that is known.
+        language: Refuse text that the detector is sure is in another language, where it knows the target (and not for
+            transliterated targets).
         shortest: Least length in characters, as a multiple of the source's.
         longest: Most.
-        copy: Refuse the source itself, where it has four or more words.
+        copy: Refuse the source itself, where it has four or more words and the engine did not mean to leave it alone.
         numbers: Refuse text that lacks a number of the source of two or more digits, in whatever digits.
     """
 
@@ -69,6 +72,7 @@ def judge(
     target: Language,
     finishes: Sequence[str | None] | None = None,
     errors: Sequence[str | None] | None = None,
+    left_alone: Sequence[bool | None] | None = None,
 ) -> list[str | None]:
     """Why each translation fails, or None: the first gate that it does not pass.
 
@@ -79,16 +83,18 @@ def judge(
         target: The language that the translations are in.
         finishes: `length` where a translation was cut at the token limit.
         errors: The engine's own reason, where it failed.
+        left_alone: True where the engine meant to write the source itself, as a dictionary does under a ratio below 1.
 
     Returns:
         N reasons: `failed`, `empty`, `cut`, `unknown`, `repetition`, `copy`, `length`, `numbers`, `script`, `language`.
     """
     count = len(sources)
+    nothing = [None] * count
     told = zip(
-        sources, translations, finishes or [None] * count, errors or [None] * count, strict=True
+        sources, translations, finishes or nothing, errors or nothing, left_alone or nothing, strict=True
     )  # fmt: skip
     reasons = [_reason(*one, gates, target) for one in told]
-    if gates.language and target.is_usual_script:
+    if gates.language and target.is_usual_script and is_detected(target.base):
         texts = [without_names(source, text or "") for source, text in zip(sources, translations, strict=True)]
         for row, hit in enumerate(other_language(texts, reasons, target.base, doubt=NEIGHBOUR)):
             if hit and reasons[row] is None:
@@ -96,8 +102,26 @@ def judge(
     return reasons
 
 
+def left_out(gates: Gates, target: Language) -> list[str]:
+    """What to tell of gates that are on and can say nothing of a language, one line each."""
+    lines = []
+    if gates.script is not None and target.script is None:
+        lines.append(
+            f"gates.script: left out, the script of '{target.code}' is not known; add it to the code, as in mai-Deva"
+        )
+    if gates.language and target.is_usual_script and not is_detected(target.base):
+        lines.append(f"gates.language: left out, the detector does not know '{target.base}'")
+    return lines
+
+
 def _reason(
-    source: str, text: str | None, finish: str | None, error: str | None, gates: Gates, target: Language
+    source: str,
+    text: str | None,
+    finish: str | None,
+    error: str | None,
+    left_alone: bool | None,
+    gates: Gates,
+    target: Language,
 ) -> str | None:
     if error is not None:
         return "failed"
@@ -108,7 +132,7 @@ def _reason(
     checks = (
         ("unknown", gates.unknown and has_unknown(text) and not has_unknown(source)),
         ("repetition", gates.repetition is not None and loops(text, source, gates.repetition)),
-        ("copy", gates.copy and is_copy(source, text)),
+        ("copy", gates.copy and not left_alone and is_copy(source, text)),
         ("length", is_out_of_proportion(source, text, gates.shortest, gates.longest)),
         ("numbers", gates.numbers and bool(lost_numbers(source, text))),
         ("script", gates.script is not None and is_in_other_script(source, text, target, gates.script)),
@@ -159,15 +183,38 @@ def without_names(source: str, text: str) -> str:
 def lost_numbers(source: str, text: str) -> list[str]:
     """Numbers of two or more digits that the translation lacks, whichever digits it writes them in.
 
-    A single digit is often spelled out, and separators differ, so both are left out of account.
+    A single digit is often spelled out, and so is a date's month: neither is asked for. Whatever stands between groups
+    of digits is left out of account (`10:30`, `24/7`); groups of thousands are one number, across spaces where that
+    helps.
     """
-    have = Counter(_numbers(text))
-    return [number for number, count in Counter(_numbers(source)).items() if have[number] < count]
+    source, text = _ascii_digits(source), _ascii_digits(text)
+    asked = _DATE.sub(_without_month, source)
+    answers = (
+        _lost(_numbers(asked, spaces), _numbers(text, others)) for spaces in (False, True) for others in (False, True)
+    )
+    found = next(answers)
+    return min([found, *answers], key=len) if found else found
 
 
-def _numbers(text: str) -> list[str]:
-    plain = "".join(str(unicodedata.digit(one)) if one.isdigit() and not one.isascii() else one for one in text)
-    groups = (re.sub(r"\D", "", found) for found in _NUMBER.findall(plain))
+def _lost(asked: list[str], found: list[str]) -> list[str]:
+    have = Counter(found)
+    return [number for number, count in Counter(asked).items() if have[number] < count]
+
+
+def _ascii_digits(text: str) -> str:
+    return "".join(str(unicodedata.digit(one)) if one.isdigit() and not one.isascii() else one for one in text)
+
+
+def _without_month(date: "re.Match[str]") -> str:
+    """A date's groups of digits but those that may be its month: which one is, day or month, cannot be told."""
+    return " / ".join(one for one in re.findall(r"\d+", date[0]) if int(one) > 12)
+
+
+def _numbers(plain: str, across_spaces: bool) -> list[str]:
+    joined = _THOUSANDS.sub(lambda found: re.sub(r"\D", "", found[0]), plain)
+    if across_spaces:
+        joined = _SPACED.sub(lambda found: re.sub(r"\D", "", found[0]), joined)
+    groups = (found.lstrip("0") for found in re.findall(r"\d+", joined))
     return [digits for digits in groups if len(digits) >= 2]
 
 

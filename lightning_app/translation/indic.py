@@ -23,7 +23,9 @@ from lightning_app.errors import InputError
 _ENTITY = regex.compile(
     r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
     r"|(?:https?://|ftp://|www\.)[^\s<>\"]*[\w/]"
-    r"|\b(?:[\w-]+\.)+(?:com|org|net|edu|gov|info|io|in|pk|uk)\b(?:/[^\s<>\"]*[\w/])?"
+    # Without a scheme it needs a path, or an ending that is no English word: "food.in the end" lacks a space.
+    r"|(?<![\w.])(?:[\w-]+\.)+(?:com|org|net|edu|gov|info|io|in|pk|uk)/[^\s<>\"]*[\w/]"
+    r"|(?<![\w.])(?:[\w-]+\.)+(?:com|org|edu|gov|io|(?:com?|org|net|edu|gov|ac)\.(?:in|pk|uk))(?![\w-]|\.\w)"
     r"|(?<!\w)[@#]\w+"
     r"|(?<!\w)(?=(?:\D?\d){4})\d+(?:[.,:/'’+-]\d+)+%?(?!\w)"
 )

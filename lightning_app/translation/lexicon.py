@@ -29,6 +29,9 @@ _TOKEN = regex.compile(r"\p{L}(?:\.\p{L})+(?![\p{L}\p{M}\p{N}])|[\p{L}\p{M}\p{N}
 _PLAIN = regex.compile(r"[\p{L}\p{M}\p{Zs}'’\-.()]+")
 # Stands for the translation of a word that the target language has none for, such as an article.
 _LEFT_OUT = "-"
+# What dictionaries put before a word's second sense, and write for the visarga (वस्तुत:).
+_SENSE = regex.compile(r"^\d+\.\s*")
+_VISARGA = regex.compile(r"(?<=\p{Script=Devanagari}):")
 _IN_BRACKETS = regex.compile(r"\s*\([^)]*\)")
 # The first letters of a dictionary's part of speech, and of a Penn Treebank tag -> one name for both.
 _PARTS = {"adj": "adjective", "a": "adjective", "adv": "adverb", "n": "noun", "v": "verb", "vt": "verb", "vi": "verb"}
@@ -80,12 +83,14 @@ class Replaced:
         words: How many words the old one had.
         known: How many of them the dictionary covers.
         missing: Those that it does not, in lower case.
+        left_alone: Whether no word was replaced because the draws had it so, not because the dictionary knows none.
     """
 
     text: str
     words: int
     known: int
     missing: list[str]
+    left_alone: bool = False
 
 
 def read_lexicon(sources: Sequence[Source], source: str, target: str) -> Lexicon:
@@ -93,7 +98,8 @@ def read_lexicon(sources: Sequence[Source], source: str, target: str) -> Lexicon
 
     A file has a column for each language, named by the language's code, or `source` and `target` (`tgt`), or as its
     `columns` say; a column `pos` if it knows parts of speech. A `.txt` file holds a pair a line, parted by a tab or a
-    space, as MUSE's dictionaries do. The translation `-` has the word left out, as articles are in languages without.
+    space, as MUSE's dictionaries do; `columns` `{source: second, target: first}` reads it in the other
+    direction. The translation `-` has the word left out, as articles are in languages without.
 
     Args:
         sources: The files.
@@ -160,7 +166,7 @@ def replace_words(
     ends = _ends_of_phrases(text, spans)
     pieces: list[str] = []
     missing: list[str] = []
-    known = at = end = 0
+    known = replaced_words = at = end = 0
     while at < len(words):
         size, found = _longest_match(words[at : min(ends[at], at + lexicon.longest)], lexicon, lemma)
         pieces.append(text[end : spans[at][0]])
@@ -169,6 +175,7 @@ def replace_words(
             known += size
             chosen = _choose(found, parts[at + size - 1], choice, rng)
             replaced = touched and rng.random() < ratio
+            replaced_words += size * replaced
             pieces.append(chosen if replaced else text[spans[at][0] : end])
             if replaced and not chosen:
                 end = _close_gap(pieces, text, end)
@@ -176,7 +183,8 @@ def replace_words(
             missing.append(words[at].casefold())
             pieces.append(words[at])
         at += size
-    return Replaced("".join([*pieces, text[end:]]), len(words), known, missing)
+    left_alone = not touched or bool(known and not replaced_words)
+    return Replaced("".join([*pieces, text[end:]]), len(words), known, missing, left_alone)
 
 
 def _close_gap(pieces: list[str], text: str, end: int) -> int:
@@ -248,6 +256,12 @@ def _named(table: pa.Table, source: Source, ours: str, usual: Sequence[str]) -> 
 
 
 def _muse(source: Source) -> list[tuple[str, str, str | None]]:
+    names = [source.columns.get("source", "first"), source.columns.get("target", "second")]
+    if sorted(names) != ["first", "second"]:
+        raise InputError(
+            f"{source.path}: columns {source.columns}, expected in a .txt {{source: first, target: second}} or, in "
+            "the other direction, {source: second, target: first}"
+        )
     path = find(source.path)
     if path is None:
         raise InputError(f"{source.path}: no such file; check `path` (looked up here, then beside main.py)")
@@ -258,13 +272,19 @@ def _muse(source: Source) -> list[tuple[str, str, str | None]]:
             continue
         if len(parts) != 2:
             raise InputError(f"{source.path} line {number}: {len(parts)} parts, expected a word and its translation")
-        pairs.append((parts[0], parts[1], None))
+        own = dict(zip(("first", "second"), parts, strict=True))
+        pairs.append((own[names[0]], own[names[1]], None))
     return pairs
+
+
+def _spelled(value: object) -> str:
+    bare = _IN_BRACKETS.sub("", _SENSE.sub("", str(value or "")))
+    return str(_VISARGA.sub("ः", bare))
 
 
 def _headword(value: object) -> str | None:
     """A headword as it is looked up, or None where it is no word (such as `1 sg.`)."""
-    text = " ".join(_IN_BRACKETS.sub("", str(value or "")).strip(" ?!.").split()).casefold().replace("’", "'")
+    text = " ".join(_spelled(value).strip(" ?!.").split()).casefold().replace("’", "'")
     text = text.removeprefix("to ") if text.startswith("to ") and len(text) > 3 else text
     return text if text and text != _LEFT_OUT and _PLAIN.fullmatch(text) else None
 
@@ -277,7 +297,7 @@ def _translation(value: object) -> str | None:
     """
     if str(value or "").strip() == _LEFT_OUT:
         return ""
-    text = " ".join(_IN_BRACKETS.sub("", str(value or "")).split()).strip("- .")
+    text = " ".join(_spelled(value).split()).strip("- .")
     if not text or not _PLAIN.fullmatch(text):
         return None
     has_inner_capital = any(one.isupper() for word in text.split() for one in word[1:]) and not text.isupper()

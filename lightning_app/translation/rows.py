@@ -49,7 +49,7 @@ def translated_rows(
     Args:
         rows: The rows as they were: `id`, the text columns, `lang`, and whatever else travels with them.
         columns: Their text columns.
-        done: The segments: `text`, `translation`, `finish`, `error`, and counts such as `words` and `known`.
+        done: The segments: `text`, `translation`, `finish`, `error`, perhaps `left_alone` and counts such as `known`.
         gates: What a translation must pass.
         target: The language that it is in.
         failing: `aside` keeps failing rows out; `keep` leaves them in, with the reason beside them, and an empty text
@@ -62,6 +62,7 @@ def translated_rows(
     reasons = judge(
         done["text"].to_pylist(), done["translation"].to_pylist(), gates, target,
         done["finish"].to_pylist(), done["error"].to_pylist(),
+        done["left_alone"].to_pylist() if "left_alone" in done.column_names else None,
     )  # fmt: skip
     place = {text: number for number, text in enumerate(done["text"].to_pylist())}
     places = {name: [place[text] for text in rows[name].to_pylist()] for name in columns}
@@ -83,6 +84,18 @@ def translated_rows(
     return Translated(kept, rejected, facts)
 
 
+def kept_by_class(found: Translated, column: str, labels: Sequence[str]) -> dict[str, dict[str, int]]:
+    """How many rows of each class passed, and how many did not.
+
+    Args:
+        found: The rows.
+        column: Their column of classes.
+        labels: The classes, in the order of the answer.
+    """
+    kept, rejected = (Counter(table[column].to_pylist()) for table in (found.kept, found.rejected))
+    return {label: {"kept": kept[label], "rejected": rejected[label]} for label in labels}
+
+
 def coverage(done: pa.Table) -> dict[str, Any]:
     """How much of the words a dictionary knows, and which it lacks most often; empty for other engines."""
     if "known" not in done.column_names:
@@ -101,6 +114,11 @@ def summary_lines(facts: dict[str, Any]) -> list[str]:
         missing = ", ".join(f"{word} {count}" for word, count in list(facts["missing_words"].items())[:10])
         share = f"{100 * facts['coverage']:.1f} % of {facts['words']} words are in the dictionary"
         lines.append(f"{share}; most often not: {missing or 'none'}")
+    if "classes" in facts:
+        classes = (
+            f"{label} {one['kept']} of {one['kept'] + one['rejected']}" for label, one in facts["classes"].items()
+        )
+        lines.append(f"rows kept by class: {', '.join(classes)}")
     return lines
 
 

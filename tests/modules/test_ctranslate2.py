@@ -50,6 +50,12 @@ def test_greedy_float32_writes_the_same_tokens_as_transformers(tiny_nllb: Path, 
     assert len(set(found["translation"])) > 5
 
 
+def test_an_unknown_piece_is_written_out(converted: Path):
+    made = engine(converted)
+    (text,) = made.decode_tokens(["good"], [["hin_Deva", "<unk>", "</s>"]])
+    assert text == "<unk>"
+
+
 @pytest.mark.parametrize("limit", [1, 2, 4, 6])
 def test_a_translation_is_cut_and_marked_where_transformers_cuts_it(tiny_nllb: Path, converted: Path, limit: int):
     found = engine(converted, max_new_tokens=limit).translate(TEXTS)

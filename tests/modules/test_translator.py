@@ -1,13 +1,17 @@
 """The contract of the translation engines, and the sequence-to-sequence engine on a tiny NLLB."""
 
+import weakref
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 
 from lightning_app.errors import InputError
 from lightning_app.sources import Source
+from lightning_app.translation.gates import Gates
+from lightning_app.translation.rows import translated_rows
 from modules import LexiconTranslator, TransformersTranslator
 from modules.translator import Translations, TranslatorModule
 
@@ -50,8 +54,35 @@ def test_a_batch_smaller_than_the_others_is_translated_too():
 
 
 def test_an_engine_that_fails_on_everything_stops_the_run():
-    with pytest.raises(RuntimeError, match="out of memory"):
+    with pytest.raises(InputError, match="Fussy: all 3 texts of a batch failed, the first with .* out of memory; mend"):
         Fussy("a", "b", "c").translate_or_say_why(["a", "b", "c"])
+
+
+def test_an_engine_that_fails_on_every_text_alone_stops_the_run():
+    engine = Fussy("bad")
+    for text in [*["bad"] * 7, "good", *["bad"] * 7]:  # a text that succeeds begins the count anew
+        engine.translate_or_say_why([text])
+    with pytest.raises(InputError, match="Fussy: 8 texts in a row failed, the last with RuntimeError: CUDA out of mem"):
+        engine.translate_or_say_why(["bad"])
+
+
+def test_a_failed_attempt_is_let_go_of_before_the_next():
+    class Tensor:
+        pass
+
+    held: list[weakref.ref[Tensor]] = []
+
+    class Holding(Fussy):
+        def translate(self, texts: list[str]) -> Translations:
+            assert all(one() is None for one in held)
+            tensor = Tensor()
+            held.append(weakref.ref(tensor))
+            return super().translate(texts)
+
+    engine = Holding("c")
+    found = engine.translate_or_say_why(["a", "b", "c", "d"])
+    assert found["translation"] == ["a", "b", None, "d"]
+    assert len(held) == 5
 
 
 def test_a_mistake_in_the_input_stops_the_run():
@@ -80,6 +111,27 @@ def test_a_text_is_translated_alike_alone_and_among_others(tiny_nllb: Path, beam
     assert len(set(together)) > 1
 
 
+@pytest.mark.parametrize(("failing", "lost"), [([2], []), ([2, 3], [2])], ids=["once", "a text for good"])
+def test_a_real_engines_failure_loses_and_repeats_no_other_row(tiny_nllb: Path, failing: list[int], lost: list[int]):
+    batches = [["good film.", "no"], ["z", "oh my"], ["why why why"]]
+    expected = [text for batch in batches for text in engine(tiny_nllb).translate(batch)["translation"]]
+    assert len(set(expected)) == 5
+    made, calls = engine(tiny_nllb), []
+    generate = made.network.generate
+
+    def fails(**given: Any) -> torch.Tensor:
+        calls.append(len(given["input_ids"]))
+        if len(calls) in failing:
+            raise RuntimeError("CUDA out of memory")
+        return generate(**given)
+
+    made.network.generate = fails
+    told = [made.predict_step({"text": batch, "n_rows": len(batch)}, number) for number, batch in enumerate(batches)]
+    found = [text for batch in told for text in batch["translation"]]
+    assert found == [None if number in lost else text for number, text in enumerate(expected)]
+    assert calls == [2, 2, 1, 1, 1]
+
+
 def test_the_target_language_is_the_first_token_written(tiny_nllb: Path):
     for code in ("hi", "mr"):
         made = engine(tiny_nllb, target_language=code)
@@ -99,11 +151,26 @@ def test_the_target_language_is_the_first_token_written(tiny_nllb: Path):
 
 def test_a_translation_without_an_end_is_marked_as_cut(tiny_nllb: Path):
     made = engine(tiny_nllb, max_new_tokens=5)
+    made.network.generation_config.eos_token_id = None  # it never ends by itself
     found = made.translate(TEXTS)
-    made.network.generation_config.eos_token_id = None
-    assert all(one == "length" for one, n in zip(found["finish"], found["n_tokens"], strict=True) if n >= 5)
+    assert found["n_tokens"] == [5] * len(TEXTS)
+    assert found["finish"] == ["length"] * len(TEXTS)
     long = engine(tiny_nllb, max_length=6).translate(["a very long text that does not fit"])
     assert long["finish"] == ["length"]  # the source was cut, so the translation cannot be whole
+
+
+def test_an_unknown_piece_is_written_out_and_refused(tiny_nllb: Path):
+    made = engine(tiny_nllb)
+    tokens = ["▁", "a", "<unk>", "b", "</s>", "<pad>"]
+    written = [made.tokenizer.convert_tokens_to_ids(["</s>", "hin_Deva", *tokens])] * len(TEXTS)
+    made.network.generate = lambda **_: torch.tensor(written)
+    found = made.translate(TEXTS)
+    assert [text.replace(" ", "") for text in found["translation"]] == ["a<unk>b"] * len(TEXTS)
+    assert found["finish"] == ["stop"] * len(TEXTS)
+    rows = pa.table({"id": list("1234"), "text": TEXTS, "lang": ["en"] * 4})
+    done = pa.table({"text": TEXTS, **{name: found[name] for name in ("translation", "finish", "error")}})
+    rejected = translated_rows(rows, ["text"], done, Gates(), made.target).rejected
+    assert rejected["reason"].to_pylist() == ["unknown"] * len(TEXTS)
 
 
 def test_a_prefix_stands_before_every_source(tiny_nllb: Path):
@@ -122,7 +189,9 @@ def test_the_models_own_code_can_be_given(tiny_nllb: Path):
         ({"target_language": "sw"}, r"no token for the language swh_Latn; give its own code with --model.target_code"),
         ({"source_code": "eng"}, r"no token for the language eng; give its own code with --model.source_code"),
         ({"num_beams": 0}, "num_beams 0"),
-        ({"target_language": "klingon"}, "model.target_language 'klingon': expected an ISO 639-1 code"),
+        ({"target_language": "klingon"}, "model.target_language 'klingon': expected an ISO 639 code"),
+        ({"target_language": "mai"}, r"no token for the language mai; give its own code with --model.target_code"),
+        ({"target_language": "mai-Deva"}, r"no token for the language mai_Deva; .*--model.target_code"),
     ],
 )
 def test_what_the_model_cannot_do_is_refused(tiny_nllb: Path, settings: dict[str, Any], message: str):

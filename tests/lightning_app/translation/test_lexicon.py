@@ -1,5 +1,6 @@
 """Dictionaries in the formats they come in, and words replaced by them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,16 @@ def test_a_dictionarys_own_signs_are_not_words(tmp_path: Path):
     assert sum(found.dropped.values()) == 5
 
 
+def test_numbers_of_senses_and_colons_for_the_visarga_are_put_right(tmp_path: Path):
+    text = "en\thi\nactually\tवस्तुत:\nagain\tपुन:\ntragic\tदु:खद\nbulky\t2.स्थूल\nten\t10\nratio\ta:b\n"
+    found = read_lexicon([write(tmp_path, "words.tsv", text)], "en", "hi")
+    assert {head: [one.text for one in own] for head, own in found.entries.items()} == {
+        "actually": ["वस्तुतः"], "again": ["पुनः"], "tragic": ["दुःखद"], "bulky": ["स्थूल"],
+    }  # fmt: skip
+    assert sum(found.dropped.values()) == 2
+    assert "वस्तुतः" in read_lexicon([write(tmp_path, "words.tsv", text)], "hi", "en").entries
+
+
 def test_the_first_files_translations_come_first(tmp_path: Path):
     first = write(tmp_path, "first.tsv", "en\thi\ngood\tभला\n")
     second = write(tmp_path, "second.tsv", "en\thi\ngood\tअच्छा\nto go\tजाना\n")
@@ -78,6 +89,26 @@ def test_the_first_files_translations_come_first(tmp_path: Path):
 def test_the_other_direction_reads_the_same_file(tmp_path: Path):
     found = read_lexicon([write(tmp_path, "words.tsv", "en\tpos\thi\ngood\tadj\tअच्छा\nthe\tdet\t-\n")], "hi", "en")
     assert found.entries == {"अच्छा": [Entry("good", "adjective")]}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "columns"),
+    [
+        ("words.txt", "good अच्छा\n", {"source": "second", "target": "first"}),
+        ("words.tsv", "source\ttarget\ngood\tअच्छा\n", {"source": "target", "target": "source"}),
+    ],
+)
+def test_a_file_without_language_codes_is_told_the_direction(
+    tmp_path: Path, name: str, text: str, columns: dict[str, str]
+):
+    source = replace(write(tmp_path, name, text), columns=columns)
+    assert read_lexicon([source], "hi", "en").entries == {"अच्छा": [Entry("good")]}
+
+
+def test_a_pair_of_a_text_file_has_two_columns(tmp_path: Path):
+    source = replace(write(tmp_path, "words.txt", "good अच्छा\n"), columns={"source": "hi"})
+    with pytest.raises(InputError, match=r"words.txt: columns .*'hi'.*, expected in a .txt {source: first"):
+        read_lexicon([source], "hi", "en")
 
 
 @pytest.mark.parametrize(
@@ -163,6 +194,14 @@ def test_the_sentence_ratio_is_the_share_of_texts_touched():
     texts = [f"good film {number}" for number in range(400)]
     touched = sum(replace_words(text, WORDS, sentence_ratio=0.25).text != text for text in texts)
     assert 70 < touched < 130
+
+
+def test_a_text_that_the_draws_leave_alone_is_told_from_one_without_a_known_word():
+    assert replace_words("good film", WORDS, sentence_ratio=0).left_alone
+    assert replace_words("good film", WORDS, ratio=0).left_alone
+    assert replace_words("terrible plot", WORDS, sentence_ratio=0).left_alone
+    assert not replace_words("terrible plot", WORDS, ratio=0).left_alone
+    assert not replace_words("good plot", WORDS).left_alone
 
 
 def test_draws_depend_on_text_and_seed_alone():
