@@ -255,7 +255,8 @@ def _map_labels(values: Sequence[Any], source: Source, task: Task) -> tuple[list
             dropped[name] += 1
             mapped.append(None)
         else:
-            mapped.append(task.labels[task.index(target, _row_place(source, row))])
+            # The place is worked out for a label that is not the task's alone: to find its line takes the whole file.
+            mapped.append(task.match(target) or task.labels[task.index(target, _row_place(source, row))])
     kept = np.array([row for row, label in enumerate(mapped) if label is not None], dtype=np.int64)
     return mapped, kept, dropped
 

@@ -267,6 +267,11 @@ def test_what_an_artifact_says_of_its_rows_holds(tmp_path: Path, task: Task):
     assert set(rows.table["lang"].to_pylist()) == {"hi"}
 
 
+def test_a_line_is_looked_for_only_when_something_is_wrong(tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("lightning_app.sources.line_of", lambda source, row: pytest.fail("a line was looked for"))
+    load_rows(Source(path=str(write_jsonl(tmp_path / "rows.jsonl", labelled(9, 1)))), task, "label")
+
+
 def test_a_row_is_found_by_its_line_also_behind_blank_ones(tmp_path: Path, task: Task):
     rows = [json.dumps(row) for row in labelled(3, 1)]
     path = tmp_path / "rows.jsonl"
