@@ -19,6 +19,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_app import artifacts
+from lightning_app.allocator import keep_freed_memory
 from lightning_app.commands import OneLineErrors
 from lightning_app.errors import InputError
 from lightning_app.evaluation.unseen import check_unseen
@@ -201,6 +202,8 @@ class Cli(LightningCLI):
                 self._save_config(run.out)
             elif artifacts.is_whole(run.out) and not self._setting("overwrite"):
                 return  # a rank that was started beside rank 0, not by it
+            if subcommand == "fit" and self.trainer.strategy.root_device.type == "cpu":
+                keep_freed_memory()
             go(run)
 
     def _rows(self, run: Run, loop: Callable[..., Any], arguments: dict[str, Any]) -> Any:
