@@ -402,6 +402,18 @@ def test_target_embeddings_without_their_text(stages: Stages, tiny_classifier: P
     refused(stages.select(*near), "embed: columns .*, expected the text too", "--data.prompt_labels false")
 
 
+def test_embeddings_of_two_encoders_of_one_width(stages: Stages, tiny_classifier: Path):
+    assert stages.pseudolabel(f"--model.model={tiny_classifier}").code == 0
+    rows = artifacts.read(Path("pseudolabel"))
+    table = rows.table.select(["id"]).append_column("text", pa.array([f"text {row}" for row in range(50)]))
+    table = table.append_column("embedding", pa.array([[1.0, 0.0]] * 50))
+    rewrite("embed", "embed", table, rows.manifest)
+    other = {**rows.manifest.inputs, "model": {"path": "another", "fingerprint": "sha256:0"}}
+    artifacts.write(Path("wanted"), table, stage="embed", inputs=other, lineage=rows.manifest.lineage)
+    near = ("--strategy=near_target", "--embeddings=embed", "--target_embeddings=wanted")
+    refused(stages.select(*near), "wanted: embedded by another, expected .* as in embed; embed both with one model")
+
+
 def test_an_embedding_without_direction(stages: Stages, tiny_classifier: Path):
     assert stages.pseudolabel(f"--model.model={tiny_classifier}").code == 0
     rows = artifacts.read(Path("pseudolabel"))

@@ -35,7 +35,7 @@ def fitted(precision: str) -> tuple[Line, Trainer]:
 
 
 @pytest.mark.parametrize(("precision", "fused"), [("32-true", True), ("bf16-true", True), ("bf16-mixed", None)])
-def test_gradients_are_clipped_in_every_precision(precision: str, fused: bool | None):
+def test_every_precision_can_be_fitted_with_clipping_and_is_fused_where_that_may_be(precision: str, fused: bool | None):
     module, trainer = fitted(precision)
     assert trainer.optimizers[0].param_groups[0]["fused"] is fused
     assert not torch.equal(module.layer.weight.float(), Line().layer.weight)
