@@ -11,6 +11,7 @@ from datamodules.base import RowsDataModule
 from datamodules.batches import Batch
 from datamodules.encoding import Encoded
 from lightning_app.errors import InputError
+from lightning_app.models import default_prompt
 from lightning_app.sources import Rows, Source, load_rows
 
 
@@ -22,18 +23,26 @@ class PoolDataModule(RowsDataModule):
         prompt_labels: Whether the rows have a prompt label; false for unlabelled target text.
         one_string: Encode a pair as one string with a space between (the paper's code does so for embeddings), not as a
             pair.
+        prefix: Text before every row; null takes the prompt that a sentence encoder names as its default. Linked to the
+            module's `prefix` where it has one.
         **rows: As for `RowsDataModule`.
     """
 
     SUBCOMMANDS: ClassVar[tuple[str, ...]] = ("predict",)
 
     def __init__(
-        self, pool: Source | list[Source], prompt_labels: bool = True, one_string: bool = False, **rows: Any
+        self,
+        pool: Source | list[Source],
+        prompt_labels: bool = True,
+        one_string: bool = False,
+        prefix: str | None = "",
+        **rows: Any,
     ) -> None:
         super().__init__(**rows)
         self.pool = pool
         self.prompt_labels = prompt_labels
         self.one_string = one_string
+        self.prefix = default_prompt(self.model_name) if prefix is None else prefix
         self.encoded: Encoded | None = None
 
     @cached_property
@@ -51,7 +60,8 @@ class PoolDataModule(RowsDataModule):
 
     def identity(self, subcommand: str) -> dict[str, Any]:
         """See `RowsDataModule.identity`."""
-        return {**super().identity(subcommand), **({"one_string": True} if self.one_string else {})}
+        changed = {"one_string": self.one_string, "prefix": self.prefix}
+        return {**super().identity(subcommand), **{name: value for name, value in changed.items() if value}}
 
     def output_rows(self, subcommand: str) -> pa.Table:
         """See `RowsDataModule.output_rows`."""
@@ -64,10 +74,13 @@ class PoolDataModule(RowsDataModule):
         rows = self.pool_rows
         if self.one_string and len(self.task.columns) > 1:
             first, second = (rows.table[name] for name in self.task.columns)
-            joined = pc.binary_join_element_wise(first, second, " ")
-            self.encoded = self.encode(Rows(pa.table({"text": joined}), {}, [], {}), "pool", columns=["text"])
-            return
-        self.encoded = self.encode(rows, "pool")
+            texts = pa.table({"text": pc.binary_join_element_wise(first, second, " ")})
+        else:
+            texts = rows.table.select(self.task.columns)
+        if self.prefix:
+            first = pc.binary_join_element_wise(self.prefix, texts.column(0), "")
+            texts = texts.set_column(0, texts.column_names[0], first)
+        self.encoded = self.encode_texts(texts, "pool", texts.column_names)
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """The pool, longest rows first."""

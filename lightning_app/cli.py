@@ -49,7 +49,7 @@ LINKS = {
     "data.init_args.source_language": "model.init_args.source_language",
     "data.init_args.target_code": "model.init_args.target_code",
     "data.init_args.source_code": "model.init_args.source_code",
-    "data.init_args.prefix": "model.init_args.prefix",
+    "data.init_args.prefix": "model.init_args.prefix",  # of a translator, or a sentence encoder
     "data.init_args.seed": "seed_everything",
     "trainer.default_root_dir": "out",
 }
@@ -112,6 +112,9 @@ class Cli(LightningCLI):
             isinstance(one, ProgressBar) for one in callbacks
         ):
             kwargs["callbacks"] = [*callbacks, RichProgressBar()]
+        if chosen.get("precision") is None and _computes_in_bf16(chosen.get("accelerator")):
+            kwargs["precision"] = "bf16-mixed"
+            log.info("trainer.precision: bf16-mixed, since this CPU has bfloat16 units (32-true turns it off)")
         if chosen.get("logger") in (None, True):
             kwargs["logger"] = TensorBoardLogger(self._setting("out"), name="logs", version="")
         try:
@@ -292,7 +295,7 @@ class Cli(LightningCLI):
         identity = {
             "model": self.model.identity(subcommand),
             "data": self.datamodule.identity(subcommand),
-            "trainer": {key: trainer.get(key) for key in keys},
+            "trainer": {key: trainer.get(key) for key in keys} | {"precision": str(self.trainer.precision)},
             "method": self._setting("method"),
             "setting": self._setting("setting"),
         }
@@ -323,6 +326,18 @@ class Cli(LightningCLI):
 
     def _setting(self, key: str) -> Any:
         return self._get(self.config, key)
+
+
+def _computes_in_bf16(accelerator: Any) -> bool:
+    """Whether the run is on a CPU that multiplies in bfloat16 itself, and so is two or three times as fast with it.
+
+    ATEN_CPU_CAPABILITY, by which torch is held to older instructions, is respected.
+    """
+    on_cpu = accelerator == "cpu" or (accelerator in (None, "auto") and not torch.accelerator.is_available())
+    if not on_cpu or not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+        return False
+    units = torch.cpu.get_capabilities()
+    return bool(units.get("amx_bf16") or units.get("avx512_bf16"))
 
 
 @contextmanager

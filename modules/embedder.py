@@ -18,18 +18,20 @@ class EmbedderModule(LightningModule):
 
     Args:
         task: Text columns and labels.
-        model: A sentence-transformers folder or Hub id (LaBSE in the paper), or `bundled` (MiniLM, English only). A
+        model: A sentence-transformers folder or Hub id (LaBSE in the paper), or `bundled` (multilingual-e5-small). A
             plain encoder is given mean pooling.
         trust_remote_code: Whether to run code that comes with the model.
+        prefix: Text before every row; null takes the model's own default prompt (`query: ` for E5).
     """
 
     STAGES: ClassVar[dict[str, str]] = {"predict": "embed"}
 
-    def __init__(self, task: Task, model: str, trust_remote_code: bool = False) -> None:
+    def __init__(self, task: Task, model: str, trust_remote_code: bool = False, prefix: str | None = None) -> None:
         super().__init__()
         self.task = task
         self.model_name = model
         self.trust_remote_code = trust_remote_code
+        self.prefix = prefix  # put before the texts by the DataModule, which also has it in its identity
         self.network: nn.Module | None = None
 
     def identity(self, subcommand: str) -> dict[str, Any]:
