@@ -81,6 +81,23 @@ def test_rows_are_cut_to_what_the_model_can_take(stages: Stages, caplog: pytest.
     assert json.loads(Path("teacher/model/labelbridge.json").read_text())["max_length"] == 64
 
 
+def test_predictions_carry_the_gold_counts_and_the_dev_accuracy_of_their_model(loop: Stages):
+    """Of 37 gold rows with labels in turn; the selection does not count."""
+    counts = {"negative": 13, "neutral": 12, "positive": 12}
+    card = json.loads(Path("student/model/labelbridge.json").read_text())
+    facts = artifacts.read_manifest(Path("test")).facts
+    assert card["gold_counts"] == facts["gold_counts"] == counts
+    assert facts["dev"] == card["dev"]
+    assert 0 <= facts["dev"]["dev/accuracy"] <= 1
+
+
+def test_kept_columns_of_a_target_reach_the_predictions(loop: Stages):
+    rows = [{**row, "domain": "tweets" if number % 2 else "news"} for number, row in enumerate(labelled(23, 4))]
+    file = write_jsonl(Path("domains.jsonl"), rows)
+    assert loop.test(f'--data.targets={{"en": {{"path": "{file}", "keep": ["domain"]}}}}', "--out=split").code == 0
+    assert artifacts.read(Path("split")).table["domain"].to_pylist() == [row["domain"] for row in rows]
+
+
 def test_lineage_leads_from_the_predictions_to_the_pool(loop: Stages):
     selected = artifacts.read_manifest(Path("select"))
     student = artifacts.read_manifest(Path("student"))
