@@ -72,6 +72,10 @@ class TokenizedDataModule(LightningDataModule):
         prints = {name: one["fingerprint"] for name, one in self.inputs(subcommand).items()}
         return {"class": type(self).__name__, "inputs": prints, "max_length": self.max_length}
 
+    def training_facts(self) -> dict[str, Any]:
+        """What a model trained on these rows records about them, for the report; JSON values."""
+        return {}
+
     def output_rows(self, subcommand: str) -> pa.Table:
         """The columns that a predict or test artifact carries over from its input, one row for each input row."""
         raise NotImplementedError

@@ -1,5 +1,6 @@
 """Labelled rows: to train on, to choose the checkpoint by, and to test on."""
 
+from collections import Counter
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -16,6 +17,8 @@ from lightning_app.evaluation.metrics import target_metrics
 from lightning_app.sources import Rows, Source, load_rows
 
 SOURCE_LANGUAGE = "en"  # of gold that states none
+OUTPUT = ("id", "target", "lang", "label")
+PREDICTED = ("prediction", "probs")  # the columns that a test adds
 
 
 class GoldDataModule(RowsDataModule):
@@ -105,7 +108,7 @@ class GoldDataModule(RowsDataModule):
         """Every target's rows.
 
         Raises:
-            InputError: If there is no target, or one without rows.
+            InputError: If there is no target, a target has no rows, or it keeps a column that a test writes.
         """
         if not self.targets:
             raise InputError("data.targets: empty, expected one or more named sources to test on; see test.yaml")
@@ -113,6 +116,11 @@ class GoldDataModule(RowsDataModule):
         for name, rows in found.items():
             if not len(rows.table):
                 raise InputError(f"data.targets.{name} {', '.join(rows.places)}: no rows, expected at least one")
+            taken = [column for column in rows.table.column_names if column in ("target", *PREDICTED)]
+            if taken:
+                raise InputError(
+                    f"data.targets.{name}.keep: '{taken[0]}' is a column of the predictions; name the others in `keep`"
+                )
         return found
 
     @cached_property
@@ -146,9 +154,15 @@ class GoldDataModule(RowsDataModule):
                 identity["gold_dynamics"] = True
         return identity
 
+    def training_facts(self) -> dict[str, Any]:
+        """Gold rows per label, in the task's order and without synthetic rows; all zero for a model without gold."""
+        counts = Counter(self.train_rows.table["label"].to_pylist())
+        return {"gold_counts": {label: counts[label] for label in self.task.labels}}
+
     def output_rows(self, subcommand: str) -> pa.Table:
-        """See `RowsDataModule.output_rows`."""
-        return self.target_rows.table.select(["id", "target", "lang", "label"])
+        """The targets without their texts, with the columns that their sources `keep`."""
+        kept = [name for name in self.target_rows.table.column_names if name not in (*OUTPUT, *self.task.columns)]
+        return self.target_rows.table.select([*OUTPUT, *kept])
 
     def metrics(self, table: pa.Table) -> dict[str, dict[str, float]]:
         """Metrics of each target, from the rows that a test has written."""

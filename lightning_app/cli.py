@@ -53,6 +53,8 @@ LINKS = {
     "data.init_args.seed": "seed_everything",
     "trainer.default_root_dir": "out",
 }
+# What the model's card holds that a test passes on to the report.
+REPORTED = ("gold_counts", "dev")
 # Stands where no task is given; sentence pairs need none.
 NO_TASK = Task("none", ["text"], ["no", "task"])
 
@@ -130,7 +132,8 @@ class Cli(LightningCLI):
 
         def go(run: Run) -> None:
             base = {"base": self.model.model_name, "base_fingerprint": run.identity["model"]["model"]}
-            facts = {**self._facts(), **base, "inputs": self.datamodule.inputs("fit")}
+            facts = {**self._facts(), **self.datamodule.training_facts(), **base}
+            facts["inputs"] = self.datamodule.inputs("fit")
             self._get(self.config_init, "export").facts = {**facts, "max_length": self.datamodule.longest_input}
             checkpoint = run.out / CHECKPOINTS / "last.ckpt"
             if checkpoint.is_file() and arguments.get("ckpt_path") is None:
@@ -283,6 +286,7 @@ class Cli(LightningCLI):
         own = self.model.facts() if hasattr(self.model, "facts") else {}
         return {
             **own,
+            **{name: known[name] for name in REPORTED if name in known},
             **({"task": asdict(task), "labels": task.labels} if task is not None else {}),
             "method": self._setting("method") or known.get("method") or self.model.model_name,
             "setting": self._setting("setting") or known.get("setting") or "zero-shot",

@@ -7,6 +7,8 @@ import pyarrow as pa
 
 from lightning_app.task import Task
 
+# N = rows, C = classes
+
 BINS = 15
 
 
@@ -54,6 +56,38 @@ def classification_metrics(label_N: np.ndarray, probs_NC: np.ndarray) -> dict[st
         "ece": float(multiclass_calibration_error(probs, labels, n_classes, n_bins=BINS)),
         "ce": float(-own_N.clamp_min(1e-12).log().mean()),
     }
+
+
+def divide_prior(probs_NC: np.ndarray, prior_C: np.ndarray) -> np.ndarray:
+    """Probabilities as under equally frequent classes: p / prior, renormalised.
+
+    A classifier trained on classes with the shares `prior` gives posteriors under that prior. Under new shares q they
+    are proportional to `p * q / prior` (Saerens, Latinne and Decaestecker, 2002, Neural Computation 14(1), eq. 2.4);
+    here q is uniform, so it cancels. No target label is used.
+
+    Args:
+        probs_NC: Predicted probabilities.
+        prior_C: Class shares or counts of the training rows, all above 0.
+    """
+    divided_NC: np.ndarray = np.asarray(probs_NC, dtype=np.float64) / np.asarray(prior_C, dtype=np.float64)
+    renormalised_NC: np.ndarray = divided_NC / divided_NC.sum(axis=1, keepdims=True)
+    return renormalised_NC
+
+
+def majority_metrics(label_N: np.ndarray, n_classes: int) -> dict[str, float]:
+    """Accuracy and macro-F1 of always answering the most frequent label; of equally frequent ones the first.
+
+    Args:
+        label_N: Gold label numbers.
+        n_classes: C.
+
+    Returns:
+        `label` (its number), `accuracy`, `macro_f1`.
+    """
+    most = int(np.bincount(label_N, minlength=n_classes).argmax())
+    constant_NC = np.tile(np.eye(n_classes)[most], (len(label_N), 1))
+    metrics = classification_metrics(label_N, constant_NC)
+    return {"label": most, "accuracy": metrics["accuracy"], "macro_f1": metrics["macro_f1"]}
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +16,15 @@ from lightning_app.task import Task
 
 
 def write_run(
-    folder: Path, task: Task, method: str, seed: int, right: dict[str, int], setting: str = "zero-shot"
+    folder: Path,
+    task: Task,
+    method: str,
+    seed: int,
+    right: dict[str, int],
+    setting: str = "zero-shot",
+    **facts: object,
 ) -> str:
-    """A test artifact of ten rows a target, of which `right` are right."""
+    """A test artifact of ten positive rows a target, of which `right` are right and the others called negative."""
     rows = [
         {
             "id": f"{target}/{n}",
@@ -28,9 +35,24 @@ def write_run(
         for target, count in right.items()
         for n in range(10)
     ]
-    facts = {"task": asdict(task), "method": method, "seed": seed, "setting": setting}
-    artifacts.write(folder, pa.Table.from_pylist(rows), stage="test", facts=facts)
+    return write_rows(folder, task, rows, method=method, seed=seed, setting=setting, **facts)
+
+
+def write_rows(folder: Path, task: Task, rows: list[dict[str, Any]], **facts: object) -> str:
+    artifacts.write(folder, pa.Table.from_pylist(rows), stage="test", facts={"task": asdict(task), **facts})
     return str(folder)
+
+
+def text_of(folder: Path) -> str:
+    return (folder / "report.md").read_text()
+
+
+def json_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "report.json").read_text())
+
+
+def row_of(text: str, start: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith(start))
 
 
 def test_seeds_are_averaged_and_shown(tmp_path: Path, task: Task, capsys: pytest.CaptureFixture[str]):
@@ -41,9 +63,10 @@ def test_seeds_are_averaged_and_shown(tmp_path: Path, task: Task, capsys: pytest
     ]
     report(runs, out=str(tmp_path / "report"))
     text = (tmp_path / "report" / "report.md").read_text()
-    assert "| method | seeds | hi (10) | sw (10) |" in text
-    assert "| SRC | 0 | 60.0 | 50.0 |" in text
-    assert "| T-top-k | 0, 1 | 80.0 ± 14.1 | 50.0 ± 0.0 |" in text
+    assert "| method | seeds | dev | hi (10) | sw (10) |" in text
+    assert row_of(text, "| SRC |").startswith("| SRC | 0 |  | 60.0 [30.0, 90.0]")
+    assert row_of(text, "| T-top-k |").startswith("| T-top-k | 0, 1 |  | 80.0 ± 14.1 [")
+    assert "over resampled rows and seeds (of a single seed: rows)." in text
     assert text in capsys.readouterr().out
     cells = json.loads((tmp_path / "report" / "report.json").read_text())["cells"]
     assert next(cell["by_seed"] for cell in cells if cell["method"] == "T-top-k") == {"0": 0.7, "1": 0.9}
@@ -63,7 +86,7 @@ def test_patterns_find_runs(tmp_path: Path, task: Task):
     for seed in (0, 1):
         write_run(tmp_path / f"seed{seed}" / "test", task, "SRC", seed, {"hi": 6 + seed})
     report([f"{tmp_path}/*/test"], out=str(tmp_path / "report"))
-    assert "| SRC | 0, 1 | 65.0 ± 7.1 |" in (tmp_path / "report" / "report.md").read_text()
+    assert "| SRC | 0, 1 |  | 65.0 ± 7.1 [" in text_of(tmp_path / "report")
 
 
 @pytest.mark.parametrize(("runs", "said"), [([], "runs: empty"), (["nothing/*"], "nothing matches nothing")])
@@ -82,7 +105,7 @@ def test_a_refused_report_leaves_nothing(tmp_path: Path, task: Task):
 
 def test_another_metric(tmp_path: Path, task: Task):
     report([write_run(tmp_path / "a", task, "SRC", 0, {"hi": 5})], out=str(tmp_path / "report"), metric="macro_f1")
-    assert "| SRC | 0 | 33.3 |" in (tmp_path / "report" / "report.md").read_text()
+    assert "| SRC | 0 |  | 33.3 [" in text_of(tmp_path / "report")
 
 
 def test_methods_are_tested_against_the_baseline(tmp_path: Path, task: Task):
@@ -100,3 +123,151 @@ def test_methods_are_tested_against_the_baseline(tmp_path: Path, task: Task):
     assert "accuracy against T-rand-k" in (tmp_path / "two" / "report.md").read_text()
     with pytest.raises(InputError, match="baseline 'T-best': expected one of SRC, T-top-k, T-rand-k"):
         report(runs, out=str(tmp_path / "three"), baseline="T-best")
+
+
+def test_each_baseline_has_a_table(tmp_path: Path, task: Task):
+    runs = [write_run(tmp_path / name, task, name, 0, {"hi": count}) for name, count in (("A", 3), ("B", 6), ("C", 9))]
+    report(runs, out=str(tmp_path / "report"), baseline=["C", "A"])
+    text = text_of(tmp_path / "report")
+    assert text.index("accuracy against C") < text.index("accuracy against A")
+    assert "| B | -30.0 [" in text
+    assert "| B | +30.0 [" in text
+    assert len(json_of(tmp_path / "report")["comparisons"]) == 4
+
+
+def test_cells_that_reach_the_majority_class_are_marked(tmp_path: Path, task: Task):
+    """60 of 100 rows are positive: 60 %, and an F1 of 2 * 60 / 160 over two labels."""
+    labels = ["positive"] * 60 + ["negative"] * 40
+
+    def rows(right: int) -> list[dict[str, Any]]:
+        return [
+            {
+                "id": str(n),
+                "target": "hi",
+                "label": label,
+                "probs": np.eye(3)[task.labels.index(label) if n % 100 < right else 1].tolist(),
+            }
+            for n, label in enumerate(labels)
+        ]
+
+    runs = [
+        write_rows(tmp_path / name, task, rows(right), method=name, seed=0) for name, right in (("A", 65), ("B", 90))
+    ]
+    report(runs, out=str(tmp_path / "report"), metric=["accuracy", "macro_f1"])
+    text = text_of(tmp_path / "report")
+    assert "| majority class | | | 60.0 |" in text
+    assert "| majority class | | | 37.5 |" in text
+    assert row_of(text, "| A | 0 |").endswith("] † |")
+    assert row_of(text, "| B | 0 |").endswith("] |")
+    assert "† the interval reaches the majority class." in text
+    assert json_of(tmp_path / "report")["majorities"] == [
+        {
+            "task": "sentiment", "setting": "zero-shot", "target": "hi", "part": None, "rows": 100,
+            "label": "positive", "accuracy": 0.6, "macro_f1": pytest.approx(0.375),
+        }
+    ]  # fmt: skip
+
+
+def prior_runs(tmp_path: Path, task: Task) -> list[str]:
+    """One row that the gold's prior of 8 : 1 : 1 decides, one that it does not."""
+    rows = [
+        {"id": "a", "target": "hi", "label": "positive", "probs": [0.6, 0.1, 0.3]},  # divided: 0.75 : 1 : 3
+        {"id": "b", "target": "hi", "label": "negative", "probs": [0.98, 0.01, 0.01]},
+    ]
+    gold = {"negative": 80, "neutral": 10, "positive": 10}
+    none = dict.fromkeys(task.labels, 0)
+    return [
+        write_rows(tmp_path / "SRC", task, rows, method="SRC", seed=0, gold_counts=gold),
+        write_rows(tmp_path / "GEN", task, rows, method="GEN", seed=0, gold_counts=none),
+    ]
+
+
+def test_the_golds_prior_divided_out_flips_the_row_that_it_decided(tmp_path: Path, task: Task):
+    report(prior_runs(tmp_path, task), out=str(tmp_path / "report"), prior="both")
+    trained, divided = text_of(tmp_path / "report").split("## sentiment, zero-shot: accuracy, gold prior divided out")
+    assert "| SRC | 0 |  | 50.0 [" in trained
+    assert "| SRC | 0 |  | 100.0 [" in divided
+    runs = {run["method"]: run for run in json_of(tmp_path / "report")["runs"]}
+    assert runs["SRC"]["gold_counts"] == {"negative": 80, "neutral": 10, "positive": 10}
+    assert runs["SRC"]["metrics"]["divided"]["hi"]["accuracy"] == 1.0
+
+
+def test_a_model_without_gold_stays_as_it_was_trained(tmp_path: Path, task: Task):
+    report(prior_runs(tmp_path, task), out=str(tmp_path / "report"), prior="divided")
+    text = text_of(tmp_path / "report")
+    assert row_of(text, "| GEN | 0 |  | 50.0 [").endswith("‡ |")
+    assert "‡ trained without gold, so there is no prior to divide out: shown as trained." in text
+
+
+def test_json_holds_both_priors_whatever_the_tables_show(tmp_path: Path, task: Task):
+    report(prior_runs(tmp_path, task), out=str(tmp_path / "report"))
+    assert "divided" not in text_of(tmp_path / "report")
+    assert {cell["prior"] for cell in json_of(tmp_path / "report")["cells"]} == {"as_trained", "divided"}
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({}, "label counts of the model's gold are not recorded.*fit and test the model again"),
+        ({"gold_counts": {"negative": 1, "neutral": 1}}, "no row of 'positive'"),
+    ],
+)
+def test_a_prior_that_is_not_known_is_not_divided_out(tmp_path: Path, task: Task, facts: dict[str, Any], said: str):
+    runs = [write_run(tmp_path / "a", task, "SRC", 0, {"hi": 6}, **facts)]
+    with pytest.raises(InputError, match=f"a: .*{said}"):
+        report(runs, out=str(tmp_path / "report"), prior="divided")
+    report(runs, out=str(tmp_path / "report"))
+
+
+def test_the_dev_set_chooses_a_method(tmp_path: Path, task: Task):
+    runs = [
+        write_run(tmp_path / "a", task, "SRC", 0, {"hi": 6}, dev={"dev/accuracy": 0.7}),
+        write_run(tmp_path / "b0", task, "T-top-k", 0, {"hi": 7}, dev={"dev/accuracy": 0.70}),
+        write_run(tmp_path / "b1", task, "T-top-k", 1, {"hi": 8}, dev={"dev/accuracy": 0.75}),
+        write_run(tmp_path / "c", task, "hub", 0, {"hi": 9}),
+    ]
+    report(runs, out=str(tmp_path / "report"))
+    text = text_of(tmp_path / "report")
+    assert "| T-top-k | 0, 1 | 72.5 | 75.0" in text
+    assert "| hub | 0 |  | 90.0" in text
+    assert "Chosen on the source dev set: T-top-k (dev 72.5); on the targets hi +15.0 points against SRC." in text
+
+
+def test_targets_are_split_by_a_column(tmp_path: Path, task: Task):
+    rows = [
+        {
+            "id": str(n),
+            "target": "hi",
+            "label": "positive",
+            "probs": [0.0, 0.0, 1.0] if n < 3 else [1.0, 0.0, 0.0],
+            "domain": "news" if n < 4 else "tweets",
+        }
+        for n in range(10)
+    ]
+    run = write_rows(tmp_path / "a", task, rows, method="SRC", seed=0)
+    report(run, out=str(tmp_path / "report"), by="domain")
+    text = text_of(tmp_path / "report")
+    assert "| SRC | 0 |  | 30.0 [" in text
+    assert "## sentiment, zero-shot: accuracy by domain" in text
+    assert "| method | seeds | dev | hi: news (4) | hi: tweets (6) |" in text
+    assert "| SRC | 0 |  | 75.0 [25.0, 100.0] † | 0.0 [0.0, 0.0] † |" in text
+    with pytest.raises(InputError, match=r"by 'source'.*keep: \[source\]"):
+        report(run, out=str(tmp_path / "report"), by="source")
+
+
+def test_another_report_in_the_same_folder_is_replaced(tmp_path: Path, task: Task):
+    runs = write_run(tmp_path / "a", task, "SRC", 0, {"hi": 5})
+    for metric in ("accuracy", "macro_f1", "accuracy"):
+        report(runs, out=str(tmp_path / "report"), metric=metric)
+        assert json_of(tmp_path / "report")["metric"] == metric
+
+
+def test_runs_of_a_target_must_hold_the_same_rows_and_labels(tmp_path: Path, task: Task):
+    first = write_run(tmp_path / "a", task, "SRC", 0, {"hi": 5})
+    row = {"target": "hi", "probs": [1.0, 0.0, 0.0]}
+    fewer = write_rows(tmp_path / "b", task, [{"id": "hi/0", "label": "positive", **row}], method="B", seed=0)
+    others = [{"id": f"hi/{n}", "label": "neutral", **row} for n in range(10)]
+    relabelled = write_rows(tmp_path / "c", task, others, method="C", seed=0)
+    for run, what in ((fewer, "rows"), (relabelled, "labels")):
+        with pytest.raises(InputError, match=f"target hi has other {what}"):
+            report([first, run], out=str(tmp_path / "report"))

@@ -1,0 +1,154 @@
+"""The predictions of `test` artifacts, aligned by row id, with what the report needs to know of their models."""
+
+# N = rows, C = classes
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lightning_app import artifacts
+from lightning_app.errors import InputError
+from lightning_app.evaluation.metrics import divide_prior
+from lightning_app.task import Task
+
+AS_TRAINED = "as_trained"
+DIVIDED = "divided"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One model on one target; rows in order of id.
+
+    Args:
+        ids: Row ids.
+        label_N: Gold label numbers.
+        probs_NC: Predicted probabilities.
+        columns: What else the artifact holds of its rows: column -> value of each row.
+    """
+
+    ids: list[str]
+    label_N: np.ndarray
+    probs_NC: np.ndarray
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One `test` artifact.
+
+    Args:
+        path: Its folder.
+        task: The task.
+        setting: `zero-shot`, `translate-train` and so on.
+        method: The method's name.
+        seed: The model's seed.
+        dev: Accuracy of the exported model on the source dev set, if recorded.
+        gold_counts: Gold rows per label that the model was trained on, in the task's order, if recorded.
+        by_target: Predictions by target.
+    """
+
+    path: str
+    task: Task
+    setting: str
+    method: str
+    seed: str
+    dev: float | None
+    gold_counts: list[int] | None
+    by_target: dict[str, Predictions]
+
+    @property
+    def has_gold_prior(self) -> bool:
+        """Whether the model was trained on gold rows, so that there is a prior to divide by."""
+        return bool(self.gold_counts) and sum(self.gold_counts or []) > 0
+
+    def probs(self, target: str, prior: str) -> np.ndarray:
+        """Probabilities as predicted, or with the gold's prior divided out.
+
+        Args:
+            target: The target's name.
+            prior: `as_trained` or `divided`; without gold rows both are the same.
+        """
+        probs_NC = self.by_target[target].probs_NC
+        if prior == AS_TRAINED or not self.has_gold_prior:
+            return probs_NC
+        return divide_prior(probs_NC, np.asarray(self.gold_counts))
+
+
+def read(folder: Path) -> Tested:
+    """Read a `test` artifact.
+
+    Raises:
+        InputError: If it is missing, incomplete, out of date or from another stage.
+    """
+    artifact = artifacts.read(folder, "test")
+    artifacts.check_fresh(folder, artifact.manifest)
+    facts = artifact.manifest.facts
+    task = Task(**facts["task"])
+    counts = facts.get("gold_counts")
+    return Tested(
+        str(folder),
+        task,
+        facts.get("setting", "zero-shot"),
+        facts.get("method", str(folder)),
+        str(facts.get("seed")),
+        facts.get("dev", {}).get("dev/accuracy"),
+        None if counts is None else [int(counts.get(label, 0)) for label in task.labels],
+        _by_target(artifact.table, task),
+    )
+
+
+def check_priors(tested: Sequence[Tested]) -> None:
+    """Refuse runs whose gold prior cannot be divided out.
+
+    Raises:
+        InputError: If a run's label counts are not recorded, or its gold lacks a label.
+    """
+    for run in tested:
+        if run.gold_counts is None:
+            raise InputError(
+                f"{run.path}: the label counts of the model's gold are not recorded, so its prior cannot be divided "
+                "out; fit and test the model again with --overwrite=true, or report with --prior=as_trained"
+            )
+        if run.has_gold_prior and 0 in run.gold_counts:
+            label = run.task.labels[run.gold_counts.index(0)]
+            raise InputError(
+                f"{run.path}: the model's gold has no row of '{label}', so its prior cannot be divided out; report "
+                "with --prior=as_trained"
+            )
+
+
+def check_same_rows(group: Sequence[Tested]) -> None:
+    """Refuse runs of one table whose rows or labels of a target differ.
+
+    Raises:
+        InputError: Names the run and the target.
+    """
+    first: dict[str, tuple[list[str], list[str]]] = {}
+    for run in group:
+        for target, predictions in run.by_target.items():
+            labels = [run.task.labels[number] for number in predictions.label_N]
+            ids, known = first.setdefault(target, (predictions.ids, labels))
+            if predictions.ids != ids or labels != known:
+                what = "rows" if predictions.ids != ids else "labels"
+                raise InputError(
+                    f"{run.path}: target {target} has other {what} than in the other runs; test on the same file"
+                )
+
+
+def _by_target(table: pa.Table, task: Task) -> dict[str, Predictions]:
+    numbers = {label: number for number, label in enumerate(task.labels)}
+    label_N = np.array([numbers[label] for label in table["label"].to_pylist()])
+    probs_NC = np.array(table["probs"].to_pylist(), dtype=np.float64)
+    ids, names = table["id"].to_pylist(), np.asarray(table["target"].to_pylist())
+    others = [name for name in table.column_names if name not in ("id", "target", "label", "prediction", "probs")]
+    columns = {name: table[name].to_pylist() for name in others}
+    by_target = {}
+    for target in dict.fromkeys(names.tolist()):
+        rows = sorted(np.flatnonzero(names == target), key=lambda row: ids[row])
+        kept = {name: [values[row] for row in rows] for name, values in columns.items()}
+        by_target[target] = Predictions([ids[row] for row in rows], label_N[rows], probs_NC[rows], kept)
+    return by_target

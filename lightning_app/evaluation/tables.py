@@ -1,0 +1,169 @@
+"""A report's results as Markdown tables."""
+
+from collections.abc import Sequence
+from itertools import product
+
+from lightning_app.evaluation.comparison import Cell, Comparison, Majority, Results
+from lightning_app.evaluation.predictions import DIVIDED
+
+NAMES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "ece": "calibration error", "ce": "cross-entropy"}
+MAJORITY = "majority class"
+REACHES, NO_PRIOR, SIGNIFICANT = "†", "‡", "*"
+
+
+def markdown(results: Results, metrics: Sequence[str], priors: Sequence[str], by: str | None) -> str:
+    """All tables: for each task and setting, metric and prior the cells, their parts, and the comparisons.
+
+    Args:
+        results: What to show.
+        metrics: The metrics to show.
+        priors: The priors to show.
+        by: The column that targets are split by.
+    """
+    lines = ["# Report"]
+    for task, setting in dict.fromkeys((cell.task, cell.setting) for cell in results.cells):
+        for metric, prior in product(metrics, priors):
+            cells = [
+                cell
+                for cell in results.cells
+                if (cell.task, cell.setting, cell.metric, cell.prior) == (task, setting, metric, prior)
+            ]
+            majorities = [one for one in results.majorities if (one.task, one.setting) == (task, setting)]
+            comparisons = [
+                one
+                for one in results.comparisons
+                if (one.task, one.setting, one.metric, one.prior) == (task, setting, metric, prior)
+            ]
+            dev = {name[2]: value for name, value in results.dev.items() if name[:2] == (task, setting)}
+            title = f"{task}, {setting}: {NAMES[metric]}"
+            divided = ", gold prior divided out" if prior == DIVIDED else ""
+            lines += ["", f"## {title}{divided}", ""]
+            lines += _cells([cell for cell in cells if cell.part is None], _whole(majorities), dev)
+            lines += _chosen([cell for cell in cells if cell.part is None], comparisons, dev)
+            if any(cell.part is not None for cell in cells):
+                lines += ["", f"## {title} by {by}{divided}", ""]
+                lines += _cells(
+                    [cell for cell in cells if cell.part is not None],
+                    [one for one in majorities if one.part is not None],
+                    dev,
+                )
+            for baseline in dict.fromkeys(one.baseline for one in comparisons):
+                lines += ["", f"## {title} against {baseline}{divided}", ""]
+                lines += _differences([one for one in comparisons if one.baseline == baseline], cells)
+    return "\n".join(lines) + "\n"
+
+
+def _cells(cells: Sequence[Cell], majorities: Sequence[Majority], dev: dict[str, float]) -> list[str]:
+    """The table of methods and targets, with what its signs mean below it."""
+    metric, columns = cells[0].metric, list(dict.fromkeys((cell.target, cell.part) for cell in cells))
+    sizes = {(cell.target, cell.part): cell.rows for cell in cells}
+    heads = [f"{_column(*column)} ({sizes[column]})" for column in columns]
+    lines = [f"{_unit(metric)}: mean{_deviation(cells)} and 95 % interval over {_resampled(cells)}.", ""]
+    lines += ["| method | seeds | dev | " + " | ".join(heads) + " |", "|---|---|---|" + "---|" * len(columns)]
+    if metric in ("accuracy", "macro_f1"):
+        constant = {(one.target, one.part): getattr(one, metric) for one in majorities}
+        lines.append(f"| {MAJORITY} | | | " + " | ".join(_number(constant[key], metric) for key in columns) + " |")
+    for method in dict.fromkeys(cell.method for cell in cells):
+        own = {(cell.target, cell.part): cell for cell in cells if cell.method == method}
+        seeds = sorted({seed for cell in own.values() for seed in cell.by_seed}, key=_seed_order)
+        shown = [_cell(own[key]) if key in own else "" for key in columns]
+        score = f"{100 * dev[method]:.1f}" if method in dev else ""
+        lines.append(f"| {method} | {', '.join(seeds)} | {score} | " + " | ".join(shown) + " |")
+    notes = []
+    if any(cell.reaches_majority for cell in cells):
+        notes.append(f"{REACHES} the interval reaches the majority class")
+    if any(_lacks_prior(cell) for cell in cells):
+        notes.append(f"{NO_PRIOR} trained without gold, so there is no prior to divide out: shown as trained")
+    return lines + (["", f"{'; '.join(notes)}."] if notes else [])
+
+
+def _differences(comparisons: Sequence[Comparison], cells: Sequence[Cell]) -> list[str]:
+    """One baseline's table."""
+    metric, targets = comparisons[0].metric, list(dict.fromkeys(one.target for one in comparisons))
+    lines = [
+        f"{'Nats' if metric == 'ce' else 'Points'}, 95 % interval over {_resampled(cells)}, paired; "
+        f"{SIGNIFICANT} where p < 0.05 after Holm's correction.",
+        "",
+    ]
+    lines += ["| method | " + " | ".join(targets) + " |", "|---|" + "---|" * len(targets)]
+    for method in dict.fromkeys(one.method for one in comparisons):
+        own = {one.target: one for one in comparisons if one.method == method}
+        shown = [_difference(own[target]) if target in own else "" for target in targets]
+        lines.append(f"| {method} | " + " | ".join(shown) + " |")
+    return lines
+
+
+def _chosen(cells: Sequence[Cell], comparisons: Sequence[Comparison], dev: dict[str, float]) -> list[str]:
+    """What the source dev set chooses (of equals the first), and how that does on the targets."""
+    known = [method for method in dict.fromkeys(cell.method for cell in cells) if method in dev]
+    if not known:
+        return []
+    best = max(known, key=lambda method: dev[method])
+    line = f"Chosen on the source dev set: {best} (dev {100 * dev[best]:.1f})"
+    if not comparisons:
+        return ["", f"{line}."]
+    baseline = comparisons[0].baseline
+    if best == baseline:
+        return ["", f"{line}, the baseline."]
+    unit = "nats" if cells[0].metric == "ce" else "points"
+    gains = [
+        f"{one.target} {_signed(one.difference.mean, one.metric)}"
+        for one in comparisons
+        if (one.method, one.baseline) == (best, baseline)
+    ]
+    return ["", f"{line}; on the targets {', '.join(gains)} {unit} against {baseline}."]
+
+
+def _cell(cell: Cell) -> str:
+    deviation = "" if cell.deviation is None else f" ± {_number(cell.deviation, cell.metric)}"
+    ends = f"[{_number(cell.low, cell.metric)}, {_number(cell.high, cell.metric)}]"
+    signs = (REACHES if cell.reaches_majority else "") + (NO_PRIOR if _lacks_prior(cell) else "")
+    return f"{_number(cell.mean, cell.metric)}{deviation} {ends}" + (f" {signs}" if signs else "")
+
+
+def _difference(one: Comparison) -> str:
+    mean, low, high = (
+        _signed(value, one.metric) for value in (one.difference.mean, one.difference.low, one.difference.high)
+    )
+    return f"{mean} [{low}, {high}]" + (f" {SIGNIFICANT}" if one.p_holm < 0.05 else "")
+
+
+def _whole(majorities: Sequence[Majority]) -> list[Majority]:
+    return [one for one in majorities if one.part is None]
+
+
+def _lacks_prior(cell: Cell) -> bool:
+    return cell.prior == DIVIDED and not cell.gold_prior
+
+
+def _column(target: str, part: str | None) -> str:
+    return target if part is None else f"{target}: {part}"
+
+
+def _unit(metric: str) -> str:
+    return "Nats" if metric == "ce" else "Percent"
+
+
+def _deviation(cells: Sequence[Cell]) -> str:
+    return " ± sample deviation over seeds" if any(len(cell.by_seed) > 1 for cell in cells) else ""
+
+
+def _resampled(cells: Sequence[Cell]) -> str:
+    """What the resampling draws."""
+    several = {len(cell.by_seed) > 1 for cell in cells}
+    if several == {True}:
+        return "resampled rows and seeds"
+    return "resampled rows and seeds (of a single seed: rows)" if True in several else "resampled rows (one seed)"
+
+
+def _number(value: float, metric: str) -> str:
+    return f"{value:.3f}" if metric == "ce" else f"{100 * value:.1f}"
+
+
+def _signed(value: float, metric: str) -> str:
+    return f"{value:+.3f}" if metric == "ce" else f"{100 * value:+.1f}"
+
+
+def _seed_order(seed: str) -> tuple[bool, int, str]:
+    """Seeds by number, then those that are none."""
+    return (not seed.isdigit(), int(seed) if seed.isdigit() else 0, seed)
