@@ -116,6 +116,13 @@ def test_kept_columns_of_a_target_reach_the_predictions(loop: Stages):
     assert artifacts.read(Path("split")).table["domain"].to_pylist() == [row["domain"] for row in rows]
 
 
+def test_a_target_may_not_keep_a_column_that_a_test_writes(loop: Stages):
+    file = write_jsonl(Path("probs.jsonl"), [{**row, "probs": 1.0} for row in labelled(23, 4)])
+    outcome = loop.test(f'--data.targets={{"en": {{"path": "{file}", "keep": ["probs"]}}}}', "--out=split")
+    assert outcome.code == 2
+    assert "data.targets.en.keep: 'probs' is a column of the predictions" in outcome.err
+
+
 def test_lineage_leads_from_the_predictions_to_the_pool(loop: Stages):
     selected = artifacts.read_manifest(Path("select"))
     student = artifacts.read_manifest(Path("student"))

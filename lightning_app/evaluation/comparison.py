@@ -163,7 +163,7 @@ def _check_unique(group: Sequence[Tested]) -> None:
             if previous != run.path:
                 raise InputError(
                     f"{run.path}: method '{run.method}', seed {run.seed}, target {target} was also read from "
-                    f"{previous}; give each run its own `method`, or remove one"
+                    f"{previous}; give each run its own `method`, or leave one out"
                 )
 
 

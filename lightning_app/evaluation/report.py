@@ -77,9 +77,9 @@ def _listed(names: str | list[str]) -> list[str]:
 
 def _metrics(metric: str | list[str]) -> list[str]:
     metrics = _listed(metric)
-    unknown = next((name for name in metrics if name not in NAMES), None)
-    if unknown is not None or not metrics:
-        raise InputError(f"metric {unknown or metrics}: expected one of {', '.join(NAMES)}")
+    unknown = next((name for name in metrics or [""] if name not in NAMES), None)
+    if unknown is not None:
+        raise InputError(f"metric '{unknown}': expected one of {', '.join(NAMES)}")
     return metrics
 
 
