@@ -158,6 +158,36 @@ def reorder_outputs(model: Any, order: list[int], name: str) -> None:
         )
 
 
+def freeze_lower_layers(model: Any, count: int, name: str) -> None:
+    """Exclude a network's embeddings and its lowest layers from training.
+
+    Args:
+        model: A classifier of the transformers library.
+        count: How many layers; 0 freezes the embeddings alone.
+        name: The model's name, for the error.
+
+    Raises:
+        InputError: If the network has fewer layers, or none that can be found.
+    """
+    base = model.base_model
+    stacks = [
+        (prefix, stack)
+        for prefix, stack in base.named_modules()
+        if isinstance(stack, nn.ModuleList) and len(stack) == model.config.num_hidden_layers
+    ]
+    if not stacks or not 0 <= count <= len(stacks[0][1]):
+        raise InputError(
+            f"model.frozen_layers is {count}, expected 0 to {len(stacks[0][1]) if stacks else 'the number of layers'}, "
+            f"the layers of {name}"
+        )
+    prefix, stack = stacks[0]
+    for path, parameter in base.named_parameters():
+        if "embed" in path and not path.startswith(f"{prefix}."):
+            parameter.requires_grad_(False)
+    for layer in stack[:count]:
+        layer.requires_grad_(False)
+
+
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Missing weights are judged here, so the library's own report and progress bars are left out."""
