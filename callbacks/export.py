@@ -3,8 +3,9 @@
 import math
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from transformers.utils import logging as transformers_logging
@@ -25,15 +26,28 @@ class ExportBest(Callback):
         out: The run's output folder; linked to `out`. The model lies in `out/model`.
         monitor: The metric to choose by.
         mode: Whether more or less of it is better.
+        dtype: Type of the weights in the folder: `bfloat16` halves its size, and rounds each weight to 8 bits of
+            precision; training goes on in the network's own type.
     """
 
-    def __init__(self, out: str, monitor: str = "dev/accuracy", mode: str = "max") -> None:
+    def __init__(
+        self,
+        out: str,
+        monitor: str = "dev/accuracy",
+        mode: str = "max",
+        dtype: Literal["float32", "bfloat16"] = "float32",
+    ) -> None:
         self.folder = Path(out) / "model"
         self.monitor = monitor
         self.mode = mode
+        self.dtype = dtype
         self.facts: dict[str, Any] = {}
         self._best = -math.inf if mode == "max" else math.inf
         self._record: dict[str, Any] = {}
+
+    def identity(self) -> dict[str, Any]:
+        """What of this callback determines the exported weights."""
+        return {"monitor": self.monitor, "mode": self.mode, "dtype": self.dtype}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take up a folder whose exchange was cut short."""
@@ -88,7 +102,7 @@ class ExportBest(Callback):
         module: Any = pl_module
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined] # `fit` sets it
         transformers_logging.disable_progress_bar()
-        module.save(temporary)
+        module.save(temporary, getattr(torch, self.dtype))
         datamodule.tokenizer.save_pretrained(temporary)
         facts = {**self.facts, **self._record}
         write_json(temporary / CARD_FACTS, facts)

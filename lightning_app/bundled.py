@@ -5,11 +5,10 @@ weights. They are expanded to float32 once, into a folder that `transformers` an
 The package itself is never imported: only its data file is read.
 """
 
-# N = blocks of 32 weights
-
 import functools
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import logging
 import shutil
@@ -135,7 +134,7 @@ class _Reader:
         scores = self._read(f"{pieces}f")
         blob = raw[self.at : self.at + size]
         self.at += size
-        texts = [blob[start:end].decode("utf-8") for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
+        texts = [blob[start:end].decode("utf-8") for start, end in itertools.pairwise(offsets)]
         self.pieces = list(zip(texts, map(float, scores), strict=True))
         _, normalizer_size = self._read("iI")
         self.at += normalizer_size  # one code point at a time; the tokenizers library normalizes by sequences
@@ -156,9 +155,9 @@ class _Reader:
         """A tensor that is stored in 4-bit blocks, as float32."""
         count = rows * columns // BLOCK
         blocks = np.frombuffer(self.raw, np.uint8, count * BLOCK_BYTES, self.tensors[name]).reshape(count, BLOCK_BYTES)
-        scale_N1 = blocks[:, :2].copy().view(np.float16).astype(np.float32)
+        scales = blocks[:, :2].copy().view(np.float16).astype(np.float32)
         values = np.concatenate([blocks[:, 2:] & 15, blocks[:, 2:] >> 4], axis=1).astype(np.float32) - 8
-        return (values * scale_N1).reshape(rows, columns)
+        return (values * scales).reshape(rows, columns)
 
     def _read(self, format_: str) -> tuple[Any, ...]:
         values = struct.unpack_from(f"<{format_}", self.raw, self.at)

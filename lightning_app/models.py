@@ -63,7 +63,7 @@ def _minilm() -> str:
 
 
 def default_prompt(name: str) -> str:
-    """The text that a sentence encoder wants before every text it embeds (`query: ` for E5); empty where it names none."""
+    """The text that a sentence encoder wants before every text (`query: ` for E5); empty where it names none."""
     from transformers.utils import cached_file
 
     try:

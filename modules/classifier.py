@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from lightning_app.errors import InputError
 from lightning_app.models import model_fingerprint
 from lightning_app.task import Task
-from modules.heads import freeze_lower_layers, label_order, load_classifier, load_config
+from modules.heads import freeze_lower_layers, label_order, load_classifier, load_config, save_network
 from modules.losses import RowLosses
 from modules.optimizers import adamw_with_linear_decay
 
@@ -196,10 +196,10 @@ class ClassifierModule(LightningModule):
             self, self.learning_rate, self.weight_decay, self.adam_epsilon, self.warmup_ratio
         )
 
-    def save(self, folder: Path) -> None:
-        """Write the network into a folder, as safetensors."""
+    def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+        """Write the network into a folder, as safetensors, its weights in `dtype`."""
         assert self.network is not None, "configure_model loads the network"
-        self.network.save_pretrained(folder, state_dict=self.network.state_dict())
+        save_network(self.network, folder, dtype)
 
     def _load(self, new_head: bool) -> PreTrainedModel:
         return load_classifier(

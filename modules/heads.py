@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -156,6 +157,20 @@ def reorder_outputs(model: Any, order: list[int], name: str) -> None:
         raise InputError(
             f"model {name}: its outputs cannot be reordered to the task's labels; rename them in its config"
         )
+
+
+def save_network(network: Any, folder: Path, dtype: torch.dtype) -> None:
+    """Write a network of the transformers library into a folder, its floating-point weights in `dtype`."""
+    weights = {
+        name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+        for name, tensor in network.state_dict().items()
+    }
+    kept = network.config.dtype
+    network.config.dtype = dtype
+    try:
+        network.save_pretrained(folder, state_dict=weights)
+    finally:
+        network.config.dtype = kept
 
 
 def freeze_lower_layers(model: Any, count: int, name: str) -> None:

@@ -16,6 +16,7 @@ from torchmetrics import MeanMetric
 from lightning_app.errors import InputError
 from lightning_app.models import model_fingerprint
 from lightning_app.translation.languages import language
+from modules.heads import save_network
 from modules.optimizers import adamw_with_linear_decay
 from modules.sequence_models import Lora, add_lora, check_targets, load_seq2seq, load_seq2seq_config
 
@@ -190,10 +191,13 @@ class Seq2SeqModule(LightningModule):
         trained = {name for name, one in self.named_parameters() if one.requires_grad}
         checkpoint["state_dict"] = {name: one for name, one in checkpoint["state_dict"].items() if name in trained}
 
-    def save(self, folder: Path) -> None:
-        """Write the model, or the adapter with its base's name and configuration, into a folder, as safetensors."""
+    def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+        """Write the model, or the adapter with its base's name and configuration, into a folder, as safetensors.
+
+        The weights are written in `dtype`; those of an adapter, which are few, in their own.
+        """
         if self.lora is None:
-            self.network.save_pretrained(folder, state_dict=self.network.state_dict())
+            save_network(self.network, folder, dtype)
             return
         self.network.save_pretrained(folder, save_embedding_layers=False)
         base = self.network.get_base_model()
