@@ -23,7 +23,9 @@ from lightning_app.allocator import keep_freed_memory
 from lightning_app.commands import OneLineErrors
 from lightning_app.errors import InputError
 from lightning_app.evaluation.unseen import check_unseen
-from lightning_app.models import card_facts, check_model_fresh, model_fingerprint
+from lightning_app.models import CARD_FACTS, card_facts, check_model_fresh, model_fingerprint
+from lightning_app.next_steps import Finished, next_line
+from lightning_app.predicted_classes import count_classes, one_class_warnings, table_lines
 from lightning_app.runs import CHECKPOINTS, Run, State, command_line
 from lightning_app.task import Task
 
@@ -168,6 +170,7 @@ class Cli(LightningCLI):
                     self.trainer.logger.log_metrics({f"test/{target}/{name}": value for name, value in numbers.items()})
             if self.trainer.logger is not None:
                 self.trainer.logger.save()
+            self._warn_of_one_class(table)
 
         if hasattr(self.datamodule, "target_rows"):
             check_unseen(self.model.model_name, self.datamodule.target_rows.table, self.model.task)
@@ -181,7 +184,8 @@ class Cli(LightningCLI):
             if table is None:
                 return
             if not hasattr(self.datamodule, "finish"):
-                self._write(run, table, {})
+                self._write(run, table, self._class_facts(table))
+                self._warn_of_one_class(table)
                 return
             table, rejected, facts = self.datamodule.finish(table)
             self._write(run, table, facts, rejected)
@@ -202,6 +206,7 @@ class Cli(LightningCLI):
                 state = run.begin(self._setting("overwrite"))
                 if state is State.WHOLE:
                     log.info("%s: whole already, nothing to do", run.out)
+                    self._conclude(run)
                     return
                 if state is State.PARTIAL:
                     log.info("%s: partial, going on", run.out)
@@ -211,6 +216,70 @@ class Cli(LightningCLI):
             if subcommand == "fit" and self.trainer.strategy.root_device.type == "cpu":
                 keep_freed_memory()
             go(run)
+            if self.trainer.is_global_zero:
+                self._conclude(run)
+
+    def _conclude(self, run: Run) -> None:
+        """Print what a complete run ends with: the classes of pseudolabels, and the next command."""
+        facts = artifacts.read_manifest(run.out).facts
+        if run.stage == "pseudolabel":
+            for line in table_lines(facts.get("classes", {})):
+                log.info("%s", line)
+        name = self.model.model_name
+        finished = Finished(
+            run.stage,
+            str(run.out),
+            getattr(self.datamodule, "task", None),
+            getattr(self.datamodule, "pool", None),
+            name,
+            facts,
+            self._variant(run.stage, facts),
+        )
+        if (ending := next_line(finished)) is not None:
+            log.info("%s", ending)
+
+    def _variant(self, stage: str, facts: dict[str, Any]) -> str | None:
+        """Which row of `lightning_app.next_steps.NEXT` applies to this run, where its stage has several."""
+        data = self.datamodule
+        if stage == "translate":
+            if facts.get("setting") == "translate-test":
+                return "targets"
+            column = "selection" if facts.get("selection") else getattr(data, "label_column", "label")
+            return {"selection": "selection", "label": "gold", "prompt_label": "pool"}.get(column, "no labels")
+        variants = {
+            "generate": (
+                "first text",
+                len(getattr(data, "task", NO_TASK).columns) > 1 and getattr(data, "source", None) is None,
+            ),
+            "embed": ("target text", not getattr(data, "prompt_labels", True)),
+            "score": ("model is not ours", not (Path(self.model.model_name) / CARD_FACTS).is_file()),
+        }
+        variant, applies = variants.get(stage, (None, False))
+        return variant if applies else None
+
+    def _class_facts(self, table: Any) -> dict[str, Any]:
+        """How often each class was predicted, if these are a classifier's rows."""
+        if not {"prediction", "probs"} <= set(table.column_names):
+            return {}
+        labels = self.datamodule.task.labels
+        probs_NC = table["probs"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, len(labels))
+        return {"classes": count_classes(table["prediction"].to_pylist(), probs_NC, labels)}
+
+    def _warn_of_one_class(self, table: Any) -> None:
+        """Warn of a pool, or of each target, whose rows were all predicted as one class."""
+        if "prediction" not in table.column_names:
+            return
+        predictions = table["prediction"].to_pylist()
+        if "target" in table.column_names:
+            places, labels = table["target"].to_pylist(), table["label"].to_pylist()
+            remedy = "check model.learning_rate and the accuracy on dev, and whether the encoder knows this language"
+        else:
+            pool = self.datamodule.pool_rows.table if hasattr(self.datamodule, "pool_rows") else table
+            places = ["pool"] * len(predictions)
+            labels = pool["prompt_label"].to_pylist() if "prompt_label" in pool.column_names else None
+            remedy = "check the teacher's accuracy on dev before selecting from these rows"
+        for warning in one_class_warnings(places, predictions, labels, remedy):
+            log.warning("%s", warning)
 
     def _rows(self, run: Run, loop: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         """Compute the rows that are not on the disk yet, and merge all in input order (on rank 0; elsewhere None)."""

@@ -17,8 +17,11 @@ from jsonargparse import ArgumentParser
 
 from lightning_app import runs
 from lightning_app.errors import InputError, shorten
+from lightning_app.next_steps import Finished, next_line
 from lightning_app.parser_errors import wrong_value
 from lightning_app.paths import PROJECT, find
+
+log = logging.getLogger(__name__)
 
 FUNCTIONS = {
     "clean": "lightning_app.generation.cleaning",
@@ -119,7 +122,20 @@ def _call(name: str, options: list[str]) -> None:
     parser.add_argument("-c", "--config", action="config", help="A configuration file; may be given several times.")
     parser.add_function_arguments(function, as_positional=name == "peek")
     settings = parser.instantiate(parser.parse_args(find_configs(options)))
-    function(**{key: value for key, value in settings.as_dict().items() if key != "config"})
+    arguments = {key: value for key, value in settings.as_dict().items() if key != "config"}
+    function(**arguments)
+    if name != "peek" and (line := next_line(_finished(name, arguments))) is not None:
+        log.info("%s", line)
+
+
+def _finished(name: str, arguments: dict[str, Any]) -> Finished:
+    """What the command has written, for the line that says what comes next."""
+    task, variant = arguments.get("task"), None
+    if name == "clean":
+        of_first_text = arguments["text_column"] not in (None, task.columns[-1])  # type: ignore[union-attr]
+        has_teacher = find("runs/teacher/model") is not None
+        variant = "first text" if of_first_text else "teacher is trained" if has_teacher else None
+    return Finished(name, arguments["out"], task, arguments.get("pool"), variant=variant)
 
 
 def _guarded(go: Callable[[], None]) -> int:

@@ -40,7 +40,7 @@ def export(
     (temporary / "README.md").write_text(model_card(facts), encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
-    log.info("%s: ready; upload it with: hf upload USER/NAME %s", out, out)
+    log.info("%s: ready for the Hub", out)
 
 
 def _check_replaceable(target: Path, source: Path, overwrite: bool) -> None:

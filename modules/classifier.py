@@ -2,6 +2,7 @@
 
 # B = rows of a micro-batch, C = classes
 
+import logging
 import math
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,15 +13,23 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional
 from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassCalibrationError,
+    MulticlassConfusionMatrix,
+    MulticlassF1Score,
+)
 from transformers import PreTrainedModel
 
 from lightning_app.errors import InputError
 from lightning_app.models import model_fingerprint
+from lightning_app.predicted_classes import one_class_warning
 from lightning_app.task import Task
 from modules.heads import freeze_lower_layers, label_order, load_classifier, load_config, save_network
 from modules.losses import RowLosses
 from modules.optimizers import adamw_with_linear_decay
+
+log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
 NO_LABEL = -100
@@ -100,6 +109,7 @@ class ClassifierModule(LightningModule):
             prefix="dev/",
         )
         self.dev_loss = MeanMetric()
+        self.dev_confusion = MulticlassConfusionMatrix(n_classes, ignore_index=NO_LABEL)
 
     def identity(self, subcommand: str) -> dict[str, Any]:
         """What of this module determines the rows or weights that a run writes; JSON values."""
@@ -168,9 +178,22 @@ class ClassifierModule(LightningModule):
         n_rows = batch["n_rows"]
         self.dev_metrics.update(logits_BC.softmax(dim=1), label_B)
         self.dev_loss.update(loss / max(n_rows, 1), weight=n_rows)
+        self.dev_confusion.update(logits_BC, label_B)
         # torchmetrics objects add up over ranks of unequal size; `sync_dist` of plain numbers would not.
         self.log_dict(self.dev_metrics, prog_bar=True, batch_size=max(n_rows, 1))
         self.log("dev/loss", self.dev_loss, batch_size=max(n_rows, 1))
+
+    def on_validation_epoch_end(self) -> None:
+        """Warn if every row of the source dev set was predicted as one class; counted over all ranks."""
+        confusion_CC = self.dev_confusion.compute()  # rows: true class, columns: predicted class
+        self.dev_confusion.reset()
+        if self.trainer.sanity_checking or not self.trainer.is_global_zero:
+            return
+        predicted = dict(zip(self.task.labels, confusion_CC.sum(dim=0).tolist(), strict=True))
+        true = [label for label, count in zip(self.task.labels, confusion_CC.sum(dim=1).tolist(), strict=True) if count]
+        warning = one_class_warning("dev", predicted, true, "lower model.learning_rate or train longer")
+        if warning is not None:
+            log.warning("%s", warning)
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Rows out, as in predict; the metrics are computed from the written rows."""

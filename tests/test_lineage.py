@@ -49,7 +49,9 @@ def test_a_pair_leads_back_to_the_prompts_of_both_sides(stages: Stages):
 
 def test_an_unknown_row_is_named(stages: Stages):
     write_jsonl(stages.files.pool, [{"id": "a", "text": "a b c", "prompt_label": "neutral"}])
-    assert stages.select("--strategy=random", "--class_from=prompt", "--pseudolabels=null").code == 0
+    assert (
+        stages.select("--strategy=random", "--class_from=prompt", "--pseudolabels=null", "--allow_empty=true").code == 0
+    )
     outcome = stages.cli("peek", "select", "--id=nobody")
     assert outcome.code == 2
     assert "select: no row with id 'nobody'" in outcome.err

@@ -72,6 +72,7 @@ def select(
     target_embeddings: str | None = None,
     options: dict[str, Any] | None = None,
     seed: int = 0,
+    allow_empty: bool = False,
     out: str = "runs/select",
     overwrite: bool = False,
 ) -> None:
@@ -95,8 +96,12 @@ def select(
         target_embeddings: Embeddings of unlabelled target text (near_target).
         options: Settings of the strategy, such as `{clusters: 25}`.
         seed: Seed of random draws and of ties.
+        allow_empty: Write the selection even if all but one of the classes that the quota asks for are empty.
         out: The output folder.
         overwrite: Replace what another run left there.
+
+    Raises:
+        InputError: If at most one class has rows to select where the quota asks for several; see `allow_empty`.
     """
     rows = load_rows(pool, task, "prompt_label")
     if strategy in BY_LAST_EPOCH and variant == "released" and class_from == "teacher":
@@ -107,16 +112,26 @@ def select(
     evidence = gather(rows, task, pseudolabels, dynamics, embeddings, target_embeddings)
     inputs = {"pool": rows.reference, **evidence.inputs}
     prints = {name: one["fingerprint"] for name, one in inputs.items()}
+    classes_N = _classes(rows, evidence, task, class_from)
+    agrees_N = _agrees(rows, evidence, classes_N, method, task)
+    allowed_N, dropped = _filter(rows, agrees_N, method, task)
+    if not allow_empty:  # before the run begins, which with `overwrite` removes what is in the folder
+        candidates_C = np.bincount(classes_N[allowed_N], minlength=len(task.labels))
+        available = dict(zip(task.labels, candidates_C.tolist(), strict=True))
+        _refuse_empty_classes(available, available, method, dropped, _place_of_classes(inputs, class_from))
     with Run(Path(out), "select", {"task": asdict(task), "inputs": prints, **method.as_facts()}) as run:
         if run.begin(overwrite) is State.WHOLE:
             log.info("%s: whole already, nothing to do", out)
             return
-        classes_N = _classes(rows, evidence, task, class_from)
-        agrees_N = _agrees(rows, evidence, classes_N, method, task)
-        allowed_N, dropped = _filter(rows, agrees_N, method, task)
         kept = [
             _keep(rows, evidence, classes_N, allowed_N, one, method, scorer, task) for one in range(len(task.labels))
         ]
+        if not allow_empty:  # a strategy may keep no row of a class that has some
+            available, selected = (
+                dict(zip(task.labels, counts, strict=True))
+                for counts in ([one.available for one in kept], [len(one.rows) for one in kept])
+            )
+            _refuse_empty_classes(selected, available, method, dropped, f"strategy '{strategy}'")
         table = _table(rows, evidence, kept, method, task)
         summary = _summary(table, kept, agrees_N, dropped, method, task, evidence)
         facts = {"labels": task.labels, **method.as_facts(), **summary}
@@ -185,6 +200,39 @@ def _filter(rows: Rows, agrees_N: np.ndarray | None, method: Method, task: Task)
         dropped["agreement"] = int((allowed_N & ~agrees_N).sum())
         allowed_N &= agrees_N
     return allowed_N, dropped
+
+
+def _place_of_classes(inputs: dict[str, dict[str, str]], class_from: ClassFrom) -> str:
+    """The path of the rows or artifact that the classes were taken from."""
+    name = {"teacher": "pseudolabels", "last_epoch": "dynamics", "prompt": "pool"}[class_from]
+    return inputs[name]["path"]
+
+
+def _refuse_empty_classes(
+    selected: dict[str, int], available: dict[str, int], method: Method, dropped: dict[str, int], place: str
+) -> None:
+    """Refuse a selection from which a student could learn at most one of the classes that the quota asks for.
+
+    Raises:
+        InputError: If at most one class has rows where the quota asks for several.
+    """
+    wanted = [label for label, rows in method.quota.items() if rows]
+    if len(wanted) < 2 or sum(selected[label] > 0 for label in wanted) > 1:
+        return
+    counts = ", ".join(f"{label} {available[label]}" for label in method.quota)
+    filters = "".join(f", {count} dropped by {name}" for name, count in dropped.items() if count)
+    filled = [f"'{label}'" for label in wanted if selected[label]]
+    remedies = [
+        *(["train a better teacher", "give --class_from prompt"] if method.class_from != "prompt" else []),
+        *(["relax the filters"] if filters else []),
+        "give a quota of 0 to the other classes" if filled else "give a larger pool",
+        "accept it with --allow_empty true",
+    ]
+    found = f"only class {filled[0]} would have rows" if filled else "no class would have rows"
+    raise InputError(
+        f"{place}: {found} in the selection, but the quota asks for {len(wanted)} classes (candidates: {counts}"
+        f"{filters}); {', '.join(remedies[:-1])}, or {remedies[-1]}"
+    )
 
 
 def _keep(

@@ -105,6 +105,60 @@ def test_a_short_class_is_reported_not_refilled(pool: Path, task: Task, tmp_path
     }  # fmt: skip
 
 
+def one_class(pool: Path, task: Task, folder: Path) -> str:
+    """Pseudolabels of a teacher that has collapsed."""
+    rows = load_rows(Source(path=str(pool)), task, "prompt_label")
+    table = rows.table.select(["id"]).append_column("probs", pa.array([[0.1, 0.7, 0.2]] * ROWS))
+    artifacts.write(folder, table, stage="pseudolabel", inputs={"pool": rows.reference})
+    return str(folder)
+
+
+def test_a_selection_of_one_class_is_refused_and_nothing_is_written(pool: Path, task: Task, tmp_path: Path):
+    labels = one_class(pool, task, tmp_path / "p")
+    said = "p: only class 'neutral' .* asks for 3 classes .candidates: negative 0, neutral 60, positive 0.; train"
+    with pytest.raises(InputError, match=f"{said}.*--allow_empty true"):
+        run(pool, task, tmp_path / "s", pseudolabels=labels, quota=5)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_refused_selection_leaves_the_one_that_it_was_to_replace(pool: Path, task: Task, tmp_path: Path):
+    run(pool, task, tmp_path / "s", strategy="random", class_from="prompt", quota=5)
+    with pytest.raises(InputError, match="allow_empty"):
+        run(pool, task, tmp_path / "s", pseudolabels=one_class(pool, task, tmp_path / "p"), overwrite=True)
+    assert artifacts.read(tmp_path / "s").table.num_rows == 15
+
+
+def test_a_selection_of_one_class_can_be_allowed(pool: Path, task: Task, tmp_path: Path):
+    labels = one_class(pool, task, tmp_path / "p")
+    read = run(pool, task, tmp_path / "s", pseudolabels=labels, quota=5, allow_empty=True)
+    assert set(read.table["class"].to_pylist()) == {"neutral"}
+
+
+def test_a_quota_may_ask_for_one_class_alone(pool: Path, task: Task, tmp_path: Path):
+    labels, quota = one_class(pool, task, tmp_path / "p"), {"negative": 0, "neutral": 5, "positive": 0}
+    assert run(pool, task, tmp_path / "s", pseudolabels=labels, quota=quota).table.num_rows == 5
+
+
+def test_filters_that_empty_a_class_are_named(pool: Path, task: Task, tmp_path: Path):
+    with pytest.raises(InputError, match="pool.jsonl: no class .*60 dropped by min_words.; relax the filters"):
+        run(pool, task, tmp_path / "s", strategy="random", class_from="prompt", quota=5, min_words=100)
+
+
+def test_a_strategy_that_keeps_one_class_is_refused(
+    pool: Path, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "picky.py").write_text(
+        "import numpy as np\n"
+        "from lightning_app.selection.strategies import Choice\n\n"
+        "def neutral(candidates):\n"
+        "    return Choice(np.arange(candidates.label == 1), np.zeros(len(candidates.ids)))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match="strategy 'picky.neutral': only class 'neutral'.*negative 20, neutral 20"):
+        run(pool, task, tmp_path / "s", strategy="picky.neutral", class_from="prompt", quota=5)
+    assert not (tmp_path / "s" / "identity.json").exists()
+
+
 def test_agreement_with_the_prompt_is_counted(pool: Path, task: Task, tmp_path: Path):
     pseudolabels(pool, task, tmp_path / "p")
     read = run(pool, task, tmp_path / "s", pseudolabels=str(tmp_path / "p"), quota=9)
