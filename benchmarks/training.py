@@ -19,7 +19,7 @@ from transformers import Trainer as HuggingFaceTrainer
 
 from datamodules import GoldDataModule
 from lightning_app.allocator import keep_freed_memory
-from lightning_app.models import BUNDLED, locate
+from lightning_app.models import MINILM, locate
 from lightning_app.paths import PROJECT
 from lightning_app.sources import Source
 from lightning_app.task import Task
@@ -67,25 +67,25 @@ def ours(gold: Path) -> float:
     """Seconds of an epoch of the teacher."""
     seed_everything(0, verbose=False)
     source, clock = Source(path=str(gold)), Timer()
-    data = GoldDataModule(task=TASK, model=BUNDLED, train=source, dev=source, batch_size=MICRO_ROWS)
+    data = GoldDataModule(task=TASK, model=MINILM, train=source, dev=source, batch_size=MICRO_ROWS)
     trainer = Trainer(
         accelerator="cpu", max_epochs=1, accumulate_grad_batches=ROWS // MICRO_ROWS, gradient_clip_val=1.0,
         callbacks=[clock], logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, use_distributed_sampler=False, limit_val_batches=0,
     )  # fmt: skip
-    trainer.fit(TeacherModule(task=TASK, model=BUNDLED, learning_rate=RATE), datamodule=data)
+    trainer.fit(TeacherModule(task=TASK, model=MINILM, learning_rate=RATE), datamodule=data)
     return clock.time_elapsed("train")
 
 
 def peer(rows: list[dict[str, str]], folder: str) -> float:
     """Seconds of an epoch of the Hugging Face Trainer."""
     set_seed(0)
-    tokenizer = AutoTokenizer.from_pretrained(locate(BUNDLED))
+    tokenizer = AutoTokenizer.from_pretrained(locate(MINILM))
     encoded = [
         {**tokenizer(row["text"], truncation=True, max_length=128), "labels": TASK.labels.index(row["label"])}
         for row in rows
     ]
-    model = AutoModelForSequenceClassification.from_pretrained(locate(BUNDLED), num_labels=len(TASK.labels))
+    model = AutoModelForSequenceClassification.from_pretrained(locate(MINILM), num_labels=len(TASK.labels))
     settings = TrainingArguments(
         folder, per_device_train_batch_size=ROWS, learning_rate=RATE, num_train_epochs=1, save_strategy="no",
         report_to=[], disable_tqdm=True, use_cpu=True,

@@ -53,9 +53,9 @@ class ClassifierModule(LightningModule):
         warmup_ratio: Share of the optimizer steps in which the rate rises from zero; then it falls linearly to zero.
         dropout: If given, replaces every dropout rate of the model.
         gradient_checkpointing: Recompute activations to save memory.
-        frozen_layers: If given, the embeddings and this many of the lowest layers stay as they were pretrained; 0 freezes
-            the embeddings alone (82 % of the bundled encoder's weights). Saves time and memory, and can help transfer
-            (Wu and Dredze, 2019, arXiv 1904.09077, section 4.3).
+        frozen_layers: If given, the embeddings and this many of the lowest layers stay as they were pretrained; 0
+            freezes the embeddings alone (82 % of the bundled encoder's weights). Saves time and memory, and can help
+            transfer (Wu and Dredze, 2019, arXiv 1904.09077, section 4.3).
         seed: Seed of a new head and of dropout; linked to `seed_everything`.
     """
 
