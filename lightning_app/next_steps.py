@@ -225,8 +225,9 @@ def _as_json(source: Source) -> dict[str, Any]:
 def _beside(finished: Finished, name: str) -> str:
     """The next output folder: beside this one, and named alike (`runs/select-easy` -> `runs/student-easy`)."""
     out = PurePath(finished.out)
-    if out.name.startswith(finished.stage):
-        return str(out.parent / f"{name}{out.name.removeprefix(finished.stage)}")
+    rest = out.name.removeprefix(finished.stage)
+    if rest != out.name and (not rest or rest.startswith("-")):
+        return str(out.parent / f"{name}{rest}")
     return str(out.parent / f"{name}-{out.name}")
 
 
