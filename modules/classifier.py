@@ -170,6 +170,12 @@ class ClassifierModule(LightningModule):
         scale: int = self.trainer.accumulate_grad_batches * self.trainer.world_size
         return share * scale
 
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Free the gradients that the optimizer has used: dev checks and exports then need no memory beside them."""
+        if batch["ends_window"]:
+            for parameter in self.parameters():
+                parameter.grad = None
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Update the metrics on the source dev set."""
         logits_BC = self(batch["inputs"])

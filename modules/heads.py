@@ -1,5 +1,6 @@
 """Sequence classifiers whose logits stand in the task's order."""
 
+import copy
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -165,12 +166,10 @@ def save_network(network: Any, folder: Path, dtype: torch.dtype) -> None:
         name: tensor.to(dtype) if tensor.is_floating_point() else tensor
         for name, tensor in network.state_dict().items()
     }
-    kept = network.config.dtype
-    network.config.dtype = dtype
-    try:
-        network.save_pretrained(folder, state_dict=weights)
-    finally:
-        network.config.dtype = kept
+    network.save_pretrained(folder, state_dict=weights)
+    config = copy.deepcopy(network.config)
+    config.dtype = dtype  # `save_pretrained` writes that of the network itself
+    config.save_pretrained(folder)
 
 
 def freeze_lower_layers(model: Any, count: int, name: str) -> None:

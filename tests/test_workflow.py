@@ -8,6 +8,7 @@ import pytest
 from conftest import PROJECT
 
 GRIDS = sorted(path.name for path in (PROJECT / "workflow").glob("*.yaml"))
+FOLDERS = ("data=my/data", "raw_pool=my/raw", "pool_folder=my/pool")  # what the evidence grids are given
 
 
 def plan(grid: str, out: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -26,7 +27,7 @@ def planned(grid: str, out: Path, *words: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("grid", GRIDS)
 def test_every_grid_can_be_planned(grid: str, tmp_path: Path):
-    assert "main.py report" in planned(grid, tmp_path / "out")
+    assert "main.py report" in planned(grid, tmp_path / "out", *(FOLDERS if grid.startswith("evidence") else ()))
 
 
 @pytest.mark.slow
@@ -103,3 +104,22 @@ def test_places_that_share_their_targets_are_told_apart_in_the_report(tmp_path: 
     assert {line.split("--setting ")[1].split(" --")[0] for line in said.splitlines() if "--setting" in line} == {
         "'translate-train, mr'", "'translate-train, hi'",
     }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_grid_names_its_data_folder_on_the_command_line(tmp_path: Path):
+    said = planned("evidence_nli.yaml", tmp_path / "out", "data=my/data")
+    assert '"path": "my/data/snli/train.jsonl"' in said
+    assert "{data}" not in said
+    refused = plan("evidence_nli.yaml", tmp_path / "out")
+    assert refused.returncode != 0
+    assert "--config data=FOLDER" in refused.stderr + refused.stdout
+
+
+@pytest.mark.slow
+def test_only_the_first_seeds_weights_are_kept_where_the_grid_says_so(tmp_path: Path):
+    out = tmp_path / "out"
+    tests = commands(planned("demo.yaml", out), "test")
+    dropped = {folder for folder, line in tests.items() if f"&& rm -r {out}" in line}
+    assert dropped == {folder for folder in tests if "/seed1/" in folder}
+    assert len(dropped) == len(tests) / 2

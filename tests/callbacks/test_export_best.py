@@ -79,3 +79,31 @@ def test_the_card_says_which_check_was_best(stages: Stages):
     assert f"optimizer step {facts['step']}, chosen by accuracy" in card
     assert f"accuracy {facts['dev']['dev/accuracy']:.4f}" in card
     assert not list(Path("teacher").rglob("*.ckpt"))  # checkpoints exist only to resume
+
+
+def test_an_export_in_bfloat16_is_half_as_large_and_loads_as_any_other(stages: Stages):
+    """Training is not touched: the exported weights are those of a float32 export, rounded."""
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModelForSequenceClassification
+
+    assert stages.teacher().code == 0
+    assert stages.teacher("--export.dtype=bfloat16", "--out=rounded").code == 0
+    exact, rounded = (load_file(f"{out}/model/model.safetensors") for out in ("teacher", "rounded"))
+    assert all(torch.equal(rounded[name], tensor.bfloat16()) for name, tensor in exact.items())
+    assert AutoModelForSequenceClassification.from_pretrained("rounded/model").dtype == torch.bfloat16
+    refused = stages.teacher("--export.dtype=bfloat16")
+    assert refused.code == 2
+    assert "export.dtype: 'float32' -> 'bfloat16'" in refused.err
+
+
+def test_frozen_layers_come_out_as_they_went_in(stages: Stages, tiny_bert: Path):
+    import torch
+    from safetensors.torch import load_file
+
+    assert stages.teacher("--model.frozen_layers=1").code == 0
+    before, after = load_file(tiny_bert / "model.safetensors"), load_file("teacher/model/model.safetensors")
+    frozen = {name: tensor for name, tensor in before.items() if name.startswith(("embeddings.", "encoder.layer.0."))}
+    assert len(frozen) > 10
+    assert all(torch.equal(after[f"bert.{name}"], tensor) for name, tensor in frozen.items())
+    assert not torch.equal(after["bert.pooler.dense.weight"], before["pooler.dense.weight"])

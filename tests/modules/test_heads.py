@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from lightning_app.errors import InputError
 from lightning_app.task import Task
-from modules.heads import load_classifier
+from modules.heads import freeze_lower_layers, load_classifier
 
 
 def logits_by_label(model, folder: Path) -> dict[str, float]:
@@ -84,3 +84,24 @@ def test_a_classifier_without_its_head(tiny_classifier: Path, task: Task, tmp_pa
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(InputError, match=r"weights missing for \['classifier"):
         load_classifier(str(tmp_path), task, new_head=False)
+
+
+def trained(model) -> set[str]:
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+@pytest.mark.parametrize("base", ["tiny_bert", "tiny_xlmr"])
+def test_frozen_layers_are_the_embeddings_and_the_lowest_layers(base: str, task: Task, request):
+    folder = str(request.getfixturevalue(base))
+    model = load_classifier(folder, task, new_head=True)
+    freeze_lower_layers(model, 0, folder)
+    assert trained(model) == {name for name, _ in model.named_parameters() if "embeddings" not in name}
+    freeze_lower_layers(model, 1, folder)
+    assert trained(model)
+    assert not any("embeddings" in name or ".layer.0." in name for name in trained(model))
+
+
+@pytest.mark.parametrize("count", [-1, 2])
+def test_no_more_layers_are_frozen_than_there_are(count: int, tiny_bert: Path, task: Task):
+    with pytest.raises(InputError, match=rf"model.frozen_layers is {count}, expected 0 to 1"):
+        freeze_lower_layers(load_classifier(str(tiny_bert), task, new_head=True), count, "tiny")
