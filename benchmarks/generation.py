@@ -55,7 +55,7 @@ def _ours(engine: TransformersGenerator, prompts: list[dict[str, Any]], size: in
     began, tokens = time.perf_counter(), 0
     for planned in BudgetSampler(lengths, int(lengths.max()) * size):
         batch = [prompts[row] for row in planned.rows]
-        answers = engine.answer(*([row[name] for row in batch] for name in ("id", "system", "user")))
+        answers = engine.answer(*([row[name] for row in batch] for name in ("id", "system", "user", "completion")))
         tokens += sum(answers["n_tokens"])
     return tokens, time.perf_counter() - began
 
