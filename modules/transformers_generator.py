@@ -194,8 +194,8 @@ class TransformersGenerator(GeneratorModule):
         texts = [text for text in completions if text is not None]
         if len(texts) < len(completions):
             raise InputError(
-                "data.prompts: no examples, which a base model needs; add `examples` to the prompt file, or use a chat "
-                "model"
+                "data.prompts: no examples in the language to write in, which a base model requires; add `examples` to "
+                "the prompt file, or use a chat model"
             )
         return self.tokenizer(texts, padding=True, return_tensors="pt")
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -45,6 +45,9 @@ class PromptSpec:
         completion: What comes before a text in the prompt of a base model, which continues a list of examples. It may
             use `{label}`, `{domain}`, `{language}` and, with `of_each`, `{text}`.
         shots: Examples per class in the prompt of a base model.
+        chat_examples: Whether a chat's request shows the examples of its class too.
+        examples_language: What the examples are written in; the file's `language` by default. A base model continues
+            in it, so it gets no prompt in another language.
     """
 
     name: str
@@ -57,6 +60,8 @@ class PromptSpec:
     of_each: str | None = None
     completion: str = "Text ({label}):"
     shots: int = 2
+    chat_examples: bool = True
+    examples_language: str | None = None
 
     def examples_of(self, label: str, domain: str | None = None) -> list[Example]:
         """The examples of a class: those of the domain if it has any, or else those of every domain."""
@@ -88,7 +93,9 @@ def read_spec(path: str, task: Task, language: str | None = None) -> PromptSpec:
         raise InputError(f"prompts {path}: no such file here or in configs/prompts")
     try:
         values = yaml.safe_load(found.read_text(encoding="utf-8"))
-        spec = PromptSpec(**{**values, **({"language": language} if language else {})})
+        spec = PromptSpec(**values)
+        if language:
+            spec = replace(spec, language=language, examples_language=spec.examples_language or spec.language)
     except (yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
         keys = ", ".join(PromptSpec.__dataclass_fields__)
         raise InputError(f"{found.name}: {' '.join(str(error).split())}; the keys are {keys}") from None
@@ -207,7 +214,7 @@ def _row(
     }
     filled = spec.classes[label].format(domain=domain, language=spec.language, text=text, **picks)
     examples = spec.examples_of(label, domain)
-    if examples:
+    if examples and spec.chat_examples:
         listed = [example if isinstance(example, str) else f"{example[0]} -> {example[1]}" for example in examples]
         filled += "\n\nExamples, not to be repeated:\n" + "\n".join(f"- {example}" for example in listed)
     return {
@@ -225,7 +232,7 @@ def _row(
 def _completion(
     spec: PromptSpec, task: Task, row: str, label: str, domain: str | None, text: str | None, seed: int
 ) -> str | None:
-    """The request as a base model gets it; None if the file has no examples.
+    """The request as a base model gets it; None if the file has no examples in the language to write in.
 
     Each class has `shots` examples, drawn and shuffled by a seeded hash of the row's id.
     """
@@ -234,7 +241,7 @@ def _completion(
         examples = spec.examples_of(other, domain)
         drawn = seeded_hash([f"{row}/{other}/{place}" for place in range(len(examples))], seed, "shots").argsort()
         shown += [(other, examples[place]) for place in drawn[: spec.shots]]
-    if not shown:
+    if not shown or (spec.examples_language or spec.language) != spec.language:
         return None
 
     def line(label: str, source: str | None) -> str:
