@@ -34,8 +34,8 @@ class DrawPerRow(LogitsProcessor):  # type: ignore[misc] # as above
     """Samples each row from its nucleus, by random numbers of its own.
 
     A token's random number is looked up in the cumulative probabilities of the nucleus, whose tokens are in the order
-    of the vocabulary. The nucleus is found among the most likely tokens: the probability of a token comes from the
-    logarithm of the sum over the entire vocabulary, so a set of most likely tokens that reaches `top_p` contains the
+    of the vocabulary. The nucleus is found among the most likely tokens: the probability of a token is taken over
+    the entire vocabulary, so a set of most likely tokens that reaches `top_p` contains the
     nucleus, and nothing else needs to be sorted or accumulated. Only rows that do not reach it are tried with more.
 
     Args:
@@ -82,15 +82,18 @@ class DrawPerRow(LogitsProcessor):  # type: ignore[misc] # as above
             logits_BV = logits_BV.masked_fill(logits_BV < least_B1, -torch.inf)
         if self.top_p >= 1:
             return _inverse_cdf(logits_BV.softmax(dim=1), uniform_B)
-        total_B = logits_BV.logsumexp(dim=1)
+        # The border of a nucleus may lie between two tokens whose sums differ by little: exponentials in float32, their
+        # sum and those of the candidates in float64.
+        highest_B1 = logits_BV.amax(dim=1, keepdim=True)
+        total_B1 = (logits_BV - highest_B1).exp_().sum(dim=1, keepdim=True, dtype=torch.float64)
         drawn_B = torch.empty_like(uniform_B, dtype=torch.long)
         rows, candidates = torch.arange(len(logits_BV), device=logits_BV.device), self.candidates
         while len(rows):
             candidates = min(candidates, size)
             part_BV = logits_BV if len(rows) == len(logits_BV) else logits_BV[rows]
             top = part_BV.topk(candidates, dim=1)
-            probs_BK = (top.values - total_B[rows, None]).exp()
-            sums_BK = probs_BK.double().cumsum(dim=1)
+            probs_BK = (top.values.double() - highest_B1[rows]).exp() / total_B1[rows]
+            sums_BK = probs_BK.cumsum(dim=1)
             reached_B = sums_BK[:, -1] >= self.top_p
             if candidates == size:
                 reached_B = torch.ones_like(reached_B)

@@ -30,12 +30,20 @@ def random_scores(seed: int, vocabulary: int, spread: float) -> Tensor:
 @pytest.mark.parametrize("top_p", [0.3, 0.9, 0.99, 1.0])
 @pytest.mark.parametrize("top_k", [0, 50])
 def test_it_draws_what_the_entire_vocabulary_would_give(seed: int, top_p: float, top_k: int):
+    """In float64; where a random number falls within 1e-6 of the border of two tokens, either of them is right."""
     temperature, spread, vocabulary = (0.7, 1.0, 1.5, 2.5)[seed % 4], (1.0, 3.0, 6.0)[seed % 3], (40, 3000)[seed % 2]
     draw = DrawPerRow(IDS, seed, 3, temperature, top_k, top_p, candidates=64)
     for step in range(3):
         scores = random_scores(100 * seed + step, vocabulary, spread)
-        expected = reference(scores, draw.uniform_BT[:, step], temperature, top_k, top_p)
-        assert torch.equal(draw.draw(scores), expected)
+        least, most = (
+            reference(scores.double(), draw.uniform_BT[:, step] + shift, temperature, top_k, top_p)
+            for shift in (-1e-6, 1e-6)
+        )
+        drawn = draw.draw(scores)
+        assert ((least <= drawn) & (drawn <= most)).all()
+        assert (least == most).float().mean() > 0.95
+        in_float32 = reference(scores, draw.uniform_BT[:, step], temperature, top_k, top_p)
+        assert (drawn != in_float32).sum() <= 1
 
 
 @pytest.mark.parametrize("seed", range(4))
