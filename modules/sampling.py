@@ -75,7 +75,9 @@ class DrawPerRow(LogitsProcessor):  # type: ignore[misc] # as above
         """One token for each row; shape (B,)."""
         uniform_B = self.uniform_BT[:, self.step].to(scores_BV.device)
         self.step += 1
-        logits_BV = scores_BV.float() / self.temperature
+        logits_BV = scores_BV.float()
+        if self.temperature != 1:
+            logits_BV = logits_BV / self.temperature
         size = logits_BV.shape[1]
         if 0 < self.top_k < size:
             least_B1 = logits_BV.topk(self.top_k, dim=1).values[:, -1:]
