@@ -87,7 +87,7 @@ class DrawPerRow(LogitsProcessor):  # type: ignore[misc] # as above
         # The border of a nucleus may lie between two tokens whose sums differ by little: exponentials in float32, their
         # sum and those of the candidates in float64.
         highest_B1 = logits_BV.amax(dim=1, keepdim=True)
-        total_B1 = (logits_BV - highest_B1).exp_().sum(dim=1, keepdim=True, dtype=torch.float64)
+        total_B1 = _exponential_sums(logits_BV, highest_B1)
         drawn_B = torch.empty_like(uniform_B, dtype=torch.long)
         rows, candidates = torch.arange(len(logits_BV), device=logits_BV.device), self.candidates
         while len(rows):
@@ -106,6 +106,15 @@ class DrawPerRow(LogitsProcessor):  # type: ignore[misc] # as above
             drawn_B[rows[reached_B]] = tokens_BK.gather(1, place_B[:, None])[:, 0]
             rows, candidates = rows[~reached_B], candidates * 8
         return drawn_B
+
+
+def _exponential_sums(logits_BV: Tensor, highest_B1: Tensor) -> Tensor:
+    """Sums of the exponentials of a row's logits, less its highest; float64 of shape (B, 1)."""
+    # On a CPU row by row: one row fits the cache, which is five times as fast.
+    rows = 1 if logits_BV.device.type == "cpu" else len(logits_BV)
+    parts = zip(logits_BV.split(rows), highest_B1.split(rows), strict=True)
+    sums = [(part - highest).exp_().sum(dim=1, keepdim=True, dtype=torch.float64) for part, highest in parts]
+    return torch.cat(sums)
 
 
 def _inverse_cdf(probs_BV: Tensor, uniform_B: Tensor) -> Tensor:
