@@ -95,8 +95,10 @@ class PromptDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[Batch]:
         """This rank's batches, without rows that are finished already."""
         assert self.trainer is not None, "loaders are made for a Trainer"
-        texts = zip(self.table["system"].to_pylist(), self.table["user"].to_pylist(), strict=True)
-        lengths = np.array([(len(a) + len(b)) // CHARACTERS_PER_TOKEN + self.max_new_tokens for a, b in texts])
+        prompts = self.table.select(["system", "user", "completion"]).to_pylist()
+        # Which of the two a model gets is the module's business; the longer one fits the budget either way.
+        characters = [max(len(row["system"]) + len(row["user"]), len(row["completion"] or "")) for row in prompts]
+        lengths = np.array(characters) // CHARACTERS_PER_TOKEN + self.max_new_tokens
         sampler = BudgetSampler(
             lengths, self.tokens_per_batch, self.finished_rows, self.trainer.global_rank, self.trainer.world_size
         )
@@ -134,7 +136,7 @@ class _PromptBatches(Dataset[Batch]):
 
     def __getitem__(self, planned: MicroBatch) -> Batch:
         rows = planned.rows if len(planned.rows) else np.zeros(1, dtype=np.int64)
-        picked = self.table.select(["id", "system", "user", "prompt_label"]).take(rows)
+        picked = self.table.select(["id", "system", "user", "completion", "prompt_label"]).take(rows)
         return {
             "row": torch.from_numpy(rows),
             "real": torch.full((len(rows),), bool(len(planned.rows))),

@@ -1,6 +1,8 @@
 """Model folders and names: where a model is, what it is called, and its fingerprint. No weights are loaded here."""
 
+import hashlib
 import importlib.metadata
+import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +42,8 @@ def locate(name: str) -> str:
         return str(bundled.unpacked())
     if name == MINILM and find(name) is None:
         return _minilm()
+    if (file := gguf_file(name)) is not None:
+        return str(file)
     folder = find(name)
     if folder is not None:
         if not any((folder / file).is_file() for file in ("config.json", ADAPTER)):
@@ -72,6 +76,22 @@ def default_prompt(name: str) -> str:
         return str(settings["prompts"][settings["default_prompt_name"]])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
+
+
+def gguf_file(name: str) -> Path | None:
+    """The GGUF file that a model's name stands for; None if the name is not that of a GGUF file.
+
+    Raises:
+        InputError: If the file is missing, or the gguf package is not installed.
+    """
+    if not name.endswith(".gguf"):
+        return None
+    file = find(name)
+    if file is None or not file.is_file():
+        raise InputError(f"{name}: no such file, expected a GGUF file")
+    if importlib.util.find_spec("gguf") is None:
+        raise InputError(f"{name}: GGUF files require the package gguf; pip install 'labelbridge[llm]'")
+    return file
 
 
 def adapter_base(name: str) -> str | None:
@@ -124,9 +144,13 @@ def model_fingerprint(name: str, revision: str | None = None) -> str:
     """SHA-256 of a local model's weights, configuration and tokenizer; a Hub model is named by its commit.
 
     Args:
-        name: A local folder, a Hub id, or `bundled`.
+        name: A local folder, a GGUF file, a Hub id, or `bundled`.
         revision: The Hub model's commit, tag or branch.
     """
+    file = gguf_file(name)
+    if file is not None:
+        with file.open("rb") as stream:
+            return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
     located = Path(locate(name))
     if located.is_dir():
         own = _of_files(located, (*_WEIGHTS, "config.json", ADAPTER, *_TOKENIZER))

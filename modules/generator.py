@@ -61,12 +61,19 @@ class GeneratorModule(LightningModule):
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Answers:
         """Answers to a batch of prompts."""
-        answers = self.answer(batch["id"], batch["system"], batch["user"])
+        answers = self.answer(batch["id"], batch["system"], batch["user"], batch["completion"])
         # What is reported as tokens/s is what was written; padding, what the longest answer made others wait for.
         batch["n_tokens"] = sum(answers["n_tokens"])
         batch["n_cells"] = max([*answers["n_tokens"], 1]) * len(answers["n_tokens"])
         return answers
 
-    def answer(self, ids: list[str], systems: list[str], users: list[str]) -> Answers:
-        """Given by the engines."""
+    def answer(self, ids: list[str], systems: list[str], users: list[str], completions: list[str | None]) -> Answers:
+        """Write a text for each prompt.
+
+        Args:
+            ids: Row ids, which seed the sampling.
+            systems: Rules, for a chat.
+            users: Requests, for a chat.
+            completions: The same requests for a base model; None where the prompt file has no examples.
+        """
         raise NotImplementedError

@@ -89,7 +89,7 @@ class OpenAIGenerator(GeneratorModule):
         except ModuleNotFoundError:
             raise InputError("OpenAIGenerator: openai is not installed; pip install 'labelbridge[llm]'") from None
 
-    def answer(self, ids: list[str], systems: list[str], users: list[str]) -> Answers:
+    def answer(self, ids: list[str], systems: list[str], users: list[str], completions: list[str | None]) -> Answers:
         """See `GeneratorModule.answer`."""
         futures = [self._send(*one) for one in zip(ids, systems, users, strict=True)]
         rows = [future.result() for future in futures]

@@ -2,6 +2,7 @@
 
 # B = rows of a batch, L = tokens of an answer with padding
 
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -12,19 +13,19 @@ from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
 )
 
 from lightning_app.errors import InputError
-from lightning_app.models import locate, model_fingerprint
+from lightning_app.models import gguf_file, locate, model_fingerprint
 from modules.generator import Answers, GeneratorModule
 from modules.sampling import BigramBlock, DrawPerRow
 
+# A line break as it is, as a byte, and as GPT-2's vocabulary spells it.
+LINE_BREAKS = ("\n", "<0x0A>", "\u010a")
+
 
 class TransformersGenerator(GeneratorModule):
-    """Any causal language model of the Hub, with its own chat template, on the Trainer's device.
+    """Any causal language model of the Hub, a folder or a GGUF file, on the Trainer's device.
 
     Every row is sampled from random numbers of its own, seeded by `seed` and the row's id, so a resumed run equals an
     uninterrupted one under the same batch plan.
@@ -36,7 +37,10 @@ class TransformersGenerator(GeneratorModule):
         no_repeated_bigrams: `generated` bans a bigram from coming twice in the answer; `with_prompt` bans the prompt's
             too, as the paper's code does; `off`.
         quantization: `nf4` loads in 4-bit with double quantisation and bfloat16 compute (bitsandbytes).
-        dtype: Type of the weights where they are not quantised.
+        dtype: Type of the weights where they are not quantised; those of a GGUF file are converted to it.
+        prompt_format: `chat` uses the tokenizer's chat template. `completion`, for base models, puts labelled examples
+            from the prompt file in front, and ends a text at its first line break. `auto` is `chat` if the tokenizer
+            has a chat template.
         **generator: As for `GeneratorModule`.
     """
 
@@ -48,6 +52,7 @@ class TransformersGenerator(GeneratorModule):
         no_repeated_bigrams: Literal["generated", "with_prompt", "off"] = "generated",
         quantization: Literal["nf4"] | None = None,
         dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16",
+        prompt_format: Literal["auto", "chat", "completion"] = "auto",
         **generator: Any,
     ) -> None:
         super().__init__(**generator)
@@ -57,25 +62,42 @@ class TransformersGenerator(GeneratorModule):
         self.no_repeated_bigrams = no_repeated_bigrams
         self.quantization = quantization
         self.dtype_name = dtype
+        self.prompt_format = prompt_format
         self.network: Any = None
         self._tokenizer: Any = None
 
     def identity(self, subcommand: str) -> dict[str, Any]:
         """See `GeneratorModule.identity`."""
-        names = ("top_k", "no_repeated_bigrams", "quantization")
-        own = {name: getattr(self, name) for name in names}
-        return {**super().identity(subcommand), **own, "model": model_fingerprint(self.model_name, self.revision)}
+        return {
+            **super().identity(subcommand),
+            "top_k": self.top_k,
+            "no_repeated_bigrams": self.no_repeated_bigrams,
+            "quantization": self.quantization,
+            "dtype": self.dtype_name,
+            "prompt_format": self.prompt_format,
+            "model": model_fingerprint(self.model_name, self.revision),
+        }
 
     def check(self, subcommand: str) -> None:
         """See `GeneratorModule.check`.
 
         Raises:
-            InputError: If there is no such model, or its tokenizer has no chat template.
+            InputError: If there is no such model, or `prompt_format` is `chat` and its tokenizer has no chat template.
         """
-        if self.tokenizer.chat_template is None:
+        if self.prompt_format == "chat" and self.tokenizer.chat_template is None:
             raise InputError(
-                f"model {self.model_name}: its tokenizer has no chat template; use a chat or instruct model"
+                f"model {self.model_name}: its tokenizer has no chat template; use a chat or instruct model, or "
+                "--model.prompt_format completion"
             )
+        if self.quantization is not None and gguf_file(self.model_name) is not None:
+            raise InputError(f"model {self.model_name}: quantization {self.quantization} does not apply to a GGUF file")
+
+    @property
+    def is_completion(self) -> bool:
+        """Whether prompts are labelled examples and a line to complete, not a chat."""
+        return self.prompt_format == "completion" or (
+            self.prompt_format == "auto" and self.tokenizer.chat_template is None
+        )
 
     @property
     def tokenizer(self) -> Any:
@@ -83,7 +105,7 @@ class TransformersGenerator(GeneratorModule):
         if self._tokenizer is None:
             try:
                 self._tokenizer = AutoTokenizer.from_pretrained(
-                    locate(self.model_name), padding_side="left", trust_remote_code=self.trust_remote_code,
+                    **self._source, padding_side="left", trust_remote_code=self.trust_remote_code,
                     revision=self.revision,
                 )  # fmt: skip
             except (OSError, ValueError) as error:
@@ -94,6 +116,14 @@ class TransformersGenerator(GeneratorModule):
             if self._tokenizer.pad_token is None:
                 self._tokenizer.pad_token = self._tokenizer.eos_token
         return self._tokenizer
+
+    @property
+    def _source(self) -> dict[str, str]:
+        """Where `from_pretrained` finds the model."""
+        file = gguf_file(self.model_name)
+        if file is None:
+            return {"pretrained_model_name_or_path": locate(self.model_name)}
+        return {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
 
     def configure_model(self) -> None:
         """Load the weights, once, onto the device."""
@@ -110,14 +140,20 @@ class TransformersGenerator(GeneratorModule):
                 "dtype": torch.bfloat16,
             }  # fmt: skip
         self.network = AutoModelForCausalLM.from_pretrained(
-            locate(self.model_name), trust_remote_code=self.trust_remote_code, revision=self.revision, **options
+            **self._source, trust_remote_code=self.trust_remote_code, revision=self.revision, **options
         ).eval()
 
-    def answer(self, ids: list[str], systems: list[str], users: list[str]) -> Answers:
-        """See `GeneratorModule.answer`."""
-        inputs = self.encode(systems, users).to(self.device)
+    def answer(self, ids: list[str], systems: list[str], users: list[str], completions: list[str | None]) -> Answers:
+        """See `GeneratorModule.answer`.
+
+        Raises:
+            InputError: If a base model's prompt has no examples.
+        """
+        inputs = (self.encode_completions(completions) if self.is_completion else self.encode(systems, users)).to(
+            self.device
+        )
         prompt = inputs["input_ids"].shape[1]
-        end = _end_tokens(self.network, self.tokenizer)
+        end = self.end_tokens
         with torch.no_grad():
             written_BL = self.network.generate(
                 **inputs,
@@ -127,18 +163,21 @@ class TransformersGenerator(GeneratorModule):
                     max_new_tokens=self.max_new_tokens,
                     do_sample=False,  # sampling is the last of the processors
                     pad_token_id=self.tokenizer.pad_token_id,
-                    eos_token_id=end,
+                    eos_token_id=sorted(end),
                     bos_token_id=self.network.generation_config.bos_token_id,
                 ),
             )[:, prompt:]
         answers: Answers = {"text": [], "finish": [], "error": [], "n_tokens": []}
         for row in written_BL.tolist():
             stop = next((place for place, token in enumerate(row) if token in end), None)
-            own = row if stop is None else row[:stop]
-            answers["text"].append(self.tokenizer.decode(own, skip_special_tokens=True))
+            length = len(row) if stop is None else stop
+            # A token with a line break may have text before it.
+            decoded = row[: length + 1] if stop is not None and row[stop] in self.line_breaks else row[:length]
+            text = self.tokenizer.decode(decoded, skip_special_tokens=True)
+            answers["text"].append(text.split("\n")[0].strip() if self.is_completion else text)
             answers["finish"].append("length" if stop is None else "stop")
             answers["error"].append(None)
-            answers["n_tokens"].append(len(own))
+            answers["n_tokens"].append(length)
         return answers
 
     def encode(self, systems: list[str], users: list[str]) -> Any:
@@ -146,18 +185,45 @@ class TransformersGenerator(GeneratorModule):
         texts = [_chat(self.tokenizer, system, user) for system, user in zip(systems, users, strict=True)]
         return self.tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")
 
+    def encode_completions(self, completions: list[str | None]) -> Any:
+        """A base model's prompts to padded ids.
+
+        Raises:
+            InputError: If a prompt has no examples.
+        """
+        texts = [text for text in completions if text is not None]
+        if len(texts) < len(completions):
+            raise InputError(
+                "data.prompts: no examples in the language to write in, which a base model requires; add `examples` to "
+                "the prompt file, or use a chat model"
+            )
+        return self.tokenizer(texts, padding=True, return_tensors="pt")
+
+    @cached_property
+    def line_breaks(self) -> set[int]:
+        """For a base model, the tokens with a line break, however the vocabulary spells it."""
+        if not self.is_completion:
+            return set()
+        vocabulary = self.tokenizer.get_vocab().items()
+        spelt = [token for text, token in vocabulary if any(sign in text for sign in LINE_BREAKS)]
+        return {token for token in spelt if "\n" in self.tokenizer.decode([token])}
+
+    @cached_property
+    def end_tokens(self) -> set[int]:
+        """The tokens that end a text: the model's own and, for a base model, those with a line break."""
+        own = self.network.generation_config.eos_token_id
+        ends = {*(own if isinstance(own, list) else [own]), self.tokenizer.eos_token_id}
+        return (ends | self.line_breaks) - {None}
+
     def processors(self, ids: list[str], prompt: int) -> LogitsProcessorList:
-        """Bigram block, temperature, top-k, nucleus, and the draw itself."""
+        """Bigram block, then the draw with temperature, top-k and nucleus."""
         chain: list[LogitsProcessor] = []
         if self.no_repeated_bigrams != "off":
             chain.append(BigramBlock(prompt if self.no_repeated_bigrams == "generated" else 0))
         if self.temperature > 0:
-            chain.append(TemperatureLogitsWarper(float(self.temperature)))
-            if self.top_k:
-                chain.append(TopKLogitsWarper(self.top_k))
-            if self.top_p < 1:
-                chain.append(TopPLogitsWarper(self.top_p))
-            chain.append(DrawPerRow(ids, self.seed, self.max_new_tokens))
+            chain.append(
+                DrawPerRow(ids, self.seed, self.max_new_tokens, float(self.temperature), self.top_k, self.top_p)
+            )
         return LogitsProcessorList(chain)
 
 
@@ -177,9 +243,3 @@ def _chat(tokenizer: Any, system: str, user: str) -> str:
         text = ""
     # Some templates refuse a system role, others leave it out without a word.
     return text if system in text else render(("user", f"{system}\n\n{user}"))
-
-
-def _end_tokens(network: Any, tokenizer: Any) -> list[int]:
-    own = network.generation_config.eos_token_id
-    ends = own if isinstance(own, list) else [own]
-    return sorted({one for one in [*ends, tokenizer.eos_token_id] if one is not None})

@@ -206,8 +206,7 @@ def _texts(sources: list[Source] | None, task: Task, columns: Sequence[str]) -> 
 
 
 def _examples(prompts: str | None, task: Task) -> set[tuple[str, ...]]:
-    shots = read_spec(prompts, task).examples if prompts else {}
-    return {(key_of(text),) for texts in shots.values() for text in texts}
+    return {(key_of(text),) for text in read_spec(prompts, task).all_examples()} if prompts else set()
 
 
 def _embeddings(path: str | None, ids: Sequence[str]) -> np.ndarray | None:

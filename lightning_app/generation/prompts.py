@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -18,6 +18,12 @@ from lightning_app.sources import Rows
 from lightning_app.task import Task
 
 NO_CLASS = "any"
+Example = str | tuple[str, str]
+"""A text, or with `of_each` a source text and the text written for it."""
+Examples = list[Any] | dict[str, list[Any]]
+
+
+COLUMNS = ("id", "system", "user", "completion", "prompt_label", "domain", "attributes")
 
 
 @dataclass(frozen=True)
@@ -32,9 +38,16 @@ class PromptSpec:
         domains: Domain -> share; shares need not add up to 1.
         language: What the model is to write in.
         vary: Attribute -> values, of which each prompt gets one (arXiv 2306.15895 shows why).
-        examples: Label -> texts shown as few-shot examples.
+        examples: Label -> texts shown as few-shot examples, or label -> domain -> texts. With `of_each` an example is a
+            pair: the source text, and what is written for it.
         of_each: The column of a source row that `{text}` stands for: one prompt per class for each such row (the second
             step of NLI, from premises to hypotheses).
+        completion: What comes before a text in the prompt of a base model, which continues a list of examples. It may
+            use `{label}`, `{domain}`, `{language}` and, with `of_each`, `{text}`.
+        shots: Examples per class in the prompt of a base model.
+        chat_examples: Whether a chat's request shows the examples of its class too.
+        examples_language: What the examples are written in; the file's `language` by default. A base model continues
+            in it, so it gets no prompt in another language.
     """
 
     name: str
@@ -43,8 +56,24 @@ class PromptSpec:
     domains: dict[str, float] = field(default_factory=lambda: {"general": 1.0})
     language: str = "English"
     vary: dict[str, list[str]] = field(default_factory=dict)
-    examples: dict[str, list[str]] = field(default_factory=dict)
+    examples: dict[str, Examples] = field(default_factory=dict)
     of_each: str | None = None
+    completion: str = "Text ({label}):"
+    shots: int = 2
+    chat_examples: bool = True
+    examples_language: str | None = None
+
+    def examples_of(self, label: str, domain: str | None = None) -> list[Example]:
+        """The examples of a class: those of the domain if it has any, or else those of every domain."""
+        listed = self.examples.get(label, [])
+        if isinstance(listed, dict):
+            listed = listed.get(domain or "") or [example for texts in listed.values() for example in texts]
+        return [example if isinstance(example, str) else (example[0], example[1]) for example in listed]
+
+    def all_examples(self) -> list[str]:
+        """Every example's text; of a pair, the text that was written."""
+        examples = [example for label in self.examples for example in self.examples_of(label)]
+        return [example if isinstance(example, str) else example[1] for example in examples]
 
 
 def read_spec(path: str, task: Task, language: str | None = None) -> PromptSpec:
@@ -64,7 +93,9 @@ def read_spec(path: str, task: Task, language: str | None = None) -> PromptSpec:
         raise InputError(f"prompts {path}: no such file here or in configs/prompts")
     try:
         values = yaml.safe_load(found.read_text(encoding="utf-8"))
-        spec = PromptSpec(**{**values, **({"language": language} if language else {})})
+        spec = PromptSpec(**values)
+        if language:
+            spec = replace(spec, language=language, examples_language=spec.examples_language or spec.language)
     except (yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
         keys = ", ".join(PromptSpec.__dataclass_fields__)
         raise InputError(f"{found.name}: {' '.join(str(error).split())}; the keys are {keys}") from None
@@ -77,7 +108,13 @@ def read_spec(path: str, task: Task, language: str | None = None) -> PromptSpec:
         raise InputError(
             f"{found.name}: examples of {sorted(alone)}, expected the names under classes: {list(spec.classes)}"
         )
+    _check_examples(spec, found.name)
     known = {"domain", "language", *spec.vary, *(["text"] if spec.of_each else [])}
+    _check_fields(
+        spec.completion,
+        {"label", "domain", "language", *(["text"] if spec.of_each else [])},
+        f"{found.name}: completion",
+    )
     _check_fields(spec.system, {"language"}, f"{found.name}: system")
     for label, instruction in spec.classes.items():
         _check_fields(instruction, known, f"{found.name}: class {label}")
@@ -86,7 +123,7 @@ def read_spec(path: str, task: Task, language: str | None = None) -> PromptSpec:
 
 def _check_shapes(spec: PromptSpec, place: str) -> None:
     """Refuse values of a wrong kind, which YAML makes of a forgotten dash or quote."""
-    for name, inner in (("classes", str), ("domains", (int, float)), ("vary", list), ("examples", list)):
+    for name, inner in (("classes", str), ("domains", (int, float)), ("vary", list), ("examples", (list, dict))):
         value = getattr(spec, name)
         if not isinstance(value, dict) or not all(
             isinstance(key, str) and isinstance(one, inner) for key, one in value.items()
@@ -98,6 +135,26 @@ def _check_shapes(spec: PromptSpec, place: str) -> None:
     empty = [name for name, values in spec.vary.items() if not values]
     if empty:
         raise InputError(f"{place}: vary {empty} has no values, expected at least one each")
+
+
+def _check_examples(spec: PromptSpec, place: str) -> None:
+    if spec.shots < 1:
+        raise InputError(f"{place}: shots is {spec.shots}, expected at least 1")
+    for label, listed in spec.examples.items():
+        unknown = [domain for domain in listed if domain not in spec.domains] if isinstance(listed, dict) else []
+        # The domains of source rows are theirs, not the prompt file's.
+        if unknown and spec.of_each is None:
+            raise InputError(f"{place}: examples of {label} name the domains {unknown}, expected {list(spec.domains)}")
+        for texts in listed.values() if isinstance(listed, dict) else [listed]:
+            if not isinstance(texts, list) or not all(_is_example(text, spec.of_each is not None) for text in texts):
+                kind = f"[{spec.of_each}, text]" if spec.of_each else "a text"
+                raise InputError(f"{place}: examples of {label} are {shorten(texts)}, expected a list, {kind} each")
+
+
+def _is_example(example: Any, is_pair: bool) -> bool:
+    if not is_pair:
+        return isinstance(example, str)
+    return isinstance(example, list) and len(example) == 2 and all(isinstance(text, str) for text in example)
 
 
 def _check_fields(template: str, known: set[str], place: str) -> None:
@@ -120,8 +177,10 @@ def prompt_rows(spec: PromptSpec, task: Task, count: int, seed: int, of: Rows | 
         of: The rows that `{text}` comes from.
 
     Returns:
-        Columns `id`, `system`, `user`, `prompt_label` (null for `any`), `domain`, `attributes` (JSON), and the source's
-        text column where there is one. The prompt label is written here, and never worked out again from a position.
+        Columns `id`, `system`, `user`, `completion` (the same request as a base model gets it: labelled examples, then
+        the line to complete; null if the file has no examples), `prompt_label` (null for `any`), `domain`, `attributes`
+        (JSON), and the source's text column where there is one. The prompt label is written here, and never worked out
+        again from a position.
 
     Raises:
         InputError: If the spec needs source rows and has none.
@@ -140,7 +199,7 @@ def prompt_rows(spec: PromptSpec, task: Task, count: int, seed: int, of: Rows | 
             for number in range(count)
         ]
     rows = [_row(spec, task, *one, seed) for one in planned]
-    schema = {name: pa.string() for name in ("id", "system", "user", "prompt_label", "domain", "attributes")}
+    schema = {name: pa.string() for name in COLUMNS}
     if spec.of_each is not None:
         schema[spec.of_each] = pa.string()
     return pa.Table.from_pylist(rows, schema=pa.schema(list(schema.items())))
@@ -154,18 +213,54 @@ def _row(
         for name, values in spec.vary.items()
     }
     filled = spec.classes[label].format(domain=domain, language=spec.language, text=text, **picks)
-    shots = spec.examples.get(label, [])
-    if shots:
-        filled += "\n\nExamples, not to be repeated:\n" + "\n".join(f"- {shot}" for shot in shots)
+    examples = spec.examples_of(label, domain)
+    if examples and spec.chat_examples:
+        listed = [example if isinstance(example, str) else f"{example[0]} -> {example[1]}" for example in examples]
+        filled += "\n\nExamples, not to be repeated:\n" + "\n".join(f"- {example}" for example in listed)
     return {
         "id": one,
         "system": spec.system.format(language=spec.language).strip(),
         "user": filled.strip(),
+        "completion": _completion(spec, task, one, label, domain, text, seed),
         "prompt_label": None if label == NO_CLASS else task.match(label),
         "domain": domain,
         "attributes": json.dumps(picks, ensure_ascii=False),
         **({spec.of_each: text} if spec.of_each else {}),
     }
+
+
+def _completion(
+    spec: PromptSpec, task: Task, row: str, label: str, domain: str | None, text: str | None, seed: int
+) -> str | None:
+    """The request as a base model gets it; None if the file has no examples in the language to write in.
+
+    Each class has `shots` examples, drawn and shuffled by a seeded hash of the row's id.
+    """
+    shown = []
+    for other in spec.examples:
+        examples = spec.examples_of(other, domain)
+        drawn = seeded_hash([f"{row}/{other}/{place}" for place in range(len(examples))], seed, "shots").argsort()
+        shown += [(other, examples[place]) for place in drawn[: spec.shots]]
+    if not shown or (spec.examples_language or spec.language) != spec.language:
+        return None
+
+    def line(label: str, source: str | None) -> str:
+        name = "" if label == NO_CLASS else task.match(label)
+        template = spec.completion.format(
+            label=name, domain=domain or "general", language=spec.language, text=_on_one_line(source)
+        )
+        return template.strip()
+
+    lines = []
+    for place in seeded_hash([f"{row}/{place}" for place in range(len(shown))], seed, "order of shots").argsort():
+        other, example = shown[place]
+        source, written = (None, example) if isinstance(example, str) else example
+        lines.append(f"{line(other, source)} {_on_one_line(written)}")
+    return "\n".join([*lines, line(label, text)])
+
+
+def _on_one_line(text: str | None) -> str:
+    return " ".join((text or "").split())
 
 
 def _in_shares(shares: Mapping[str, float], count: int) -> list[str]:

@@ -1,5 +1,7 @@
 """The two engines of generation, on a tiny random model and on servers that misbehave."""
 
+import hashlib
+import importlib.util
 import itertools
 import json
 import os
@@ -14,7 +16,9 @@ import urllib.request
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -22,6 +26,7 @@ import warm
 from conftest import QUIET, Command, labelled, write_jsonl
 
 from lightning_app import artifacts
+from lightning_app.errors import InputError
 from lightning_app.task import Task
 from modules import TransformersGenerator
 from modules.sampling import BigramBlock, DrawPerRow
@@ -140,14 +145,15 @@ def test_a_template_that_leaves_the_system_role_out_gets_the_rules_too(tiny_llam
 def test_the_models_own_top_k_does_not_apply(tiny_llama: Path):
     """A true nucleus: with top_p 1 and no top_k every token can be drawn."""
     chain = engine(tiny_llama, top_p=1.0, temperature=1.0).processors(["a"], 0)
-    assert [type(one).__name__ for one in chain] == ["BigramBlock", "TemperatureLogitsWarper", "DrawPerRow"]
+    assert [type(processor).__name__ for processor in chain] == ["BigramBlock", "DrawPerRow"]
+    assert (chain[-1].top_k, chain[-1].top_p) == (0, 1.0)
 
 
 def test_a_bigram_of_the_prompt_may_come_in_the_answer():
     """Only what was generated counts: prompt 1 2, answer 3 1; then 2 may follow, and with the prompt it may not."""
-    ids, scores = torch.tensor([[1, 2, 3, 1]]), torch.zeros(1, 5)
-    assert torch.isfinite(BigramBlock(2)(ids, scores)).all()
-    assert torch.isinf(BigramBlock(0)(ids, scores)).nonzero().tolist() == [[0, 2]]
+    ids = torch.tensor([[1, 2, 3, 1]])
+    assert torch.isfinite(BigramBlock(2)(ids, torch.zeros(1, 5))).all()
+    assert torch.isinf(BigramBlock(0)(ids, torch.zeros(1, 5))).nonzero().tolist() == [[0, 2]]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -156,7 +162,7 @@ def test_the_bigram_block_is_the_librarys_from_the_start(seed: int):
 
     ids = torch.randint(6, (8, 12), generator=torch.Generator().manual_seed(seed))
     scores = torch.zeros(8, 6)
-    assert torch.equal(BigramBlock(0)(ids, scores), NoRepeatNGramLogitsProcessor(2)(ids, scores))
+    assert torch.equal(BigramBlock(0)(ids, scores.clone()), NoRepeatNGramLogitsProcessor(2)(ids, scores))
 
 
 def test_draws_follow_the_probabilities():
@@ -166,10 +172,164 @@ def test_draws_follow_the_probabilities():
     assert shares.tolist() == pytest.approx([0.5, 0.3, 0.2], abs=0.03)
 
 
-def test_a_model_without_a_chat_template_is_refused(cli: Command, tiny_bert: Path):
-    outcome = cli(*words(tiny_bert, "raw"))
+@pytest.fixture(scope="session")
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A one-layer Llama with random weights as a GGUF file: a base model, without a chat template.
+
+    Its vocabulary is single characters and, for the others, bytes, so that a line break is the token `<0x0A>`.
+    """
+    gguf = pytest.importorskip("gguf")
+    file = tmp_path_factory.mktemp("models") / "tiny.gguf"
+    characters = [chr(code) for code in range(33, 127)]
+    vocabulary = ["<unk>", "<s>", "</s>", "\u2581", *(f"<0x{byte:02X}>" for byte in range(256)), *characters]
+    size, hidden, width, heads = len(vocabulary), 32, 64, 4
+    writer = gguf.GGUFWriter(str(file), "llama")
+    writer.add_context_length(2048)
+    writer.add_embedding_length(hidden)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(width)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(heads)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_rope_dimension_count(hidden // heads)
+    writer.add_vocab_size(size)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(vocabulary)
+    writer.add_token_scores([0.0] * size)
+    writer.add_token_types([2, 3, 3, 1] + [6] * 256 + [1] * len(characters))
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+    shapes = {
+        "token_embd": (size, hidden), "output": (size, hidden), "blk.0.attn_q": (hidden, hidden),
+        "blk.0.attn_k": (hidden, hidden), "blk.0.attn_v": (hidden, hidden), "blk.0.attn_output": (hidden, hidden),
+        "blk.0.ffn_gate": (width, hidden), "blk.0.ffn_up": (width, hidden), "blk.0.ffn_down": (hidden, width),
+    }  # fmt: skip
+    rng = np.random.default_rng(0)
+    for name, shape in shapes.items():
+        writer.add_tensor(f"{name}.weight", (0.3 * rng.standard_normal(shape)).astype(np.float32))
+    for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
+        writer.add_tensor(f"{name}.weight", np.ones(hidden, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+def test_a_gguf_file_is_a_model(cli: Command, tiny_gguf: Path):
+    """Without a chat template it continues labelled examples, up to the first line break."""
+    outcome = cli(*words(tiny_gguf, "raw", "--model.dtype=float32"))
+    assert outcome.code == 0, outcome.err
+    manifest = artifacts.read_manifest(Path("raw"))
+    digest = hashlib.sha256(tiny_gguf.read_bytes()).hexdigest()
+    assert manifest.inputs["model"] == {"path": str(tiny_gguf), "fingerprint": f"sha256:{digest}"}
+    rows = table_of("raw")
+    assert len(rows) == COUNT
+    for row in rows:
+        assert row["completion"].endswith(f"Product review about {row['domain']} ({row['prompt_label']}):")
+        assert "\n" not in row["text"]
+        assert row["finish"] in ("stop", "length")
+
+
+def test_a_text_ends_at_the_first_line_break(tiny_gguf: Path):
+    """What is cut at the token limit is marked; a token with a line break in it may begin with text."""
+    generator = engine(tiny_gguf, max_new_tokens=4)
+    first, line_break, second = (generator.tokenizer.convert_tokens_to_ids(token) for token in ("A", "<0x0A>", "B"))
+    assert generator.line_breaks == {line_break}
+    written = torch.tensor([[first, line_break, second, 0], [first, second, first, second], [line_break, 0, 0, 0]])
+    generator.network = SimpleNamespace(
+        generate=lambda input_ids, **_: torch.cat([input_ids, written], dim=1),
+        generation_config=SimpleNamespace(eos_token_id=2, bos_token_id=1),
+    )
+    answers = generator.answer(["a", "b", "c"], [""] * 3, [""] * 3, ["Text:", "Text:", "Text:"])
+    assert answers["text"] == ["A", "ABAB", ""]
+    assert answers["finish"] == ["stop", "length", "stop"]
+    assert answers["n_tokens"] == [1, 4, 0]
+
+
+def test_a_line_break_inside_a_token_keeps_the_text_before_it(tiny_gguf: Path):
+    generator = engine(tiny_gguf, max_new_tokens=2)
+    generator.tokenizer.add_tokens([".\n"])
+    token = generator.tokenizer.convert_tokens_to_ids(".\n")
+    assert token in generator.line_breaks
+    generator.network = SimpleNamespace(
+        generate=lambda input_ids, **_: torch.cat([input_ids, torch.tensor([[token, 0]])], dim=1),
+        generation_config=SimpleNamespace(eos_token_id=2, bos_token_id=1),
+    )
+    assert generator.answer(["a"], [""], [""], ["Text:"])["text"] == ["."]
+
+
+def test_a_base_model_begins_with_the_tokenizers_start_token(tiny_gguf: Path):
+    generator = engine(tiny_gguf)
+    inputs = generator.encode_completions(["Text (positive):", "A longer text (positive):"])
+    starts = inputs["attention_mask"].argmax(dim=1)
+    assert inputs["input_ids"].gather(1, starts[:, None])[:, 0].tolist() == [1, 1]
+    assert inputs["attention_mask"][:, -1].tolist() == [1, 1]
+
+
+def test_the_template_decides_the_format_unless_it_is_named(tiny_llama: Path, tiny_gguf: Path):
+    assert not engine(tiny_llama).is_completion
+    assert engine(tiny_llama, prompt_format="completion").is_completion
+    assert engine(tiny_gguf).is_completion
+
+
+def test_format_and_dtype_are_part_of_the_identity(tiny_llama: Path):
+    plain = engine(tiny_llama).identity("predict")
+    assert engine(tiny_llama, prompt_format="completion").identity("predict") != plain
+    assert engine(tiny_llama, dtype="float32").identity("predict") != plain
+
+
+def test_a_base_model_has_no_chat_format(cli: Command, tiny_bert: Path):
+    outcome = cli(*words(tiny_bert, "raw", "--model.prompt_format=chat"))
     assert outcome.code == 2
-    assert "has no chat template; use a chat or instruct model" in outcome.err
+    assert "its tokenizer has no chat template; use a chat or instruct model, or --model.prompt_format completion" in (
+        outcome.err
+    )
+
+
+def test_a_base_model_requires_examples(cli: Command, tiny_llama: Path):
+    Path("bare.yaml").write_text("name: m\nsystem: s\nclasses: {positive: x, neutral: y, negative: z}\n")
+    outcome = cli(*words(tiny_llama, "raw", "--model.prompt_format=completion", "--data.prompts=bare.yaml"))
+    assert outcome.code == 2
+    assert "no examples in the language to write in, which a base model requires" in outcome.err
+
+
+def test_examples_in_english_do_not_make_a_base_model_write_hindi(cli: Command, tiny_gguf: Path):
+    outcome = cli(*words(tiny_gguf, "raw", "--data.language=Hindi"))
+    assert outcome.code == 2
+    assert "no examples in the language to write in" in outcome.err
+
+
+def test_a_gguf_file_is_not_quantised_again(cli: Command, tiny_gguf: Path):
+    outcome = cli(*words(tiny_gguf, "raw", "--model.quantization=nf4"))
+    assert outcome.code == 2
+    assert "quantization nf4 does not apply to a GGUF file" in outcome.err
+
+
+def test_a_gguf_file_that_is_not_there(cli: Command):
+    outcome = cli(*words("missing.gguf", "raw"))
+    assert outcome.code == 2
+    assert "missing.gguf: no such file, expected a GGUF file" in outcome.err
+
+
+def test_gguf_files_name_the_extra(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "gguf" else find_spec(name))
+    with pytest.raises(InputError, match=r"require the package gguf; pip install 'labelbridge\[llm\]'"):
+        engine(tiny_gguf).identity("predict")
+
+
+def test_premises_and_hypotheses_from_a_base_model(cli: Command, tiny_gguf: Path):
+    write_jsonl(Path("premises.jsonl"), [{"id": "p0", "text": "A dog\nruns."}, {"id": "p1", "text": "It rains."}])
+    more = ["--config", "tasks/nli.yaml", "--data.prompts=nli_hypotheses", "--data.source.path=premises.jsonl",
+            '--data.source.columns={"premise": "text"}', "--model.dtype=float32"]  # fmt: skip
+    outcome = cli(*words(tiny_gguf, "raw"), *more)
+    assert outcome.code == 0, outcome.err
+    lines = [row["completion"].splitlines()[-1] for row in table_of("raw")[:3]]
+    labels = ("entailment", "neutral", "contradiction")
+    assert lines == [f"Premise: A dog runs. Hypothesis ({label}):" for label in labels]
 
 
 def test_two_steps_from_premises_to_hypotheses(cli: Command, tiny_llama: Path):

@@ -127,3 +127,90 @@ def test_the_domains_of_the_papers_targets(target: str, file: str, asked: set[st
 def test_the_neutral_prompt_of_product_reviews_is_the_strictest(task: Task):
     neutral = read_spec("product_reviews", task).classes["neutral"]
     assert all(word in neutral for word in ("no opinion at all", "No praise", "no complaint", "no recommendation"))
+
+
+@pytest.mark.parametrize("file", spec_files(), ids=lambda file: file.stem)
+def test_every_file_has_three_examples_per_class_and_domain(file: Path, task: Task):
+    spec = read_spec(file.stem, NLI if "nli" in file.stem else task)
+    assert set(spec.examples) == set(spec.classes)
+    for label, domains in spec.examples.items():
+        assert isinstance(domains, dict)
+        assert spec.of_each or set(domains) == set(spec.domains)
+        assert all(len(texts) == 3 for texts in domains.values()), label
+    examples = spec.all_examples()
+    assert len(set(examples)) == len(examples) == sum(len(d) * 3 for d in spec.examples.values())
+
+
+@pytest.mark.parametrize("file", ["product_reviews", "nli_premises", "tweets"])
+def test_examples_of_these_files_are_for_base_models_alone(file: str, task: Task):
+    own = NLI if "nli" in file else task
+    assert not any("Examples" in text for text in prompt_rows(read_spec(file, own), own, 30, 0)["user"].to_pylist())
+
+
+def test_a_base_model_gets_balanced_examples_of_the_rows_domain(task: Task):
+    spec = read_spec("product_reviews", task)
+    for row in prompt_rows(spec, task, 30, 0).to_pylist():
+        *lines, last = row["completion"].split("\n")
+        assert last == f"Product review about {row['domain']} ({row['prompt_label']}):"
+        begins = [line.split(":")[0] for line in lines]
+        assert Counter(begins) == {f"Product review about {row['domain']} ({label})": 2 for label in task.labels}
+        for line in lines:
+            begin, text = line.split(": ", 1)
+            assert text in spec.examples[begin.split("(")[1][:-1]][row["domain"]]
+
+
+def test_examples_are_drawn_and_shuffled_by_the_rows_id_and_the_seed(task: Task):
+    spec = read_spec("product_reviews", task)
+    some, more, other = (
+        prompt_rows(spec, task, count, seed)["completion"].to_pylist() for count, seed in ((30, 0), (90, 0), (30, 1))
+    )
+    assert more[:30] == some
+    assert other != some
+    assert len(set(more)) > 85
+
+
+def test_a_list_of_examples_serves_every_domain(tmp_path: Path, task: Task):
+    spec = spec_of(
+        tmp_path, task,
+        "name: m\nsystem: s\nclasses: {positive: x, negative: y}\ndomains: {tea: 1}\nshots: 1\n"
+        "examples: {positive: [Good.], negative: {tea: [Bad tea.]}}\n",
+    )  # fmt: skip
+    rows = prompt_rows(spec, task, 2, 0).to_pylist()
+    assert {tuple(sorted(row["completion"].split("\n")[:-1])) for row in rows} == {
+        ("Text (negative): Bad tea.", "Text (positive): Good.")
+    }
+    assert [row["user"].split("\n")[-1] for row in rows] == ["- Good.", "- Bad tea."]
+
+
+def test_a_domain_without_examples_borrows_from_the_others(task: Task):
+    premises = pa.table({"id": ["a"], "premise": ["A dog runs."], "domain": ["sport"]})
+    row = prompt_rows(read_spec("nli_hypotheses", NLI), NLI, 1, 0, Rows(premises, {}, [], {})).to_pylist()[0]
+    *lines, last = row["completion"].split("\n")
+    assert last == "Premise: A dog runs. Hypothesis (entailment):"
+    assert Counter(line.split("Hypothesis (")[1].split(")")[0] for line in lines) == dict.fromkeys(NLI.labels, 2)
+
+
+def test_there_is_no_completion_without_examples_in_its_language(tmp_path: Path, task: Task):
+    assert prompt_rows(read_spec("tweets", task, "Marathi"), task, 1, 0)["completion"].to_pylist() == [None]
+    assert prompt_rows(read_spec("tweets", task, "English"), task, 1, 0)["completion"].null_count == 0
+    bare = spec_of(tmp_path, task, "name: m\nsystem: s\nclasses: {positive: x}\n")
+    assert prompt_rows(bare, task, 1, 0)["completion"].to_pylist() == [None]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "domains: {tea: 1}\nexamples: {positive: {coffee: [x]}}",
+            r"name the domains \['coffee'\], expected \['tea'\]",
+        ),
+        ("examples: {positive: {general: x}}", "expected a list, a text each"),
+        ("examples: {positive: [1]}", "expected a list, a text each"),
+        ("of_each: premise\nexamples: {positive: [x]}", r"expected a list, \[premise, text\] each"),
+        ("shots: 0", "shots is 0, expected at least 1"),
+        ("completion: '{tone} {label}:'", r"completion asks for \['tone'\]"),
+    ],
+)
+def test_mistakes_in_examples(tmp_path: Path, task: Task, text: str, said: str):
+    with pytest.raises(InputError, match=said):
+        spec_of(tmp_path, task, f"name: m\nsystem: s\nclasses: {{positive: x}}\n{text}\n")
