@@ -112,7 +112,7 @@ def _exponential_sums(logits_BV: Tensor, highest_B1: Tensor) -> Tensor:
     """Sums of the exponentials of a row's logits, less its highest; float64 of shape (B, 1)."""
     # On a CPU row by row: one row fits the cache, which is five times as fast.
     rows = 1 if logits_BV.device.type == "cpu" else len(logits_BV)
-    parts = zip(logits_BV.split(rows), highest_B1.split(rows), strict=True)
+    parts = zip(torch.split(logits_BV, rows), torch.split(highest_B1, rows), strict=True)
     sums = [(part - highest).exp_().sum(dim=1, keepdim=True, dtype=torch.float64) for part, highest in parts]
     return torch.cat(sums)
 
