@@ -5,7 +5,7 @@
 import logging
 import math
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch import LightningModule
@@ -53,6 +53,9 @@ class ClassifierModule(LightningModule):
         warmup_ratio: Share of the optimizer steps in which the rate rises from zero; then it falls linearly to zero.
         dropout: If given, replaces every dropout rate of the model.
         gradient_checkpointing: Recompute activations to save memory.
+        pooling: What a new head reads: the `first` token, as classifiers of the transformers library do, or the `mean` of
+            all, by a further layer (see `modules.heads.append_mean_pooling`); null takes `mean` for encoders whose
+            sentence-transformers configuration says so, as the bundled one's does.
         frozen_layers: If given, the embeddings and this many of the lowest layers stay as they were pretrained; 0
             freezes the embeddings alone (82 % of the bundled encoder's weights). Saves time and memory, and can help
             transfer (Wu and Dredze, 2019, arXiv 1904.09077, section 4.3).
@@ -74,6 +77,7 @@ class ClassifierModule(LightningModule):
         warmup_ratio: float = 0.0,
         dropout: float | None = None,
         gradient_checkpointing: bool = False,
+        pooling: Literal["first", "mean"] | None = None,
         frozen_layers: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -95,6 +99,7 @@ class ClassifierModule(LightningModule):
         self.warmup_ratio = warmup_ratio
         self.dropout = dropout
         self.gradient_checkpointing = gradient_checkpointing
+        self.pooling = pooling
         self.frozen_layers = frozen_layers
         self.seed = seed
         self.network: PreTrainedModel | None = None
@@ -240,10 +245,20 @@ class ClassifierModule(LightningModule):
             trust_remote_code=self.trust_remote_code,
             revision=self.revision,
             dropout=self.dropout,
+            pooling=self.pooling,
         )
 
     def _recipe(self) -> dict[str, Any]:
-        names = ("learning_rate", "weight_decay", "adam_epsilon", "warmup_ratio", "dropout", "frozen_layers", "seed")
+        names = (
+            "learning_rate",
+            "weight_decay",
+            "adam_epsilon",
+            "warmup_ratio",
+            "dropout",
+            "pooling",
+            "frozen_layers",
+            "seed",
+        )
         return {name: getattr(self, name) for name in names}
 
     def _log_window(self, losses: RowLosses, share: Tensor, batch: Batch) -> None:

@@ -1,11 +1,12 @@
 """Sequence classifiers whose logits stand in the task's order."""
 
 import copy
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,10 @@ from lightning_app.models import locate
 from lightning_app.task import Task
 
 log = logging.getLogger(__name__)
+
+_POOLABLE = ("bert", "roberta", "xlm-roberta", "camembert")
+_MEAN_WEIGHT = 4.0  # how much the mean counts beside the first token
+_HEAD_SCALE = 0.5  # keeps the head's tanh nearly linear at the start
 
 
 def load_config(name: str, trust_remote_code: bool = False, revision: str | None = None) -> PretrainedConfig:
@@ -76,6 +81,7 @@ def load_classifier(
     trust_remote_code: bool = False,
     revision: str | None = None,
     dropout: float | None = None,
+    pooling: Literal["first", "mean"] | None = None,
 ) -> PreTrainedModel:
     """Load a classifier with its logits in the task's order.
 
@@ -88,6 +94,7 @@ def load_classifier(
         trust_remote_code: Whether to run code that comes with the model.
         revision: The Hub model's commit, tag or branch.
         dropout: If given, replaces every dropout rate of the model.
+        pooling: What a new head reads; see `pooling_of` and `append_mean_pooling`.
 
     Raises:
         InputError: If the labels do not cover the task, or weights are missing that may not be made anew.
@@ -114,6 +121,8 @@ def load_classifier(
             **fresh,
             **overrides,
         )
+        if order is None and (pooling or pooling_of(name)) == "mean":
+            append_mean_pooling(model, name)
     if order is not None:
         missing = sorted(info["missing_keys"])
         if missing:
@@ -158,6 +167,63 @@ def reorder_outputs(model: Any, order: list[int], name: str) -> None:
         raise InputError(
             f"model {name}: its outputs cannot be reordered to the task's labels; rename them in its config"
         )
+
+
+def pooling_of(name: str) -> Literal["first", "mean"]:
+    """How an encoder was trained to be read: `mean` if its sentence-transformers configuration says so, or else `first`.
+
+    Models that cannot be given a pooling layer are read by their first token.
+    """
+    from transformers.utils import cached_file
+
+    try:
+        settings = json.loads(Path(cached_file(locate(name), "1_Pooling/config.json")).read_text(encoding="utf-8"))
+        config = load_config(name)
+    except (OSError, ValueError, TypeError):
+        return "first"
+    is_mean = settings.get("pooling_mode_mean_tokens") or settings.get("pooling_mode") == "mean"
+    return "mean" if is_mean and config.model_type in _POOLABLE else "first"
+
+
+def append_mean_pooling(model: Any, name: str) -> None:
+    """Give a classifier whose head reads the first token a layer that brings the mean of all tokens there.
+
+    Encoders trained with mean pooling (E5 and most sentence encoders) keep little of a sentence in their first token, and
+    classifiers of the transformers library read nothing else. The layer is one of the network's own kind. Its queries and
+    keys are zero, so attention is uniform over the tokens that are no padding; values pass through, and the feed-forward
+    part adds nothing. So its first output is LayerNorm(first + `_MEAN_WEIGHT` * mean), as exact under padding as any
+    other layer, and the exported folder is an ordinary one with one layer more. All of it can be trained. The head's dense
+    layer starts as a multiple of the identity, not at random, for the same reason.
+
+    Raises:
+        InputError: If the network's layers are not of BERT's kind.
+    """
+    if model.config.model_type not in _POOLABLE:
+        raise InputError(
+            f"model.pooling mean: {name} is of type {model.config.model_type}, expected one of {', '.join(_POOLABLE)}; "
+            "use --model.pooling first"
+        )
+    layers = model.base_model.encoder.layer
+    layer = copy.deepcopy(layers[-1])
+    attention, output = layer.attention, layer.output
+    with torch.no_grad():
+        for linear in (attention.self.query, attention.self.key, attention.self.value, attention.output.dense):
+            linear.weight.zero_()
+            linear.bias.zero_()
+        attention.self.value.weight.fill_diagonal_(1.0)
+        attention.output.dense.weight.fill_diagonal_(_MEAN_WEIGHT)
+        output.dense.weight.zero_()
+        output.dense.bias.zero_()
+        for norm in (attention.output.LayerNorm, output.LayerNorm):
+            norm.weight.fill_(1.0)
+            norm.bias.zero_()
+        pooler = getattr(model.base_model, "pooler", None)
+        dense = pooler.dense if pooler is not None else model.classifier.dense
+        dense.weight.zero_()
+        dense.weight.fill_diagonal_(_HEAD_SCALE)
+        dense.bias.zero_()
+    layers.append(layer)
+    model.config.num_hidden_layers += 1
 
 
 def save_network(network: Any, folder: Path, dtype: torch.dtype) -> None:
