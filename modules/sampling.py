@@ -89,22 +89,29 @@ class DrawPerRow(LogitsProcessor):  # type: ignore[misc] # as above
         highest_B1 = logits_BV.amax(dim=1, keepdim=True)
         total_B1 = _exponential_sums(logits_BV, highest_B1)
         drawn_B = torch.empty_like(uniform_B, dtype=torch.long)
-        rows, candidates = torch.arange(len(logits_BV), device=logits_BV.device), self.candidates
+        rows, candidates = torch.arange(len(logits_BV), device=logits_BV.device), min(self.candidates, size)
         while len(rows):
-            candidates = min(candidates, size)
             part_BV = logits_BV if len(rows) == len(logits_BV) else logits_BV[rows]
-            top = part_BV.topk(candidates, dim=1)
-            probs_BK = (top.values.double() - highest_B1[rows]).exp() / total_B1[rows]
+            is_all = candidates == size
+            top = part_BV.sort(dim=1, descending=True) if is_all else part_BV.topk(candidates, dim=1)
+            probs_BK = (top.values.double() - highest_B1[rows]).exp_() / total_B1[rows]
             sums_BK = probs_BK.cumsum(dim=1)
-            reached_B = sums_BK[:, -1] >= self.top_p
-            if candidates == size:
-                reached_B = torch.ones_like(reached_B)
+            reached_B = (sums_BK[:, -1] >= self.top_p) | is_all
             # A token belongs to the nucleus if those before it do not reach top_p.
-            probs_BK = probs_BK.masked_fill(sums_BK - probs_BK >= self.top_p, 0.0)[reached_B]
-            tokens_BK, order_BK = top.indices[reached_B].sort(dim=1)
-            place_B = _inverse_cdf(probs_BK.gather(1, order_BK), uniform_B[rows[reached_B]])
-            drawn_B[rows[reached_B]] = tokens_BK.gather(1, place_B[:, None])[:, 0]
-            rows, candidates = rows[~reached_B], candidates * 8
+            probs_BK = probs_BK.masked_fill_(sums_BK - probs_BK >= self.top_p, 0.0)[reached_B]
+            # The draw goes by the vocabulary's order.
+            tokens_BK = top.indices[reached_B]
+            if is_all:
+                drawn_B[rows] = _inverse_cdf(
+                    torch.zeros_like(probs_BK).scatter_(1, tokens_BK, probs_BK), uniform_B[rows]
+                )
+            else:
+                tokens_BK, order_BK = tokens_BK.sort(dim=1)
+                place_B = _inverse_cdf(probs_BK.gather(1, order_BK), uniform_B[rows[reached_B]])
+                drawn_B[rows[reached_B]] = tokens_BK.gather(1, place_B[:, None])[:, 0]
+            rows = rows[~reached_B]
+            # To sort everything costs less than to pick a large part of it.
+            candidates = 8 * candidates if 64 * candidates <= size else size
         return drawn_B
 
 
@@ -120,10 +127,10 @@ def _exponential_sums(logits_BV: Tensor, highest_B1: Tensor) -> Tensor:
 def _inverse_cdf(probs_BV: Tensor, uniform_B: Tensor) -> Tensor:
     """Where uniform random numbers fall in the cumulative probabilities, which need not add up to 1; shape (B,)."""
     cumulated_BV = probs_BV.double().cumsum(dim=1)
-    point_B1 = uniform_B[:, None] * cumulated_BV[:, -1:]
-    # A point that was rounded up to the sum lies after the last token.
-    last_B1 = (probs_BV > 0).long().cumsum(dim=1).argmax(dim=1, keepdim=True)
-    return torch.minimum(torch.searchsorted(cumulated_BV, point_B1, right=True), last_B1)[:, 0]
+    total_B1 = cumulated_BV[:, -1:]
+    # A random number that was rounded up to the sum would lie after the last token.
+    point_B1 = torch.minimum(uniform_B[:, None] * total_B1, torch.nextafter(total_B1, torch.zeros_like(total_B1)))
+    return torch.searchsorted(cumulated_BV, point_B1, right=True)[:, 0]
 
 
 def row_number(row: str, seed: int) -> int:
