@@ -53,8 +53,8 @@ class ClassifierModule(LightningModule):
         warmup_ratio: Share of the optimizer steps in which the rate rises from zero; then it falls linearly to zero.
         dropout: If given, replaces every dropout rate of the model.
         gradient_checkpointing: Recompute activations to save memory.
-        pooling: What a new head reads: the `first` token, as classifiers of the transformers library do, or the `mean` of
-            all, by a further layer (see `modules.heads.append_mean_pooling`); null takes `mean` for encoders whose
+        pooling: What a new head reads: the `first` token, as classifiers of the transformers library do, or the `mean`
+            of all, by a further layer (see `modules.heads.append_mean_pooling`); null takes `mean` for encoders whose
             sentence-transformers configuration says so, as the bundled one's does.
         frozen_layers: If given, the embeddings and this many of the lowest layers stay as they were pretrained; 0
             freezes the embeddings alone (82 % of the bundled encoder's weights). Saves time and memory, and can help

@@ -170,7 +170,7 @@ def reorder_outputs(model: Any, order: list[int], name: str) -> None:
 
 
 def pooling_of(name: str) -> Literal["first", "mean"]:
-    """How an encoder was trained to be read: `mean` if its sentence-transformers configuration says so, or else `first`.
+    """How an encoder was trained to be read: `mean` if its sentence-transformers configuration says so, else `first`.
 
     Models that cannot be given a pooling layer are read by their first token.
     """
@@ -188,12 +188,12 @@ def pooling_of(name: str) -> Literal["first", "mean"]:
 def append_mean_pooling(model: Any, name: str) -> None:
     """Give a classifier whose head reads the first token a layer that brings the mean of all tokens there.
 
-    Encoders trained with mean pooling (E5 and most sentence encoders) keep little of a sentence in their first token, and
-    classifiers of the transformers library read nothing else. The layer is one of the network's own kind. Its queries and
-    keys are zero, so attention is uniform over the tokens that are no padding; values pass through, and the feed-forward
-    part adds nothing. So its first output is LayerNorm(first + `_MEAN_WEIGHT` * mean), as exact under padding as any
-    other layer, and the exported folder is an ordinary one with one layer more. All of it can be trained. The head's dense
-    layer starts as a multiple of the identity, not at random, for the same reason.
+    Encoders trained with mean pooling (E5 and most sentence encoders) keep little of a sentence in their first token,
+    and classifiers of the transformers library read nothing else. The layer is one of the network's own kind. Its
+    queries and keys are zero, so attention is uniform over the tokens that are not padding; values pass through, and the
+    feed-forward part adds nothing. So its first output is LayerNorm(first + `_MEAN_WEIGHT` * mean), independent of
+    padding, and the exported folder is an ordinary one with one more layer. All of it can be trained. The head's dense
+    layer starts as a multiple of the identity instead of at random.
 
     Raises:
         InputError: If the network's layers are not of BERT's kind.
