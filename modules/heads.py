@@ -190,8 +190,8 @@ def append_mean_pooling(model: Any, name: str) -> None:
 
     Encoders trained with mean pooling (E5 and most sentence encoders) keep little of a sentence in their first token,
     and classifiers of the transformers library read nothing else. The layer is one of the network's own kind. Its
-    queries and keys are zero, so attention is uniform over the tokens that are not padding; values pass through, and the
-    feed-forward part adds nothing. So its first output is LayerNorm(first + `_MEAN_WEIGHT` * mean), independent of
+    queries and keys are zero, so attention is uniform over the tokens that are not padding; values pass through, and
+    the feed-forward part adds nothing. So its first output is LayerNorm(first + `_MEAN_WEIGHT` * mean), independent of
     padding, and the exported folder is an ordinary one with one more layer. All of it can be trained. The head's dense
     layer starts as a multiple of the identity instead of at random.
 
