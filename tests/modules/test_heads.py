@@ -1,5 +1,7 @@
 """Label names and the order of logits."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from lightning_app.errors import InputError
 from lightning_app.task import Task
-from modules.heads import freeze_lower_layers, load_classifier
+from modules.heads import append_mean_pooling, freeze_lower_layers, load_classifier, pooling_of
 
 
 def logits_by_label(model, folder: Path) -> dict[str, float]:
@@ -105,3 +107,60 @@ def test_frozen_layers_are_the_embeddings_and_the_lowest_layers(base: str, task:
 def test_no_more_layers_are_frozen_than_there_are(count: int, tiny_bert: Path, task: Task):
     with pytest.raises(InputError, match=rf"model.frozen_layers is {count}, expected 0 to 1"):
         freeze_lower_layers(load_classifier(str(tiny_bert), task, new_head=True), count, "tiny")
+
+
+SENTENCES = ["the table was very cold", "it was a very very good morning with the table"]
+
+
+def as_sentence_encoder(encoder: Path, folder: Path, **pooling: object) -> Path:
+    """A copy with sentence-transformers' own note of how it is pooled."""
+    shutil.copytree(encoder, folder, dirs_exist_ok=True)
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling/config.json").write_text(json.dumps(pooling))
+    return folder
+
+
+@pytest.mark.parametrize("base", ["tiny_bert", "tiny_xlmr"])
+def test_the_pooling_layer_brings_the_mean_of_all_tokens_to_the_first(base: str, task: Task, request):
+    folder = request.getfixturevalue(base)
+    inputs = AutoTokenizer.from_pretrained(folder)(SENTENCES, padding=True, return_tensors="pt")
+    model = load_classifier(str(folder), task, new_head=True).eval()
+    with torch.no_grad():
+        before_BLD = model.base_model(**inputs).last_hidden_state
+        append_mean_pooling(model, "tiny")
+        after_BLD = model.base_model(**inputs).last_hidden_state
+    real_BL1 = inputs["attention_mask"][:, :, None]
+    mean_BD = (before_BLD * real_BL1).sum(dim=1) / real_BL1.sum(dim=1)
+    expected_BD = torch.nn.functional.layer_norm(before_BLD[:, 0] + 4 * mean_BD, before_BLD.shape[2:])
+    torch.testing.assert_close(after_BLD[:, 0], expected_BD, atol=1e-5, rtol=1e-5)
+
+
+def test_a_pooled_model_is_saved_as_an_ordinary_one(tiny_bert: Path, task: Task, tmp_path: Path):
+    folder = as_sentence_encoder(tiny_bert, tmp_path / "encoder", pooling_mode_mean_tokens=True)
+    ours = load_classifier(str(folder), task, new_head=True)
+    ours.save_pretrained(tmp_path / "saved")
+    theirs, info = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved", output_loading_info=True)
+    assert theirs.config.num_hidden_layers == 2
+    assert not info["missing_keys"]
+    assert logits_by_label(theirs, tiny_bert) == pytest.approx(logits_by_label(ours, tiny_bert))
+    again = load_classifier(str(tmp_path / "saved"), task, new_head=False)
+    assert again.config.num_hidden_layers == 2  # a head that is there already is left alone
+
+
+def test_an_encoder_is_read_as_it_was_trained_unless_the_user_says_otherwise(
+    tiny_bert: Path, task: Task, tmp_path: Path
+):
+    mean = str(as_sentence_encoder(tiny_bert, tmp_path / "mean", pooling_mode_mean_tokens=True))
+    first = str(as_sentence_encoder(tiny_bert, tmp_path / "first", pooling_mode_cls_token=True))
+    assert [pooling_of(name) for name in (mean, first, str(tiny_bert))] == ["mean", "first", "first"]
+    assert load_classifier(mean, task, new_head=True).config.num_hidden_layers == 2
+    assert load_classifier(mean, task, new_head=True, pooling="first").config.num_hidden_layers == 1
+    assert load_classifier(first, task, new_head=True, pooling="mean").config.num_hidden_layers == 2
+
+
+def test_a_network_of_another_kind_cannot_be_given_a_pooling_layer(task: Task):
+    from transformers import DistilBertConfig, DistilBertForSequenceClassification
+
+    config = DistilBertConfig(vocab_size=20, dim=8, n_layers=1, n_heads=2, hidden_dim=8)
+    with pytest.raises(InputError, match=r"is of type distilbert, expected one of bert.*--model.pooling first"):
+        append_mean_pooling(DistilBertForSequenceClassification(config), "distil")
