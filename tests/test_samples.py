@@ -110,7 +110,7 @@ def test_dictionaries_are_whole_sorted_and_in_their_script(code: str):
 def test_dictionaries_cover_most_words_of_the_sample(code: str):
     lemmatizer = pytest.importorskip("simplemma").Lemmatizer()
     words = read_lexicon([Source(path=str(SAMPLES / f"lexicons/en-{code}.tsv"))], "en", code)
-    for name, share in {"gold/train": 0.82, "gold/test": 0.82, "pool/train": 0.75}.items():
+    for name, share in {"gold/train": 0.82, "gold/dev": 0.82, "pool/train": 0.75}.items():  # what gets translated
         made = [
             replace_words(row["text"], words, lemma=lambda word: lemmatizer.lemmatize(word, lang="en"))
             for row in rows(Path(f"sentiment/{name}.jsonl"))
