@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lightning_app import __version__
+from lightning_app import __version__, bundled
+from lightning_app.models import BUNDLED
 
 TEMPLATE = """---
 library_name: transformers
@@ -13,7 +14,7 @@ pipeline_tag: text-classification
 # {title}
 
 A {task} classifier ({labels}), trained with Labelbridge {version} by the method **{method}**
-(setting: {setting}, seed {seed}) from `{base}`.
+(setting: {setting}, seed {seed}) from `{base}`{base_note}.
 
 | | |
 |---|---|
@@ -135,8 +136,10 @@ def _common(facts: Mapping[str, Any]) -> dict[str, Any]:
     ]
     dev = ", ".join(f"{name.removeprefix('dev/')} {value:.4f}" for name, value in facts.get("dev", {}).items())
     plain = {name: facts.get(name, "unknown") for name in ("seed", "base", "step")}
+    base_note = f", {bundled.SOURCE}" if plain["base"] == BUNDLED else ""
     return {
         **plain,
+        "base_note": base_note,
         "dev": dev,
         "max_length": facts.get("max_length", 128),
         "inputs": "\n".join(inputs) or "Not recorded.",

@@ -124,3 +124,13 @@ def test_a_card_can_be_read_by_the_hub():
         "library_name": "transformers", "pipeline_tag": "text-classification",
     }  # fmt: skip
     assert "{" not in card.split("```")[2]
+
+
+def test_the_card_of_a_model_on_the_bundled_encoder_says_what_that_is():
+    from lightning_app.card import model_card
+
+    card = model_card({"base": "bundled", "task": {"name": "sentiment", "labels": ["negative", "positive"]}})
+    assert "multilingual-e5-small" in card
+    assert "4-bit weights" in card
+    assert "MIT" in card
+    assert "4-bit" not in model_card({"base": "org/encoder"})
