@@ -77,6 +77,10 @@ class Ending(Callback):
     def __init__(self, file: str) -> None:
         self.file = Path(file)
         self._batches = 0
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log a metric by which every check is better than all before, so that each exports whatever was learnt."""
+        pl_module.log("dev/step", float(trainer.global_step))
         self._drawn = 0.0
 
     def on_train_batch_end(self, *_: Any) -> None:

@@ -30,7 +30,7 @@ def fit(stages: Stages, tiny_classifier: Path, tmp_path: Path):
             "fit", "--config", "student.yaml", *stages.fit_words, "--data.selection=select", f"--out={out}",
             "--resume.every_n_steps=1", "--model.dropout=0.2", "--trainer.val_check_interval=6",
             "--trainer.check_val_every_n_epoch=null", "--trainer.callbacks+=probes.Ending",
-            f"--trainer.callbacks.file={out}.pt", "--export.monitor=dev/loss", "--export.mode=min", *more,
+            f"--trainer.callbacks.file={out}.pt", "--export.monitor=dev/step", *more,  # each check is the best
         ]  # fmt: skip
 
     return words
