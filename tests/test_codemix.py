@@ -1,5 +1,6 @@
 """Fine-tuning on sentence pairs: the loss, what is trained, what is exported, its scores, and two hops."""
 
+import ast
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -209,7 +210,7 @@ def test_the_check_with_the_least_loss_is_exported(cli: Command, words):
     losses = {}
     for line in Path("ending.checks").read_text().splitlines():
         step, dev = line.split(" ", 1)
-        losses[int(step)] = float(dev.strip("[()]").split(", ")[1])
+        losses[int(step)] = dict(ast.literal_eval(dev))["dev/loss"]
     facts = json.loads(Path("fit/model/labelbridge.json").read_text())
     assert len(losses) == 3
     assert facts["step"] == min(losses, key=losses.get)
