@@ -1,5 +1,6 @@
 """Labelled rows: to train on, to choose the checkpoint by, and to test on."""
 
+import logging
 from collections import Counter
 from functools import cached_property
 from typing import Any, ClassVar
@@ -19,6 +20,8 @@ from lightning_app.sources import Rows, Source, load_rows
 SOURCE_LANGUAGE = "en"  # of gold that states none
 OUTPUT = ("id", "target", "lang", "label")
 PREDICTED = ("prediction", "probs")  # the columns that a test adds
+
+log = logging.getLogger(__name__)
 
 
 class GoldDataModule(RowsDataModule):
@@ -180,6 +183,8 @@ class GoldDataModule(RowsDataModule):
         self.encoded["dev"] = self.encode(self.dev_rows, "dev")
         if stage == "fit":
             self.encoded["train"] = self.encode(self.train_rows, "train")
+            for name, rows in {"dev": self.dev_rows, "train": self.train_rows}.items():
+                log.info("%s: %s", name, class_shares(rows, self.task))
             if self.pool_rows is not None:
                 self.encoded["pool"] = self.encode(self.pool_rows, "pool")
 
@@ -243,6 +248,12 @@ class GoldDataModule(RowsDataModule):
                 f"data.targets: {sorted(self.targets)} configured into {name}, where no target label may be seen; "
                 'remove them, and test with "python main.py test --config test.yaml"'
             )
+
+
+def class_shares(rows: Rows, task: Task) -> str:
+    """How many rows each class has, for the log: a cut of a sorted file shows here."""
+    counts, total = Counter(rows.table["label"].to_pylist()), rows.table.num_rows
+    return ", ".join(f"{label} {counts[label]} ({100 * counts[label] / max(total, 1):.0f} %)" for label in task.labels)
 
 
 def languages_of(rows: Rows) -> set[str]:

@@ -36,8 +36,9 @@ class Source:
         label_map: The source's label -> the task's; null drops the row, and the drop is counted.
         start: First row to read, counted from 0 before anything is dropped.
         stop: Row to stop before.
-        per_class: Keep this many rows of each label, drawn by `sample_seed` from the ids.
-        sample_seed: Seed of that draw.
+        sample: Keep this many rows, drawn by `sample_seed` from the ids; files are often sorted, so `stop` keeps a biased part.
+        per_class: Keep this many rows of each label, drawn in the same way.
+        sample_seed: Seed of these draws.
         language: Language code of the rows, where the source has no `lang` column; what an artifact says of its rows
             holds.
         keep: Further columns to carry along, such as `[domain]`; `["*"]` for all.
@@ -52,6 +53,7 @@ class Source:
     label_map: dict[str, str | None] = field(default_factory=dict)
     start: int = 0
     stop: int | None = None
+    sample: int | None = None
     per_class: int | None = None
     sample_seed: int = 0
     language: str | None = None
@@ -63,8 +65,14 @@ class Source:
             raise InputError(
                 f"{self.place}: start {self.start}, stop {self.stop}, expected 0 <= start < stop; put them right"
             )
-        if self.per_class is not None and self.per_class < 1:
-            raise InputError(f"{self.place}: per_class {self.per_class}, expected at least 1, or null for all rows")
+        for name in ("sample", "per_class"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise InputError(f"{self.place}: {name} {number}, expected at least 1, or null for all rows")
+        if self.sample is not None and self.per_class is not None:
+            raise InputError(
+                f"{self.place}: sample {self.sample} and per_class {self.per_class}, expected one of the two; remove one"
+            )
 
     @property
     def hub(self) -> str | None:

@@ -122,7 +122,8 @@ def read_table(sources: Source | Sequence[Source]) -> tuple[pa.Table, dict[str, 
     listed = [sources] if isinstance(sources, Source) else list(sources)
     tables, lineage, manifests = [], {}, []
     for source in listed:
-        _refuse_per_class(source)
+        _refuse_draw(source, "sample", "rows are read as they are")
+        _refuse_draw(source, "per_class", "labels are not read")
         raw, manifest = read_raw(source)
         manifests.append(manifest)
         lineage.update(manifest.lineage if manifest is not None else {})
@@ -157,7 +158,9 @@ def _under_our_names(
             labels = np.asarray([columns[label_column][row] for row in kept])
             kept = kept[_sample_per_class(labels, [row_ids[row] for row in kept], source)]
     else:
-        _refuse_per_class(source)
+        _refuse_draw(source, "per_class", "labels are not read")
+    if source.sample is not None:
+        kept = kept[_sample([row_ids[row] for row in kept], source)]
     language = _languages(raw, source, is_artifact)
     strings = {"id": row_ids, **columns, "lang": language}
     table = pa.table(
@@ -171,12 +174,11 @@ def _under_our_names(
     return table, dropped
 
 
-def _refuse_per_class(source: Source) -> None:
-    """Refuse a draw by class where no label is looked at; it would be passed over."""
-    if source.per_class is not None:
-        raise InputError(
-            f"{source.place}: per_class {source.per_class} where labels are not read; take it out, or cut with `stop`"
-        )
+def _refuse_draw(source: Source, name: str, reason: str) -> None:
+    """Refuse a draw where it would be ignored."""
+    number = getattr(source, name)
+    if number is not None:
+        raise InputError(f"{source.place}: {name} {number} where {reason}; remove it, or cut with `stop`")
 
 
 def _others(raw: pa.Table, source: Source, ours: Sequence[str]) -> list[str]:
@@ -276,6 +278,14 @@ def _map_prompt_labels(raw: pa.Table, source: Source) -> pa.Table:
     place = raw.column_names.index("prompt_label")
     column = pa.array([None if label is None else str(label) for label in mapped], pa.string())
     return raw.set_column(place, "prompt_label", column).filter(pa.array([not one for one in dropped]))
+
+
+def _sample(row_ids: Sequence[str], source: Source) -> np.ndarray:
+    """Positions of `sample` rows, in file order; the draw depends on the ids, not on the order."""
+    if source.sample is not None and len(row_ids) < source.sample:
+        log.warning("%s: %d rows, %d asked for", source.place, len(row_ids), source.sample)
+    order = np.argsort(seeded_hash(row_ids, source.sample_seed, "sample"), kind="stable")
+    return np.sort(order[: source.sample])
 
 
 def _sample_per_class(labels: np.ndarray, row_ids: Sequence[str], source: Source) -> np.ndarray:

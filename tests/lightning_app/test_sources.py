@@ -75,6 +75,25 @@ def test_a_missing_label_can_be_dropped(tmp_path: Path, task: Task):
         load_rows(Source(path=str(path)), task, "label")
 
 
+def test_a_sample_keeps_the_class_shares_of_a_sorted_file(tmp_path: Path, task: Task):
+    rows = [{"id": f"r{n}", "text": f"text {n}", "label": "positive" if n < 800 else "negative"} for n in range(1600)]
+    path = write_jsonl(tmp_path / "sorted.jsonl", rows)
+    drawn = load_rows(Source(path=str(path), sample=400), task, "label").table
+    assert drawn.num_rows == 400
+    assert 160 <= drawn["label"].to_pylist().count("positive") <= 240
+    assert drawn["id"].to_pylist() == sorted(drawn["id"].to_pylist(), key=lambda name: int(name[1:]))
+    backwards = write_jsonl(tmp_path / "backwards.jsonl", rows[::-1])
+    again = load_rows(Source(path=str(backwards), sample=400), task, "label").table
+    assert set(again["id"].to_pylist()) == set(drawn["id"].to_pylist())
+    other = load_rows(Source(path=str(path), sample=400, sample_seed=1), task, "label").table
+    assert set(other["id"].to_pylist()) != set(drawn["id"].to_pylist())
+
+
+def test_a_sample_needs_no_labels(tmp_path: Path, task: Task):
+    path = write_jsonl(tmp_path / "rows.jsonl", [{"id": f"r{n}", "text": f"text {n}"} for n in range(20)])
+    assert load_rows(Source(path=str(path), sample=5), task, None).table.num_rows == 5
+
+
 def test_sampling_per_class_depends_on_ids_not_on_the_order(tmp_path: Path, task: Task):
     rows = [{"id": str(n), "text": f"t{n}", "label": task.labels[n % 3]} for n in range(60)]
     forth, back = (
@@ -202,11 +221,11 @@ def test_a_slip_in_columns_is_not_passed_over(tmp_path: Path, task: Task):
 )
 def test_a_draw_by_class_needs_labels(tmp_path: Path, task: Task, read):
     path = write_jsonl(tmp_path / "rows.jsonl", labelled(6, 1))
-    with pytest.raises(InputError, match=r"rows.jsonl: per_class 2 where labels are not read; take it out"):
+    with pytest.raises(InputError, match=r"rows.jsonl: per_class 2 where labels are not read; remove it"):
         read(Source(path=str(path), per_class=2), task)
 
 
-@pytest.mark.parametrize("numbers", [{"start": -1}, {"start": 3, "stop": 3}, {"stop": -1}, {"per_class": 0}])
+@pytest.mark.parametrize("numbers", [{"start": -1}, {"start": 3, "stop": 3}, {"stop": -1}, {"per_class": 0}, {"sample": 0}, {"sample": 2, "per_class": 2}])
 def test_a_part_that_holds_no_rows_is_refused(numbers: dict[str, int]):
     with pytest.raises(InputError, match="a.jsonl: .*expected"):
         Source(path="a.jsonl", **numbers)
