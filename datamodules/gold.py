@@ -16,6 +16,7 @@ from datamodules.encoding import Encoded, joined
 from lightning_app.errors import InputError
 from lightning_app.evaluation.metrics import target_metrics
 from lightning_app.sources import Rows, Source, load_rows
+from lightning_app.task import Task
 
 SOURCE_LANGUAGE = "en"  # of gold that states none
 OUTPUT = ("id", "target", "lang", "label")

@@ -36,7 +36,8 @@ class Source:
         label_map: The source's label -> the task's; null drops the row, and the drop is counted.
         start: First row to read, counted from 0 before anything is dropped.
         stop: Row to stop before.
-        sample: Keep this many rows, drawn by `sample_seed` from the ids; files are often sorted, so `stop` keeps a biased part.
+        sample: Keep this many rows, drawn by `sample_seed` from the ids. Files are often sorted, so that `stop` keeps
+            a biased part.
         per_class: Keep this many rows of each label, drawn in the same way.
         sample_seed: Seed of these draws.
         language: Language code of the rows, where the source has no `lang` column; what an artifact says of its rows
@@ -71,7 +72,7 @@ class Source:
                 raise InputError(f"{self.place}: {name} {number}, expected at least 1, or null for all rows")
         if self.sample is not None and self.per_class is not None:
             raise InputError(
-                f"{self.place}: sample {self.sample} and per_class {self.per_class}, expected one of the two; remove one"
+                f"{self.place}: sample {self.sample} and per_class {self.per_class}, expected one of them; remove one"
             )
 
     @property

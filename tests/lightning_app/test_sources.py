@@ -225,7 +225,17 @@ def test_a_draw_by_class_needs_labels(tmp_path: Path, task: Task, read):
         read(Source(path=str(path), per_class=2), task)
 
 
-@pytest.mark.parametrize("numbers", [{"start": -1}, {"start": 3, "stop": 3}, {"stop": -1}, {"per_class": 0}, {"sample": 0}, {"sample": 2, "per_class": 2}])
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"start": -1},
+        {"start": 3, "stop": 3},
+        {"stop": -1},
+        {"per_class": 0},
+        {"sample": 0},
+        {"sample": 2, "per_class": 2},
+    ],
+)
 def test_a_part_that_holds_no_rows_is_refused(numbers: dict[str, int]):
     with pytest.raises(InputError, match="a.jsonl: .*expected"):
         Source(path="a.jsonl", **numbers)
