@@ -26,7 +26,7 @@ def test_only_artifacts_opens_artifact_files():
         if "parquet" in {name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import)
                          for name in (alias.name.rsplit(".", 1)[-1] for alias in node.names)}
     }  # fmt: skip
-    assert users == {"lightning_app/artifacts.py", "lightning_app/spool.py"}
+    assert users == {"lightning_app/core/artifacts.py", "lightning_app/core/spool.py"}
 
 
 @pytest.mark.parametrize("word", ["pickle", "trust_remote_code=True", "load(.*weights_only=False"])

@@ -15,20 +15,20 @@ from typing import Any, NoReturn
 import yaml
 from jsonargparse import ArgumentParser
 
-from lightning_app import runs
-from lightning_app.errors import InputError, shorten
-from lightning_app.next_steps import Finished, next_line
-from lightning_app.parser_errors import wrong_value
-from lightning_app.paths import PROJECT, find
+from ..core import runs
+from ..core.errors import InputError, shorten
+from ..core.paths import PROJECT, find
+from .next_steps import Finished, next_line
+from .parser_errors import wrong_value
 
 log = logging.getLogger(__name__)
 
 FUNCTIONS = {
-    "clean": "lightning_app.generation.cleaning",
-    "select": "lightning_app.selection.select",
-    "report": "lightning_app.evaluation.report",
-    "export": "lightning_app.export",
-    "peek": "lightning_app.peek",
+    "clean": "labelbridge.lightning_app.generation.cleaning",
+    "select": "labelbridge.lightning_app.selection.select",
+    "report": "labelbridge.lightning_app.evaluation.report",
+    "export": "labelbridge.lightning_app.models.export",
+    "peek": "labelbridge.lightning_app.cli.peek",
 }
 MISTAKE = 2
 _UNKNOWN_KEY = (
@@ -74,7 +74,7 @@ def run_trainer(words: Sequence[str], forced_callbacks: Callable[[], dict[str, t
         # LightningCLI warns when it is given arguments while sys.argv holds others; DDP starts ranks from sys.argv.
         sys.argv = [sys.argv[0], *found]
         _set_up_logging()
-        from lightning_app.cli import Cli
+        from .lightning_cli import Cli
 
         for own_handler in ("lightning", "lightning.pytorch", "lightning.fabric"):
             logging.getLogger(own_handler).handlers.clear()  # the root logger prints their lines already

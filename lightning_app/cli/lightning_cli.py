@@ -18,16 +18,17 @@ from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from lightning_app import artifacts
-from lightning_app.allocator import keep_freed_memory
-from lightning_app.commands import OneLineErrors
-from lightning_app.errors import InputError
-from lightning_app.evaluation.unseen import check_unseen
-from lightning_app.models import CARD_FACTS, card_facts, check_model_fresh, model_fingerprint
-from lightning_app.next_steps import Finished, next_line
-from lightning_app.predicted_classes import count_classes, one_class_warnings, table_lines
-from lightning_app.runs import CHECKPOINTS, Run, State, command_line
-from lightning_app.task import Task
+from ..core import artifacts
+from ..core.errors import InputError
+from ..core.runs import CHECKPOINTS, Run, State, command_line
+from ..core.task import Task
+from ..evaluation.predicted_classes import count_classes, one_class_warnings, table_lines
+from ..evaluation.unseen import check_unseen
+from ..models.fingerprints import check_model_fresh, model_fingerprint
+from ..models.locate import CARD_FACTS, card_facts
+from .commands import OneLineErrors
+from .memory import keep_freed_memory
+from .next_steps import Finished, next_line
 
 log = logging.getLogger(__name__)
 
@@ -239,7 +240,7 @@ class Cli(LightningCLI):
             log.info("%s", ending)
 
     def _variant(self, stage: str, facts: dict[str, Any]) -> str | None:
-        """Which row of `lightning_app.next_steps.NEXT` applies to this run, where its stage has several."""
+        """Which row of `next_steps.NEXT` applies to this run, where its stage has several."""
         data = self.datamodule
         if stage == "translate":
             if facts.get("setting") == "translate-test":

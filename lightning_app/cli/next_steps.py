@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from lightning_app.paths import find
-from lightning_app.readers import Source
-from lightning_app.task import Task
+from ..core.paths import find
+from ..core.task import Task
+from ..data.readers import Source
 
 PROGRAM = ("python", "main.py")
 

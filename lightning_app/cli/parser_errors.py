@@ -2,7 +2,7 @@
 
 import re
 
-from lightning_app.errors import shorten
+from ..core.errors import shorten
 
 _KEY = re.compile(r'Parser key "([\w.\-]+)"')
 _EXPECTED = re.compile(r"Expected an? (<class '[\w.]+'>|typing\.Literal\[.*?\])")
@@ -14,7 +14,7 @@ _CLASS_FAILS = re.compile(r"Problem with given class_path '(\S+)':\s+(\S.*)")
 _REQUIRED = re.compile(r"the following arguments are required: ([\w.\-, ]+)")
 NOT_GIVEN = "is not given; name a configuration with --config, such as --config student.yaml, or give it"
 _PATH = re.compile(r"[\w./:~\-]+")
-_SOURCE = "lightning_app.readers.Source"
+_SOURCE = "labelbridge.lightning_app.data.readers.Source"
 
 
 def wrong_value(message: str) -> tuple[str, str] | None:

@@ -6,10 +6,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from lightning_app import artifacts
-from lightning_app.dynamics import STAGE, statistics_table
-from lightning_app.errors import InputError
-from lightning_app.paths import find
+from ..core import artifacts
+from ..core.errors import InputError
+from ..core.paths import find
+from ..dynamics.statistics import statistics_table
+from ..dynamics.store import STAGE
 
 COUNTED = ("target", "lang", "label", "prompt_label", "class", "prediction", "strategy", "domain", "reason")
 CELL_WIDTH = 300

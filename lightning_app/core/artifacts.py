@@ -17,9 +17,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lightning_app import __version__, fingerprint
-from lightning_app.errors import InputError
-from lightning_app.paths import find
+from .. import __version__
+from . import fingerprint
+from .errors import InputError
+from .paths import find
 
 MANIFEST = "manifest.json"
 SHARD_ROWS = 50_000

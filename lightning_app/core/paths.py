@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[1]
+# The checkout; where the package is installed, the package itself. `configs` and `samples` lie in either.
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 def find(path: str | Path, *below: str) -> Path | None:
-    """Look a path up in the current folder, then beside `main.py`, then in the folders `below` beside `main.py`.
+    """Look a path up in the current folder, then in the project, then in its folders `below`.
 
     Args:
         path: The path as the user wrote it.
-        below: Folders beside `main.py` to try last, such as `"configs"`.
+        below: Folders of the project to try last, such as `"configs"`.
 
     Returns:
         The first that exists, or None.

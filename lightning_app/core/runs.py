@@ -11,8 +11,8 @@ from typing import Any, Self
 
 import filelock
 
-from lightning_app import artifacts
-from lightning_app.errors import InputError, shorten
+from . import artifacts
+from .errors import InputError, shorten
 
 IDENTITY = "identity.json"
 LOCK = ".lock"

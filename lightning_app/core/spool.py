@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lightning_app import artifacts
-from lightning_app.errors import InputError
-from lightning_app.runs import PARTS
+from . import artifacts
+from .errors import InputError
+from .runs import PARTS
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lightning_app.errors import InputError, shorten
+from .errors import InputError, shorten
 
 
 @dataclass(frozen=True)

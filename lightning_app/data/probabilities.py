@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightning_app.errors import InputError
-from lightning_app.task import Task
+from ..core.errors import InputError
+from ..core.task import Task
 
 TOLERANCE = 1e-4
 

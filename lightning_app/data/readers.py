@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from lightning_app import artifacts
-from lightning_app.errors import InputError, shorten
-from lightning_app.paths import find
+from ..core import artifacts
+from ..core.errors import InputError, shorten
+from ..core.paths import find
 
 HUB = "hub:"
 # What the readers say of an empty file, beside a StopIteration.

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lightning_app import artifacts, fingerprint
-from lightning_app.errors import InputError, shorten
-from lightning_app.hashing import seeded_hash
-from lightning_app.readers import HUB, Source, line_of, read_raw
-from lightning_app.task import Task
+from ..core import artifacts, fingerprint
+from ..core.errors import InputError, shorten
+from ..core.hashing import seeded_hash
+from ..core.task import Task
+from .readers import HUB, Source, line_of, read_raw
 
 __all__ = ["Rows", "Source", "load_rows", "load_texts", "read_table"]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from lightning_app.dynamics import Statistics
+from .statistics import Statistics
 
 MOST_POINTS = 20_000
 # The paper's names for the corners of the map: text, variability, confidence, alignment.

@@ -21,7 +21,7 @@ import filelock
 import numpy as np
 import platformdirs
 
-from lightning_app.errors import InputError
+from ..core.errors import InputError
 
 log = logging.getLogger(__name__)
 

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lightning_app import __version__, bundled
-from lightning_app.models import BUNDLED
+from .. import __version__
+from . import bundled
+from .locate import BUNDLED
 
 TEMPLATE = """---
 library_name: transformers

@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from lightning_app import artifacts
-from lightning_app.card import is_translator, model_card
-from lightning_app.errors import InputError
-from lightning_app.models import CARD_FACTS
+from ..core import artifacts
+from ..core.errors import InputError
+from .card import is_translator, model_card
+from .locate import CARD_FACTS
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def _check_replaceable(target: Path, source: Path, overwrite: bool) -> None:
 
 def _results(test: Path, facts: dict[str, Any], model: str) -> dict[str, dict[str, float]]:
     """The metrics of a test artifact, if it is of this very model."""
-    from lightning_app.models import model_fingerprint
+    from .fingerprints import model_fingerprint
 
     stage = "score" if is_translator(facts) else "test"
     artifact = artifacts.read(test, stage)

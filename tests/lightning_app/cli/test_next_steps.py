@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT
 
-from lightning_app.next_steps import NEXT, Finished, next_command, next_line
-from lightning_app.readers import Source
-from lightning_app.task import Task
+from labelbridge.lightning_app.cli.next_steps import NEXT, Finished, next_command, next_line
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.data.readers import Source
 
 TOPIC = Task("topic", ["text"], ["sports", "politics"])
 

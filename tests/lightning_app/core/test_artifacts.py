@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from lightning_app import artifacts, fingerprint
-from lightning_app.errors import InputError
+from labelbridge.lightning_app.core import artifacts, fingerprint
+from labelbridge.lightning_app.core.errors import InputError
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lightning_app import artifacts
-from lightning_app.errors import InputError
-from lightning_app.runs import Run, State, command_line
+from labelbridge.lightning_app.core import artifacts
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.runs import Run, State, command_line
 
 IDENTITY = {"model": {"seed": 0, "name": "m"}, "data": [1, 2]}
 
@@ -94,6 +94,6 @@ def test_a_whole_artifact_without_an_identity_is_not_replaced(tmp_path: Path):
 
 
 def test_the_command_line_can_be_pasted_back(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("lightning_app.runs.typed_words", [])
+    monkeypatch.setattr("labelbridge.lightning_app.core.runs.typed_words", [])
     monkeypatch.setattr("sys.argv", ["/x/main.py", "report", "--runs", "[a, b]", "--out", "r", "--method", ""])
     assert command_line() == "python main.py report --runs '[a, b]' --out r --method ''"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lightning_app.errors import InputError
-from lightning_app.spool import Spool
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.spool import Spool
 
 
 def test_rows_come_back_in_input_order(tmp_path: Path):

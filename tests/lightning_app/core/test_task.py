@@ -2,8 +2,8 @@
 
 import pytest
 
-from lightning_app.errors import InputError
-from lightning_app.task import Task
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.task import Task
 
 
 def test_labels_match_whatever_their_case(task: Task):

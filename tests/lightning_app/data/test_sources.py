@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import labelled, write_jsonl
 
-from lightning_app import artifacts
-from lightning_app.errors import InputError
-from lightning_app.sources import Source, load_rows, read_table
-from lightning_app.task import Task
+from labelbridge.lightning_app.core import artifacts
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.data.sources import Source, load_rows, read_table
 
 ROWS = [
     {"text": "None", "label": "negative"},
@@ -268,7 +268,9 @@ def test_what_an_artifact_says_of_its_rows_holds(tmp_path: Path, task: Task):
 
 
 def test_a_line_is_looked_for_only_when_something_is_wrong(tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("lightning_app.sources.line_of", lambda source, row: pytest.fail("a line was looked for"))
+    monkeypatch.setattr(
+        "labelbridge.lightning_app.data.sources.line_of", lambda source, row: pytest.fail("a line was looked for")
+    )
     load_rows(Source(path=str(write_jsonl(tmp_path / "rows.jsonl", labelled(9, 1)))), task, "label")
 
 

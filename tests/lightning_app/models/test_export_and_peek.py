@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import Stages
 
-from lightning_app import artifacts
-from lightning_app.card import model_card
+from labelbridge.lightning_app.core import artifacts
+from labelbridge.lightning_app.models.card import model_card
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_a_card_can_be_read_by_the_hub():
 
 
 def test_the_card_of_a_model_on_the_bundled_encoder_says_what_that_is():
-    from lightning_app.card import model_card
+    from labelbridge.lightning_app.models.card import model_card
 
     card = model_card({"base": "bundled", "task": {"name": "sentiment", "labels": ["negative", "positive"]}})
     assert "multilingual-e5-small" in card

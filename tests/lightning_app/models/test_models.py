@@ -8,13 +8,19 @@ from typing import Any
 import pytest
 from conftest import QUIET, Command, Files
 
-from datamodules import PoolDataModule
-from lightning_app import fingerprint
-from lightning_app.errors import InputError
-from lightning_app.models import model_fingerprint, tokenizer_fingerprint
-from lightning_app.sources import Source
-from lightning_app.task import Task
-from modules import CTranslate2Translator, Seq2SeqModule, StudentModule, TransformersGenerator, TransformersTranslator
+from labelbridge.datamodules import PoolDataModule
+from labelbridge.lightning_app.core import fingerprint
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.data.sources import Source
+from labelbridge.lightning_app.models.fingerprints import model_fingerprint, tokenizer_fingerprint
+from labelbridge.modules import (
+    CTranslate2Translator,
+    Seq2SeqModule,
+    StudentModule,
+    TransformersGenerator,
+    TransformersTranslator,
+)
 
 HUB = "org/model"
 
@@ -40,7 +46,7 @@ def test_an_adapters_fingerprint_names_its_bases_revision(hub: None, tmp_path: P
         (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
         return model_fingerprint(str(tmp_path))
 
-    monkeypatch.setattr("lightning_app.models._of_files", lambda *_: "own")
+    monkeypatch.setattr("labelbridge.lightning_app.models.fingerprints._of_files", lambda *_: "own")
     assert saved(None) == fingerprint.of_value(["own", "hub:org/model@commit-of-main"])
     assert saved("v2") == fingerprint.of_value(["own", "hub:org/model@commit-of-v2"])
 

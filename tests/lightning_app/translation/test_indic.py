@@ -7,9 +7,9 @@ import sys
 import pytest
 from conftest import PROJECT
 
-from lightning_app.errors import InputError
-from lightning_app.translation import indic
-from lightning_app.translation.indic import IndicText, protect, restore
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.translation import indic
+from labelbridge.lightning_app.translation.indic import IndicText, protect, restore
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("IndicTransToolkit") is None, reason="extra: indic")
 
@@ -94,7 +94,7 @@ def test_what_the_model_writes_becomes_text_of_the_target(target: str, written: 
 
 def test_the_order_of_placeholders_is_the_same_in_every_process():
     script = (
-        "from lightning_app.translation.indic import IndicText as T;"
+        "from labelbridge.lightning_app.translation.indic import IndicText as T;"
         "print(T('eng_Latn', 'hin_Deva').prepare(['a@b.org c@d.org e@f.org http://x.net/q http://y.net/r 10:30 11:45']))"
     )
     told = {
