@@ -60,7 +60,7 @@ def _open(folder: Path) -> tuple[artifacts.Manifest, pa.Table]:
     """An artifact's manifest and rows: of training dynamics what they say of every row, of a model none."""
     manifest = artifacts.read_manifest(find(folder) or folder)
     if manifest.columns:
-        return manifest, artifacts.read(folder).table
+        return manifest, artifacts.read(find(folder) or folder).table
     return manifest, statistics_table(find(folder) or folder) if manifest.stage == STAGE else pa.table({})
 
 

@@ -128,7 +128,9 @@ class Run:
 
 def command_line() -> str:
     """The command as the user typed it, for manifests and for going on after a stop."""
-    return shlex.join(["python", Path(sys.argv[0]).name or "main.py", *(typed_words or sys.argv[1:])])
+    script = Path(sys.argv[0]).name or "main.py"
+    program = {"labelbridge": ["labelbridge"], "__main__.py": ["python", "-m", "labelbridge"]}
+    return shlex.join([*program.get(script, ["python", script]), *(typed_words or sys.argv[1:])])
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

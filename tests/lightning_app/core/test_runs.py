@@ -97,3 +97,16 @@ def test_the_command_line_can_be_pasted_back(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("labelbridge.lightning_app.core.runs.typed_words", [])
     monkeypatch.setattr("sys.argv", ["/x/main.py", "report", "--runs", "[a, b]", "--out", "r", "--method", ""])
     assert command_line() == "python main.py report --runs '[a, b]' --out r --method ''"
+
+
+@pytest.mark.parametrize(
+    ("script", "program"),
+    [("/x/bin/labelbridge", "labelbridge"), ("/x/labelbridge/__main__.py", "python -m labelbridge"),
+     ("/x/main.py", "python main.py")],
+)  # fmt: skip
+def test_the_command_line_names_the_program_that_was_started(
+    monkeypatch: pytest.MonkeyPatch, script: str, program: str
+):
+    monkeypatch.setattr("labelbridge.lightning_app.core.runs.typed_words", [])
+    monkeypatch.setattr("sys.argv", [script, "report"])
+    assert command_line() == f"{program} report"
