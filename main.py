@@ -1,66 +1,8 @@
-"""The table of commands. It imports nothing heavy, so that `--help` answers at once."""
+"""The entry point in a checkout: `python main.py COMMAND` is what `labelbridge COMMAND` is once installed."""
 
 import sys
 
-HELP = """usage: python main.py COMMAND [--config FILE ...] [--key value ...]
-
-Labelled English text and an LLM's text in, a classifier for a language without labels out.
-
-Trainer commands (PyTorch Lightning):
-  fit        train a teacher or a student,           --config teacher.yaml | student.yaml
-             fine-tune a translator                  --config codemix.yaml
-  validate   score a model on the source dev set     --config validate.yaml
-  test       score a model on target sets,           --config test.yaml
-             a translator on held-out pairs          --config codemix_test.yaml
-  predict    write rows: raw generations,            --config generate.yaml
-             translations,                           --config translate.yaml
-             pseudolabels, embeddings                --config pseudolabel.yaml | embed.yaml
-
-Other commands:
-  clean      raw generations to the pool             --config clean.yaml
-  select     keep the pool rows worth learning from  --config select.yaml
-  report     one table from any number of tests      --config report.yaml
-  export     make a model folder ready for the Hub   --model RUN/model --out FOLDER
-  peek       look into an artifact                   ARTIFACT
-
-FILE is looked up here and then in configs/ beside main.py, '.yaml' optional; several files merge left to right, and
-the command line wins. Every key of a command: python main.py COMMAND --help
-"""
-TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run one command.
-
-    Returns:
-        The exit status: 0, or 2 for a mistake in the input, which is told in one line.
-    """
-    words = sys.argv[1:] if argv is None else argv
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(HELP, end="")
-        return 0
-    from lightning_app.commands import run_function, run_trainer
-
-    if words[0] in TRAINER_COMMANDS:
-        return run_trainer(words, _forced_callbacks)
-    return run_function(words)
-
-
-def _forced_callbacks() -> dict[str, type]:
-    """Callbacks that every Trainer command has, by the name of their settings; bound here, where all rooms meet."""
-    import datamodules  # noqa: F401 - makes the short class names known
-    import modules  # noqa: F401
-    from callbacks import CartographyCallback, ExportBest, Resume, RowWriter, Throughput
-
-    # Resume saves last, so that its checkpoint knows of what the others have done at the same step.
-    return {
-        "cartography": CartographyCallback,
-        "export": ExportBest,
-        "rows": RowWriter,
-        "throughput": Throughput,
-        "resume": Resume,
-    }
-
+from labelbridge.__main__ import main
 
 if __name__ == "__main__":
     sys.exit(main())

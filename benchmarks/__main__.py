@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import benchmarks
-from lightning_app.artifacts import versions
+from labelbridge.lightning_app.core.artifacts import versions
 
 NAMES = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__) if not module.name.startswith("_"))
 

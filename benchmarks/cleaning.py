@@ -7,10 +7,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from lightning_app import artifacts
-from lightning_app.generation.cleaning import clean
-from lightning_app.sources import Source
-from lightning_app.task import Task
+from labelbridge.lightning_app.core import artifacts
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.data.sources import Source
+from labelbridge.lightning_app.generation.cleaning import clean
 
 SAMPLE = Path(__file__).resolve().parents[1] / "samples/sentiment/pool/train.jsonl"
 

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import torch
 
-from lightning_app.selection.kmeans import kmeans
+from labelbridge.lightning_app.selection.kmeans import kmeans
 
 ROWS, DIMENSIONS, CLASSES, CLUSTERS = 130_000, 768, 3, 25
 

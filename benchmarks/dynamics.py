@@ -10,9 +10,10 @@ from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader, TensorDataset
 from transformers import BertConfig, BertModel
 
-from callbacks import CartographyCallback
-from lightning_app import artifacts, dynamics
-from lightning_app.dynamics import ScoredRows
+from labelbridge.callbacks import CartographyCallback
+from labelbridge.lightning_app.core import artifacts
+from labelbridge.lightning_app.dynamics import store
+from labelbridge.lightning_app.dynamics.store import ScoredRows
 
 LABELS = ["negative", "neutral", "positive"]
 XLMR_LARGE_BYTES = 4 * 560_000_000  # fp32 weights of one checkpoint
@@ -43,9 +44,9 @@ def _artifact_bytes(folder: Path) -> int:
     for epoch in range(EPOCHS):
         logits = 3 * rng.standard_normal((ROWS, len(LABELS)), dtype=np.float32)
         log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        dynamics.write_epoch(folder / "d", epoch, log_probs, LABELS, "float32")
+        store.write_epoch(folder / "d", epoch, log_probs, LABELS, "float32")
     table = artifacts.pa.table({"id": [f"pool/train/{row}" for row in range(ROWS)]})
-    artifacts.write_parquet(folder / "d" / dynamics.IDS, table)
+    artifacts.write_parquet(folder / "d" / store.IDS, table)
     return sum(file.stat().st_size for file in (folder / "d").iterdir())
 
 

@@ -22,11 +22,11 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from datamodules.windows import BudgetSampler
-from lightning_app.generation.prompts import prompt_rows, read_spec
-from lightning_app.task import Task
-from modules import TransformersGenerator
-from modules.sampling import DrawPerRow
+from labelbridge.datamodules.windows import BudgetSampler
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.generation.prompts import prompt_rows, read_spec
+from labelbridge.modules import TransformersGenerator
+from labelbridge.modules.sampling import DrawPerRow
 
 TASK = Task("sentiment", ["text"], ["negative", "neutral", "positive"])
 NEW_TOKENS, TEMPERATURE, TOP_P = 48, 1.5, 0.9

@@ -5,8 +5,8 @@ import time
 
 import numpy as np
 
-from lightning_app.selection.quotas import cut
-from lightning_app.selection.strategies import BUILT_IN, Candidates
+from labelbridge.lightning_app.selection.quotas import cut
+from labelbridge.lightning_app.selection.strategies import BUILT_IN, Candidates
 
 EPOCHS, CLASSES, QUOTA = 15, 3, 2500
 

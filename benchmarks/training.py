@@ -17,13 +17,13 @@ from transformers import (
 )
 from transformers import Trainer as HuggingFaceTrainer
 
-from datamodules import GoldDataModule
-from lightning_app.allocator import keep_freed_memory
-from lightning_app.models import MINILM, locate
-from lightning_app.paths import PROJECT
-from lightning_app.sources import Source
-from lightning_app.task import Task
-from modules import TeacherModule
+from labelbridge.datamodules import GoldDataModule
+from labelbridge.lightning_app.cli.memory import keep_freed_memory
+from labelbridge.lightning_app.core.paths import PROJECT
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.data.sources import Source
+from labelbridge.lightning_app.models.locate import MINILM, locate
+from labelbridge.modules import TeacherModule
 
 TASK = Task("sentiment", ["text"], ["negative", "neutral", "positive"])
 ROWS, MICRO_ROWS, RATE = 32, 16, 5e-5  # rows of an optimizer step; of a micro-batch of ours

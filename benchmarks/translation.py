@@ -16,11 +16,11 @@ from ctranslate2.converters import TransformersConverter
 from tokenizers import SentencePieceBPETokenizer
 from transformers import M2M100Config, M2M100ForConditionalGeneration, NllbTokenizer
 
-from datamodules.texts import CHARACTERS_PER_TOKEN
-from datamodules.windows import plan_by_budget
-from lightning_app.paths import PROJECT
-from modules import CTranslate2Translator, TransformersTranslator
-from modules.sequence_translator import SequenceTranslator
+from labelbridge.datamodules.texts import CHARACTERS_PER_TOKEN
+from labelbridge.datamodules.windows import plan_by_budget
+from labelbridge.lightning_app.core.paths import PROJECT
+from labelbridge.modules import CTranslate2Translator, TransformersTranslator
+from labelbridge.modules.sequence_translator import SequenceTranslator
 
 SAMPLES = ("gold/train", "gold/dev", "gold/test", "pool/train")
 BUDGET = 1024  # characters / 3 of a batch, padding included

@@ -17,10 +17,12 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.utils.data import SequentialSampler
 
-from callbacks.data_map import data_map
-from lightning_app import artifacts, dynamics
-from lightning_app.dynamics import ScoredRows
-from lightning_app.runs import command_line
+from labelbridge.lightning_app.core import artifacts
+from labelbridge.lightning_app.core.runs import command_line
+from labelbridge.lightning_app.dynamics import store
+from labelbridge.lightning_app.dynamics.data_map import data_map
+from labelbridge.lightning_app.dynamics.statistics import statistics
+from labelbridge.lightning_app.dynamics.store import ScoredRows
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +46,8 @@ class CartographyCallback(Callback):
         )
 
     The loader gives every row once. On several devices each takes its share of the batches of a plain loader; one with
-    a sampler of its own, such as a `DistributedSampler`, is taken as it is. `lightning_app.dynamics.read_dynamics` and
-    `statistics` read what was written.
+    a sampler of its own, such as a `DistributedSampler`, is taken as it is. `read_dynamics` in
+    `labelbridge.lightning_app.dynamics.store` reads what was written, and `statistics` beside it what that says.
 
     Args:
         out: The run's output folder; set NAME is written to `out/dynamics` (pool) or `out/dynamics-NAME`.
@@ -98,8 +100,8 @@ class CartographyCallback(Callback):
                 folder = self.folder(name)
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / artifacts.MANIFEST).unlink(missing_ok=True)
-                dynamics.discard_from(folder, len(self._steps))
-                dynamics.write_ids(folder, rows)
+                store.discard_from(folder, len(self._steps))
+                store.write_ids(folder, rows)
         # Lightning leaves the hooks at an epoch's end out when it resumes from a checkpoint of the last step.
         missed = trainer.current_epoch > self._epochs
         self._epochs = trainer.current_epoch
@@ -132,7 +134,7 @@ class CartographyCallback(Callback):
                 "labels": list(rows.labels), "dtype": self.dtype, "rows": len(rows.ids), "reference": rows.says,
                 "steps": self._steps,
             }  # fmt: skip
-            dynamics.finish(self.folder(name), facts, inputs=rows.inputs, command=command_line())
+            store.finish(self.folder(name), facts, inputs=rows.inputs, command=command_line())
             log.info("%s: %d checks of %d rows", self.folder(name), len(self._steps), len(rows.ids))
 
     def state_dict(self) -> dict[str, Any]:
@@ -178,15 +180,15 @@ class CartographyCallback(Callback):
             ordered = np.empty_like(log_probs_NC)
             ordered[row_N] = log_probs_NC
             _check_log_probs(ordered, rows)
-            dynamics.write_epoch(folder, len(self._steps), ordered, list(rows.labels), self.dtype)
+            store.write_epoch(folder, len(self._steps), ordered, list(rows.labels), self.dtype)
 
     def _draw(self, trainer: Trainer) -> None:
         for name, rows in self._rows(trainer).items():
             folder = self.folder(name)
-            checks = dynamics.read_checks(folder, list(rows.labels))
-            reference_N = dynamics.last_check(folder, list(rows.labels)).argmax(axis=1)
+            checks = store.read_checks(folder, list(rows.labels))
+            reference_N = store.last_check(folder, list(rows.labels)).argmax(axis=1)
             reference_N = reference_N if rows.reference is None else np.asarray(rows.reference)
-            figure = data_map(dynamics.statistics(checks, reference_N), reference_N, list(rows.labels), name, rows.says)
+            figure = data_map(statistics(checks, reference_N), reference_N, list(rows.labels), name, rows.says)
             for suffix in ("png", "svg"):
                 figure.savefig(folder / f"data_map.{suffix}", dpi=150)
             for logger in trainer.loggers:

@@ -10,10 +10,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from transformers.utils import logging as transformers_logging
 
-from lightning_app.artifacts import write_json
-from lightning_app.card import model_card
-from lightning_app.errors import InputError
-from lightning_app.models import CARD_FACTS
+from labelbridge.lightning_app.core.artifacts import write_json
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.models.card import model_card
+from labelbridge.lightning_app.models.locate import CARD_FACTS
 
 
 class ExportBest(Callback):

@@ -10,9 +10,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from callbacks.stopping import Stopper
-from lightning_app.artifacts import settle
-from lightning_app.runs import CHECKPOINTS
+from labelbridge.lightning_app.core.artifacts import settle
+from labelbridge.lightning_app.core.runs import CHECKPOINTS
+
+from .stopping import Stopper
 
 CHECKPOINT = "last.ckpt"
 

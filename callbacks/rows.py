@@ -7,8 +7,9 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from callbacks.stopping import Stopper
-from lightning_app.spool import Spool
+from labelbridge.lightning_app.core.spool import Spool
+
+from .stopping import Stopper
 
 
 class RowWriter(Callback):

@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from lightning_app.runs import command_line
+from labelbridge.lightning_app.core.runs import command_line
 
 log = logging.getLogger(__name__)
 

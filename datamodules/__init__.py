@@ -1,11 +1,11 @@
 """Rows to batches."""
 
-from datamodules.gold import GoldDataModule
-from datamodules.mixed import MixedDataModule
-from datamodules.pairs import PairsDataModule
-from datamodules.pool import PoolDataModule
-from datamodules.prompts import PromptDataModule
-from datamodules.texts import TextDataModule
+from .gold import GoldDataModule
+from .mixed import MixedDataModule
+from .pairs import PairsDataModule
+from .pool import PoolDataModule
+from .prompts import PromptDataModule
+from .texts import TextDataModule
 
 __all__ = [
     "GoldDataModule",

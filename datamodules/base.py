@@ -12,13 +12,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer
 
-from datamodules.batches import Batch, RowBatches, WindowLoader
-from datamodules.encoding import Encoded, encode
-from datamodules.windows import BudgetSampler, WindowSampler, WindowShape
-from lightning_app.errors import InputError
-from lightning_app.models import locate
-from lightning_app.sources import Rows
-from lightning_app.task import Task
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.data.sources import Rows
+from labelbridge.lightning_app.models.locate import locate
+
+from .batches import Batch, RowBatches, WindowLoader
+from .encoding import Encoded, encode
+from .windows import BudgetSampler, WindowSampler, WindowShape
 
 log = logging.getLogger(__name__)
 

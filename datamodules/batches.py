@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.encoding import Encoded
-from datamodules.windows import MicroBatch, WindowSampler, WindowShape
-from lightning_app.errors import InputError
+from labelbridge.lightning_app.core.errors import InputError
+
+from .encoding import Encoded
+from .windows import MicroBatch, WindowSampler, WindowShape
 
 Batch = dict[str, Any]
 

@@ -10,13 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch.utils.data import DataLoader
 
-from datamodules.base import RowsDataModule
-from datamodules.batches import Batch, RowBatches, WindowLoader
-from datamodules.encoding import Encoded, joined
-from lightning_app.errors import InputError
-from lightning_app.evaluation.metrics import target_metrics
-from lightning_app.sources import Rows, Source, load_rows
-from lightning_app.task import Task
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
+from labelbridge.lightning_app.evaluation.metrics import target_metrics
+
+from .base import RowsDataModule
+from .batches import Batch, RowBatches, WindowLoader
+from .encoding import Encoded, joined
 
 SOURCE_LANGUAGE = "en"  # of gold that states none
 OUTPUT = ("id", "target", "lang", "label")
@@ -205,7 +206,7 @@ class GoldDataModule(RowsDataModule):
         return self.inference_loader(self.encoded["test"])
 
     def cartography_rows(self) -> dict[str, dict[str, Any]]:
-        """The sets whose training dynamics are kept: name -> settings of `lightning_app.dynamics.ScoredRows`."""
+        """The sets whose training dynamics are kept: name -> settings of `dynamics.store.ScoredRows`."""
         sets: dict[str, dict[str, Any]] = {}
         if self.pool_rows is not None:
             sets["pool"] = {

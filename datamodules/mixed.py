@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.batches import Batch, RowBatches
-from datamodules.encoding import joined
-from datamodules.gold import GoldDataModule
-from lightning_app import artifacts
-from lightning_app.errors import InputError
-from lightning_app.paths import find
-from lightning_app.probabilities import read_probs
-from lightning_app.sources import Rows, Source, load_rows
+from labelbridge.lightning_app.core import artifacts
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.paths import find
+from labelbridge.lightning_app.data.probabilities import read_probs
+from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
+
+from .batches import Batch, RowBatches
+from .encoding import joined
+from .gold import GoldDataModule
 
 log = logging.getLogger(__name__)
 

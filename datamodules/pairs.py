@@ -9,16 +9,17 @@ import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader
 
-from datamodules.base import TokenizedDataModule
-from datamodules.batches import Batch, RowBatches
-from datamodules.encoding import Encoded
-from datamodules.texts import TextBatches
-from datamodules.windows import BudgetSampler, MicroBatch
-from lightning_app.errors import InputError
-from lightning_app.evaluation.translation import bleu_of, translation_metrics
-from lightning_app.sources import Rows, Source, load_texts
-from lightning_app.translation.codes import set_languages
-from lightning_app.translation.languages import language
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.data.sources import Rows, Source, load_texts
+from labelbridge.lightning_app.evaluation.translation import bleu_of, translation_metrics
+from labelbridge.lightning_app.translation.codes import set_languages
+from labelbridge.lightning_app.translation.languages import language
+
+from .base import TokenizedDataModule
+from .batches import Batch, RowBatches
+from .encoding import Encoded
+from .texts import TextBatches
+from .windows import BudgetSampler, MicroBatch
 
 log = logging.getLogger(__name__)
 COLUMNS = ["source", "target"]

@@ -7,12 +7,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch.utils.data import DataLoader
 
-from datamodules.base import RowsDataModule
-from datamodules.batches import Batch
-from datamodules.encoding import Encoded
-from lightning_app.errors import InputError
-from lightning_app.models import default_prompt
-from lightning_app.sources import Rows, Source, load_rows
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
+from labelbridge.lightning_app.models.locate import default_prompt
+
+from .base import RowsDataModule
+from .batches import Batch
+from .encoding import Encoded
 
 
 class PoolDataModule(RowsDataModule):

@@ -9,13 +9,14 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.batches import Batch
-from datamodules.windows import BudgetSampler, MicroBatch
-from lightning_app import fingerprint
-from lightning_app.errors import InputError
-from lightning_app.generation.prompts import PromptSpec, prompt_rows, read_spec
-from lightning_app.sources import Rows, Source, load_rows
-from lightning_app.task import Task
+from labelbridge.lightning_app.core import fingerprint
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
+from labelbridge.lightning_app.generation.prompts import PromptSpec, prompt_rows, read_spec
+
+from .batches import Batch
+from .windows import BudgetSampler, MicroBatch
 
 CHARACTERS_PER_TOKEN = 3
 
@@ -65,7 +66,7 @@ class PromptDataModule(LightningDataModule):
 
     @cached_property
     def table(self) -> pa.Table:
-        """The prompt rows; see `lightning_app.generation.prompts.prompt_rows`."""
+        """The prompt rows; see `labelbridge.lightning_app.generation.prompts.prompt_rows`."""
         rows = prompt_rows(self._spec, self.task, self.count, self.seed, self._source_rows(self._spec.of_each))
         if not rows.num_rows:
             raise InputError(f"data.source {self.source and self.source.path}: no rows, expected one at least")

@@ -11,15 +11,23 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.batches import Batch
-from datamodules.windows import BudgetSampler, MicroBatch
-from lightning_app.artifacts import is_selection
-from lightning_app.errors import InputError
-from lightning_app.sources import Rows, Source, load_rows
-from lightning_app.task import Task
-from lightning_app.translation.gates import Gates, left_out
-from lightning_app.translation.languages import language
-from lightning_app.translation.rows import Failing, Translated, kept_by_class, segments, summary_lines, translated_rows
+from labelbridge.lightning_app.core.artifacts import is_selection
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
+from labelbridge.lightning_app.translation.gates import Gates, left_out
+from labelbridge.lightning_app.translation.languages import language
+from labelbridge.lightning_app.translation.rows import (
+    Failing,
+    Translated,
+    kept_by_class,
+    segments,
+    summary_lines,
+    translated_rows,
+)
+
+from .batches import Batch
+from .windows import BudgetSampler, MicroBatch
 
 log = logging.getLogger(__name__)
 CHARACTERS_PER_TOKEN = 3

@@ -1,16 +1,16 @@
 """Anything that holds weights: batches to a loss, or to rows."""
 
-from modules.classifier import ClassifierModule
-from modules.ctranslate2_translator import CTranslate2Translator
-from modules.embedder import EmbedderModule
-from modules.indictrans2_translator import IndicTrans2Translator
-from modules.lexicon_translator import LexiconTranslator
-from modules.openai_generator import OpenAIGenerator
-from modules.seq2seq import Seq2SeqModule
-from modules.student import StudentModule
-from modules.teacher import TeacherModule
-from modules.transformers_generator import TransformersGenerator
-from modules.transformers_translator import TransformersTranslator
+from .classifier import ClassifierModule
+from .ctranslate2_translator import CTranslate2Translator
+from .embedder import EmbedderModule
+from .indictrans2_translator import IndicTrans2Translator
+from .lexicon_translator import LexiconTranslator
+from .openai_generator import OpenAIGenerator
+from .seq2seq import Seq2SeqModule
+from .student import StudentModule
+from .teacher import TeacherModule
+from .transformers_generator import TransformersGenerator
+from .transformers_translator import TransformersTranslator
 
 __all__ = [
     "CTranslate2Translator",

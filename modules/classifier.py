@@ -21,13 +21,14 @@ from torchmetrics.classification import (
 )
 from transformers import PreTrainedModel
 
-from lightning_app.errors import InputError
-from lightning_app.models import model_fingerprint
-from lightning_app.predicted_classes import one_class_warning
-from lightning_app.task import Task
-from modules.heads import freeze_lower_layers, label_order, load_classifier, load_config, save_network
-from modules.losses import RowLosses
-from modules.optimizers import adamw_with_linear_decay
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.evaluation.predicted_classes import one_class_warning
+from labelbridge.lightning_app.models.fingerprints import model_fingerprint
+
+from .heads import freeze_lower_layers, label_order, load_classifier, load_config, save_network
+from .losses import RowLosses
+from .optimizers import adamw_with_linear_decay
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class ClassifierModule(LightningModule):
         dropout: If given, replaces every dropout rate of the model.
         gradient_checkpointing: Recompute activations to save memory.
         pooling: What a new head reads: the `first` token, as classifiers of the transformers library do, or the `mean`
-            of all, by a further layer (see `modules.heads.append_mean_pooling`); null takes `mean` for encoders whose
+            of all, by a further layer (see `heads.append_mean_pooling`); null takes `mean` for encoders whose
             sentence-transformers configuration says so, as the bundled one's does.
         frozen_layers: If given, the embeddings and this many of the lowest layers stay as they were pretrained; 0
             freezes the embeddings alone (82 % of the bundled encoder's weights). Saves time and memory, and can help
@@ -130,7 +131,7 @@ class ClassifierModule(LightningModule):
         """Refuse a model that cannot serve, before any row is read or any weight is loaded.
 
         Raises:
-            InputError: See `modules.heads.label_order`.
+            InputError: See `heads.label_order`.
         """
         config = load_config(self.model_name, self.trust_remote_code, self.revision)
         order = label_order(config, self.task, self.label_map, self.model_name)

@@ -7,11 +7,13 @@ from typing import Any, Literal
 
 import torch
 
-from lightning_app.errors import InputError
-from lightning_app.models import CARD_FACTS, CONVERTED, model_fingerprint, tokenizer_fingerprint
-from lightning_app.paths import find
-from modules.sequence_translator import SequenceTranslator
-from modules.translator import Translations
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.paths import find
+from labelbridge.lightning_app.models.fingerprints import model_fingerprint, tokenizer_fingerprint
+from labelbridge.lightning_app.models.locate import CARD_FACTS, CONVERTED
+
+from .sequence_translator import SequenceTranslator
+from .translator import Translations
 
 # Whatever tokenizers consist of, and what Labelbridge says of a model that it trained.
 _COPIED = (

@@ -8,9 +8,10 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from lightning_app.errors import InputError
-from lightning_app.models import locate, model_fingerprint
-from lightning_app.task import Task
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.models.fingerprints import model_fingerprint
+from labelbridge.lightning_app.models.locate import locate
 
 
 class EmbedderModule(LightningModule):

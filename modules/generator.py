@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 from lightning.pytorch import LightningModule
 
-from lightning_app.errors import InputError
-from lightning_app.task import Task
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.task import Task
 
 Answers = dict[str, list[Any]]
 

@@ -5,12 +5,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lightning_app.errors import InputError
-from lightning_app.models import CONVERTED
-from lightning_app.paths import find
-from lightning_app.translation.codes import Lead, known_token
-from lightning_app.translation.indic import IndicText, check_installed
-from modules.ctranslate2_translator import CTranslate2Translator
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.paths import find
+from labelbridge.lightning_app.models.locate import CONVERTED
+from labelbridge.lightning_app.translation.codes import Lead, known_token
+from labelbridge.lightning_app.translation.indic import IndicText, check_installed
+
+from .ctranslate2_translator import CTranslate2Translator
 
 PIECES = "model.SRC"  # the source's SentencePiece model; its folder, `vocab`, lies beside the released weights
 

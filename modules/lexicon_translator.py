@@ -3,10 +3,18 @@
 from functools import cache, cached_property
 from typing import Any, ClassVar, Literal
 
-from lightning_app.errors import InputError
-from lightning_app.sources import Source
-from lightning_app.translation.lexicon import Lexicon, Replaced, Tagger, penn_part, read_lexicon, replace_words
-from modules.translator import Translations, TranslatorModule
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.data.sources import Source
+from labelbridge.lightning_app.translation.lexicon import (
+    Lexicon,
+    Replaced,
+    Tagger,
+    penn_part,
+    read_lexicon,
+    replace_words,
+)
+
+from .translator import Translations, TranslatorModule
 
 
 class LexiconTranslator(TranslatorModule):
@@ -16,7 +24,7 @@ class LexiconTranslator(TranslatorModule):
     translates into and for code-switching (`ratio` below 1).
 
     Args:
-        lexicon: Dictionary files; see `lightning_app.translation.lexicon.read_lexicon`.
+        lexicon: Dictionary files; see `labelbridge.lightning_app.translation.lexicon.read_lexicon`.
         ratio: Chance of a word that the dictionary covers to be replaced.
         sentence_ratio: Chance of a text to be touched at all.
         choice: `first` takes a word's first translation, `random` draws one.

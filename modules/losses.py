@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_app.errors import InputError
+from labelbridge.lightning_app.core.errors import InputError
 
 SyntheticLabels = Literal["teacher", "teacher_hard", "prompt"]
 

@@ -9,9 +9,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from logging import getLogger
 from typing import Any, ClassVar
 
-from lightning_app.errors import InputError
-from modules.generator import Answers, GeneratorModule
-from modules.sampling import row_number
+from labelbridge.lightning_app.core.errors import InputError
+
+from .generator import Answers, GeneratorModule
+from .sampling import row_number
 
 log = getLogger(__name__)
 

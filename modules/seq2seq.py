@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics import MeanMetric
 
-from lightning_app.errors import InputError
-from lightning_app.models import model_fingerprint
-from lightning_app.translation.languages import language
-from modules.heads import save_network
-from modules.optimizers import adamw_with_linear_decay
-from modules.sequence_models import Lora, add_lora, check_targets, load_seq2seq, load_seq2seq_config
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.models.fingerprints import model_fingerprint
+from labelbridge.lightning_app.translation.languages import language
+
+from .heads import save_network
+from .optimizers import adamw_with_linear_decay
+from .sequence_models import Lora, add_lora, check_targets, load_seq2seq, load_seq2seq_config
 
 Batch = dict[str, Any]
 NO_TOKEN = -100

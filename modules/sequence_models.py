@@ -8,9 +8,11 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
 
-from lightning_app.errors import InputError, shorten
-from lightning_app.models import adapter_base, adapter_base_revision, check_base, locate
-from modules.heads import dropout_keys, quiet_transformers
+from labelbridge.lightning_app.core.errors import InputError, shorten
+from labelbridge.lightning_app.models.fingerprints import check_base
+from labelbridge.lightning_app.models.locate import adapter_base, adapter_base_revision, locate
+
+from .heads import dropout_keys, quiet_transformers
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from lightning_app.errors import InputError
-from lightning_app.models import card_facts, locate
-from lightning_app.translation.codes import Lead, set_languages
-from modules.translator import TranslatorModule
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.models.locate import card_facts, locate
+from labelbridge.lightning_app.translation.codes import Lead, set_languages
+
+from .translator import TranslatorModule
 
 log = logging.getLogger(__name__)
 

@@ -5,12 +5,12 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from modules.classifier import Batch, ClassifierModule
-from modules.losses import Objective, RowLosses, SyntheticLabels, mixed_rows
+from .classifier import Batch, ClassifierModule
+from .losses import Objective, RowLosses, SyntheticLabels, mixed_rows
 
 
 class StudentModule(ClassifierModule):
-    """A classifier trained on gold (CE) and on a selection (temperature-scaled KL); see `modules.losses`.
+    """A classifier trained on gold (CE) and on a selection (temperature-scaled KL); see `losses.py`.
 
     Args:
         objective: `paper` (Eq. 1) or `released` (every row weighs 1).

@@ -4,8 +4,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from modules.classifier import Batch, ClassifierModule
-from modules.losses import RowLosses, cross_entropy_rows
+from .classifier import Batch, ClassifierModule
+from .losses import RowLosses, cross_entropy_rows
 
 
 class TeacherModule(ClassifierModule):

@@ -15,10 +15,12 @@ from transformers import (
     LogitsProcessorList,
 )
 
-from lightning_app.errors import InputError
-from lightning_app.models import gguf_file, locate, model_fingerprint
-from modules.generator import Answers, GeneratorModule
-from modules.sampling import BigramBlock, DrawPerRow
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.models.fingerprints import model_fingerprint
+from labelbridge.lightning_app.models.locate import gguf_file, locate
+
+from .generator import Answers, GeneratorModule
+from .sampling import BigramBlock, DrawPerRow
 
 # A line break as it is, as a byte, and as GPT-2's vocabulary spells it.
 LINE_BREAKS = ("\n", "<0x0A>", "\u010a")

@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 import torch
 
-from lightning_app.models import check_base, model_fingerprint
-from modules.sequence_models import load_seq2seq
-from modules.sequence_translator import SequenceTranslator
-from modules.translator import Translations
+from labelbridge.lightning_app.models.fingerprints import check_base, model_fingerprint
+
+from .sequence_models import load_seq2seq
+from .sequence_translator import SequenceTranslator
+from .translator import Translations
 
 
 class TransformersTranslator(SequenceTranslator):

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import torch
 from lightning.pytorch import LightningModule
 
-from lightning_app.errors import InputError
-from lightning_app.translation.languages import language
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.translation.languages import language
 
 log = logging.getLogger(__name__)
 MOST_FAILURES = 8  # texts, one after the other, until it is the engine that is broken

@@ -190,7 +190,7 @@ def tiny_nllb(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def task() -> Any:
     """Three-way sentiment."""
-    from lightning_app.task import Task
+    from labelbridge.lightning_app.core.task import Task
 
     return Task("sentiment", ["text"], LABELS)
 
@@ -228,7 +228,7 @@ Command = Callable[..., Outcome]
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
     """Runs a command in this process, in an empty folder: `cli("select", "--quota", 3)`."""
-    import main
+    from labelbridge.__main__ import main
 
     monkeypatch.chdir(tmp_path)
 
@@ -236,7 +236,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         options = [str(word) for word in words]
         monkeypatch.setattr("sys.argv", ["main.py", *options])
         capsys.readouterr()
-        code = main.main(options)
+        code = main(options)
         said = capsys.readouterr()
         return Outcome(code, said.out, said.err)
 
@@ -298,7 +298,7 @@ class Stages:
 @pytest.fixture(scope="session")
 def loop_once(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
     """The whole loop, run once by each test process."""
-    import main
+    from labelbridge.__main__ import main
 
     folder = tmp_path_factory.mktemp("loop")
     with pytest.MonkeyPatch.context() as patch:
@@ -308,7 +308,7 @@ def loop_once(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path
             options = [str(word) for word in words]
             patch.setattr("sys.argv", ["main.py", *options])
             with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
-                return Outcome(main.main(options), out.getvalue(), err.getvalue())
+                return Outcome(main(options), out.getvalue(), err.getvalue())
 
         stages = Stages(run, write_files(folder), tiny_bert)
         for stage in (stages.teacher, stages.pseudolabel, stages.select, stages.student, stages.test, stages.report):

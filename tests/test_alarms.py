@@ -11,7 +11,7 @@ import warm
 from conftest import LABELS, QUIET, Outcome, Stages, labelled, save_classifier, write_jsonl
 from safetensors.torch import load_file, save_file
 
-from lightning_app import artifacts
+from labelbridge.lightning_app.core import artifacts
 
 ONE_CLASS = "all {} rows were predicted 'positive'; the model has collapsed to one class"
 

@@ -26,7 +26,16 @@ def test_only_artifacts_opens_artifact_files():
         if "parquet" in {name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import)
                          for name in (alias.name.rsplit(".", 1)[-1] for alias in node.names)}
     }  # fmt: skip
-    assert users == {"lightning_app/artifacts.py", "lightning_app/spool.py"}
+    assert users == {"lightning_app/core/artifacts.py", "lightning_app/core/spool.py"}
+
+
+def test_everything_is_imported_through_the_one_namespace():
+    """A class imported as `modules.X` would be another one than `labelbridge.modules.X`."""
+    tracked = subprocess.run(
+        ["git", "ls-files", "*.py", "*.md"], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    bare = re.compile(r"^\s*(from|import) (lightning_app|datamodules|modules|callbacks)\b", re.MULTILINE)
+    assert not [name for name in tracked.stdout.split() if bare.search((PROJECT / name).read_text())]
 
 
 @pytest.mark.parametrize("word", ["pickle", "trust_remote_code=True", "load(.*weights_only=False"])

@@ -14,13 +14,14 @@ from lightning.pytorch.callbacks import Callback
 from seq2seq_models import pairs, save_m2m100, save_marian, save_nllb, save_t5, write_pairs
 from torch.nn import functional
 
-from datamodules import PairsDataModule
-from lightning_app import artifacts
-from lightning_app.errors import InputError
-from lightning_app.models import adapter_base, model_fingerprint
-from lightning_app.sources import Source
-from modules import Seq2SeqModule
-from modules.sequence_models import Lora, load_seq2seq
+from labelbridge.datamodules import PairsDataModule
+from labelbridge.lightning_app.core import artifacts
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.data.sources import Source
+from labelbridge.lightning_app.models.fingerprints import model_fingerprint
+from labelbridge.lightning_app.models.locate import adapter_base
+from labelbridge.modules import Seq2SeqModule
+from labelbridge.modules.sequence_models import Lora, load_seq2seq
 
 PREFIX = "mix : "
 
@@ -183,7 +184,7 @@ def test_a_model_whose_tokenizer_is_in_plain_python_is_fine_tuned_and_scored(
 
 def test_predict_puts_the_prefix_that_fit_put(cli: Command, words, monkeypatch):
     assert cli(*words, "--out=fit", "--trainer.max_epochs=1").code == 0
-    from modules import TransformersTranslator
+    from labelbridge.modules import TransformersTranslator
 
     translator = TransformersTranslator(model="fit/model", source_language="en", target_language="hi-Latn")
     data = PairsDataModule(
@@ -364,8 +365,8 @@ def test_two_runs_export_the_same_bytes(cli: Command, words):
 
 
 def test_targets_are_padded_with_what_the_loss_leaves_out(tiny_t5: Path, tmp_path: Path, monkeypatch):
-    from datamodules.pairs import PairBatches
-    from datamodules.windows import MicroBatch
+    from labelbridge.datamodules.pairs import PairBatches
+    from labelbridge.datamodules.windows import MicroBatch
 
     monkeypatch.chdir(tmp_path)
     _, _, data = train(tiny_t5, 4, 1, None)

@@ -11,7 +11,7 @@ import torch
 import warm
 from conftest import PROJECT, QUIET, Stages, labelled, write_jsonl
 
-from lightning_app import artifacts
+from labelbridge.lightning_app.core import artifacts
 
 pytestmark = pytest.mark.slow
 TWO = ["--trainer.devices=2", "--trainer.strategy=ddp_fork"]
@@ -127,7 +127,7 @@ def test_dev_metrics_are_the_same_on_two_processes(fit):
 
 def test_dynamics_are_the_same_on_two_processes(stages: Stages, task):
     """50 pool rows in batches of a few, over 2 ranks, each scored once."""
-    from lightning_app.dynamics import read_dynamics
+    from labelbridge.lightning_app.dynamics.store import read_dynamics
 
     words = ["fit", "--config", "teacher.yaml", *stages.fit_words, f"--data.pool.path={stages.files.pool}",
              "--model.learning_rate=0", "--model.dropout=0", "--data.tokens_per_batch=40"]  # fmt: skip

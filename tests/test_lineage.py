@@ -4,7 +4,7 @@ from pathlib import Path
 
 from conftest import Stages, write_jsonl
 
-from lightning_app import artifacts
+from labelbridge.lightning_app.core import artifacts
 
 
 def test_a_selected_row_leads_back_to_its_prompt(stages: Stages):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT, Outcome, Stages, labelled, write_jsonl
 
-from lightning_app import artifacts
+from labelbridge.lightning_app.core import artifacts
 
 
 def test_the_loop_ends_in_a_report(loop: Stages):

@@ -24,7 +24,7 @@ COMMANDS = {
 
 
 def test_help_lists_every_command_without_importing_torch():
-    script = "import sys, main; main.main(['--help']); print(sorted({'torch', 'lightning', 'yaml'} & set(sys.modules)))"
+    script = "import sys; from labelbridge.__main__ import main; main(['--help']); print(sorted({'torch', 'lightning', 'yaml'} & set(sys.modules)))"
     told = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert told.stdout.splitlines()[-1] == "[]"
     for command in ("fit", "validate", "test", "predict", "clean", "select", "report", "export", "peek"):
@@ -33,7 +33,7 @@ def test_help_lists_every_command_without_importing_torch():
 
 def test_select_help_names_every_setting_without_importing_torch():
     script = (
-        "import sys, main\ncode = main.main(['select', '--help'])\n"
+        "import sys\nfrom labelbridge.__main__ import main\ncode = main(['select', '--help'])\n"
         "print(code, sorted({'torch', 'lightning', 'transformers'} & set(sys.modules)))"
     )
     told = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True)
@@ -74,12 +74,12 @@ def test_every_config_parses(cli: Command, config: Path):
     [("translate_nllb.yaml", "TransformersTranslator"), ("paper/translate.yaml", "IndicTrans2Translator")],
 )
 def test_a_model_laid_over_the_dictionary_brings_its_class_and_all_gates(cli: Command, config: str, engine: str):
-    from lightning_app.translation.gates import Gates
+    from labelbridge.lightning_app.translation.gates import Gates
 
     outcome = cli("predict", "--config", "translate.yaml", "--config", config, "--print_config")
     assert outcome.code == 0, outcome.err
     told = yaml.safe_load(outcome.out)
-    assert told["model"]["class_path"] == f"modules.{engine}"
+    assert told["model"]["class_path"] == f"labelbridge.modules.{engine}"
     assert "lexicon" not in told["model"]["init_args"]
     assert told["data"]["init_args"]["gates"] == vars(Gates())
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from conftest import Outcome, Stages, labelled, save_classifier, write_jsonl
 
-from lightning_app import artifacts
+from labelbridge.lightning_app.core import artifacts
 
 BY_PROMPT = ("--strategy=random", "--class_from=prompt", "--pseudolabels=null")
 
@@ -297,7 +297,7 @@ def test_a_path_where_a_source_is_expected(stages: Stages):
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("StudntModule", "expected a class"), ("modules.StudntModule", "has no attribute 'StudntModule'")],
+    [("StudntModule", "expected a class"), ("labelbridge.modules.StudntModule", "has no attribute 'StudntModule'")],
 )
 def test_a_class_that_does_not_exist(stages: Stages, name: str, said: str):
     refused(stages.cli("fit", "--config", "student.yaml", "--model", name), f"model is .*{said}")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import Stages
 
-from lightning_app.artifacts import read_manifest
+from labelbridge.lightning_app.core.artifacts import read_manifest
 
 
 @pytest.fixture

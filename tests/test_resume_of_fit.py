@@ -12,7 +12,7 @@ import torch
 import warm
 from conftest import Stages
 
-from lightning_app import artifacts
+from labelbridge.lightning_app.core import artifacts
 
 pytestmark = pytest.mark.slow
 # 55 rows in windows of 8 make 7 windows and 14 micro-batches an epoch, the last window shorter; two epochs.

@@ -10,7 +10,7 @@ import pytest
 import warm
 from conftest import QUIET, Stages, labelled, write_jsonl
 
-from lightning_app import artifacts
+from labelbridge.lightning_app.core import artifacts
 
 pytestmark = pytest.mark.slow
 ROWS = 203

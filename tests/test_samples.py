@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from conftest import LABELS, PROJECT, Command
 
-from lightning_app import artifacts
-from lightning_app.sources import Source
-from lightning_app.translation.languages import language
-from lightning_app.translation.lexicon import read_lexicon, replace_words
+from labelbridge.lightning_app.core import artifacts
+from labelbridge.lightning_app.data.sources import Source
+from labelbridge.lightning_app.translation.languages import language
+from labelbridge.lightning_app.translation.lexicon import read_lexicon, replace_words
 
 SAMPLES = PROJECT / "samples"
 FILES = sorted(path.relative_to(SAMPLES) for path in SAMPLES.rglob("*.jsonl"))

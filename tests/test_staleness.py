@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 from conftest import Outcome, Stages, labelled
 
-from lightning_app import artifacts
+from labelbridge.lightning_app.core import artifacts
 
 
 def refused(outcome: Outcome, *patterns: str) -> None:

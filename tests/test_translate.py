@@ -9,7 +9,7 @@ import pytest
 import warm
 from conftest import LABELS, QUIET, WORDS, Command, Files, Stages, labelled, write_jsonl
 
-from lightning_app import artifacts
+from labelbridge.lightning_app.core import artifacts
 
 DICTIONARY = {
     "good": "अच्छा", "bad": "बुरा", "room": "कमरा", "and": "और", "it": "यह", "was": "था", "very": "बहुत", "great": "महान",

@@ -13,7 +13,7 @@ TESTS = Path(__file__).resolve().parent
 PRELOAD = [
     "warm",
     "main",
-    "lightning_app.cli",
+    "labelbridge.lightning_app.cli.lightning_cli",
     "datamodules",
     "modules",
     "callbacks",
@@ -71,11 +71,11 @@ def _run(words: list[str], folder: str) -> None:
     import torch
 
     torch.set_num_threads(1)  # the same plan of sums in every process
-    import main
+    from labelbridge.__main__ import main
 
     sys.argv = ["main.py", *words]
     began = time.perf_counter()
-    code = main.main(words)
+    code = main(words)
     print(f"[{code} after {time.perf_counter() - began:.1f} s]", flush=True)
     sys.stdout.flush()
     os._exit(code)

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from lightning_app.errors import InputError
-from lightning_app.evaluation.metrics import classification_metrics, majority_metrics, mean_and_deviation
-from lightning_app.evaluation.predictions import Tested, check_same_rows
-from lightning_app.evaluation.significance import Difference, Resampling, difference, holm, interval, statistic
+from ..core.errors import InputError
+from .metrics import classification_metrics, majority_metrics, mean_and_deviation
+from .predictions import Tested, check_same_rows
+from .significance import Difference, Resampling, difference, holm, interval, statistic
 
 
 @dataclass(frozen=True)

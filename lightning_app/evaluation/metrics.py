@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from lightning_app.task import Task
+from ..core.task import Task
 
 # N = rows, C = classes
 

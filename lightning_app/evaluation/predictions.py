@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lightning_app import artifacts
-from lightning_app.errors import InputError
-from lightning_app.evaluation.metrics import divide_prior
-from lightning_app.task import Task
+from ..core import artifacts
+from ..core.errors import InputError
+from ..core.task import Task
+from .metrics import divide_prior
 
 AS_TRAINED = "as_trained"
 DIVIDED = "divided"

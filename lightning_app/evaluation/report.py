@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from lightning_app import artifacts
-from lightning_app.errors import InputError
-from lightning_app.evaluation.comparison import Results, results_of
-from lightning_app.evaluation.metrics import classification_metrics
-from lightning_app.evaluation.predictions import AS_TRAINED, DIVIDED, Tested, check_priors, read
-from lightning_app.evaluation.significance import RESAMPLES
-from lightning_app.evaluation.tables import NAMES, markdown
-from lightning_app.runs import Run, command_line
+from ..core import artifacts
+from ..core.errors import InputError
+from ..core.runs import Run, command_line
+from .comparison import Results, results_of
+from .metrics import classification_metrics
+from .predictions import AS_TRAINED, DIVIDED, Tested, check_priors, read
+from .significance import RESAMPLES
+from .tables import NAMES, markdown
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from lightning_app.evaluation.metrics import BINS
+from .metrics import BINS
 
 RESAMPLES = 10_000
 _CHUNK = 4_000_000  # drawn rows in memory at once
@@ -113,7 +113,7 @@ class Resampling:
 
 
 def statistic(metric: str, label_N: np.ndarray, probs_NC: np.ndarray) -> Statistic:
-    """A metric of `lightning_app.evaluation.metrics.classification_metrics`, as sums over rows.
+    """A metric of `metrics.classification_metrics`, as sums over rows.
 
     Args:
         metric: `accuracy`, `macro_f1`, `ece` or `ce`.

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from itertools import product
 
-from lightning_app.evaluation.comparison import Cell, Comparison, Majority, Results
-from lightning_app.evaluation.predictions import DIVIDED
+from .comparison import Cell, Comparison, Majority, Results
+from .predictions import DIVIDED
 
 NAMES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "ece": "calibration error", "ce": "cross-entropy"}
 MAJORITY = "majority class"

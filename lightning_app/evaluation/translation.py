@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lightning_app.errors import InputError
+from ..core.errors import InputError
 
 
 def translation_metrics(table: pa.Table, target: str) -> dict[str, dict[str, Any]]:

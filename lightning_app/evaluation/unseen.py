@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from lightning_app import artifacts
-from lightning_app.errors import InputError, shorten
-from lightning_app.models import locate
-from lightning_app.paths import find
-from lightning_app.task import Task
+from ..core import artifacts
+from ..core.errors import InputError, shorten
+from ..core.paths import find
+from ..core.task import Task
+from ..models.locate import locate
 
 
 def check_unseen(model: str, targets: pa.Table, task: Task) -> None:

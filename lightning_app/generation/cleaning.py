@@ -12,24 +12,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lightning_app import artifacts, fingerprint
-from lightning_app.errors import InputError
-from lightning_app.generation.filters import (
-    alive,
-    beyond_size,
-    doubled,
-    key_of,
-    near_duplicates_of,
-    other_language,
-    reject,
-    same_meaning,
-)
-from lightning_app.generation.parsing import parse
-from lightning_app.generation.prompts import read_spec
-from lightning_app.paths import find
-from lightning_app.runs import Run, State, command_line
-from lightning_app.sources import Source, load_rows, read_table
-from lightning_app.task import Task
+from ..core import artifacts, fingerprint
+from ..core.errors import InputError
+from ..core.paths import find
+from ..core.runs import Run, State, command_line
+from ..core.task import Task
+from ..data.sources import Source, load_rows, read_table
+from .filters import alive, beyond_size, doubled, key_of, near_duplicates_of, other_language, reject, same_meaning
+from .parsing import parse
+from .prompts import read_spec
 
 log = logging.getLogger(__name__)
 

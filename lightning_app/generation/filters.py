@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from lightning_app.errors import InputError
-from lightning_app.hashing import seeded_hash
+from ..core.errors import InputError
+from ..core.hashing import seeded_hash
 
 SHINGLE = 3  # words
 PERMUTATIONS = 128

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from lightning_app.errors import InputError, shorten
-from lightning_app.hashing import seeded_hash
-from lightning_app.paths import find
-from lightning_app.sources import Rows
-from lightning_app.task import Task
+from ..core.errors import InputError, shorten
+from ..core.hashing import seeded_hash
+from ..core.paths import find
+from ..core.task import Task
+from ..data.sources import Rows
 
 NO_CLASS = "any"
 Example = str | tuple[str, str]

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from lightning_app import artifacts
-from lightning_app.dynamics import read_dynamics
-from lightning_app.errors import InputError
-from lightning_app.paths import find
-from lightning_app.probabilities import read_probs
-from lightning_app.sources import Rows
-from lightning_app.task import Task
+from ..core import artifacts
+from ..core.errors import InputError
+from ..core.paths import find
+from ..core.task import Task
+from ..data.probabilities import read_probs
+from ..data.sources import Rows
+from ..dynamics.store import read_dynamics
 
 
 @dataclass(frozen=True)

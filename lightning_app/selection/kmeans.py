@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lightning_app.errors import InputError
+from ..core.errors import InputError
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightning_app.errors import InputError
-from lightning_app.hashing import seeded_hash
-from lightning_app.task import Task
+from ..core.errors import InputError
+from ..core.hashing import seeded_hash
+from ..core.task import Task
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from lightning_app import artifacts
-from lightning_app.errors import InputError, shorten
-from lightning_app.evaluation.diversity import diversity_score
-from lightning_app.runs import Run, State, command_line
-from lightning_app.selection.evidence import Evidence, gather
-from lightning_app.selection.quotas import cut, quotas_by_class
-from lightning_app.selection.strategies import BY_LAST_EPOCH, Candidates, Choice, code_of, find_strategy
-from lightning_app.sources import Rows, Source, load_rows
-from lightning_app.task import Task
+from ..core import artifacts
+from ..core.errors import InputError, shorten
+from ..core.runs import Run, State, command_line
+from ..core.task import Task
+from ..data.sources import Rows, Source, load_rows
+from ..evaluation.diversity import diversity_score
+from .evidence import Evidence, gather
+from .quotas import cut, quotas_by_class
+from .strategies import BY_LAST_EPOCH, Candidates, Choice, code_of, find_strategy
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def select(
         pool: The pool's rows: files or an artifact.
         pseudolabels: The teacher's artifact for the same pool; needed unless rows are drawn at random by prompt class.
         strategy: random, top, diverse, ambiguous, easy, hard, ccs, near_target, or `module.function` of your own (see
-            `lightning_app.selection.strategies`).
+            `labelbridge.lightning_app.selection.strategies`).
         class_from: Whether a row's class is the teacher's most likely one, the one its prompt asked for, or the most
             likely one after the teacher's last epoch.
         variant: `paper` or `released`, where the paper's text and its code differ (diverse, ambiguous, easy).

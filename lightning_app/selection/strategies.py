@@ -19,11 +19,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lightning_app.errors import InputError, shorten
-from lightning_app.fingerprint import of_files
-from lightning_app.hashing import seeded_hash
-from lightning_app.selection.kmeans import kmeans
-from lightning_app.selection.quotas import best_first
+from ..core.errors import InputError, shorten
+from ..core.fingerprint import of_files
+from ..core.hashing import seeded_hash
+from .kmeans import kmeans
+from .quotas import best_first
 
 BLOCK_ROWS = 4_096
 
@@ -263,7 +263,7 @@ def find_strategy(name: str, options: Mapping[str, Any] | None = None) -> Callab
     """
     strategy = BUILT_IN[name] if name in BUILT_IN else _imported(name)
     # Imported here, as the commands import this module.
-    from lightning_app.commands import Parser
+    from ..cli.commands import Parser
 
     parser = Parser(prog="options")
     try:

@@ -3,8 +3,8 @@
 from collections.abc import Container
 from typing import Any
 
-from lightning_app.errors import InputError
-from lightning_app.translation.languages import Language
+from ..core.errors import InputError
+from .languages import Language
 
 
 class Lead:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import regex
 
-from lightning_app.errors import InputError
-from lightning_app.generation.filters import is_detected, other_language
-from lightning_app.translation.languages import Language
+from ..core.errors import InputError
+from ..generation.filters import is_detected, other_language
+from .languages import Language
 
 # What tokenizers write for a piece that they do not know.
 _UNKNOWN = re.compile(r"<unk>|\[UNK\]|⁇|�", re.IGNORECASE)

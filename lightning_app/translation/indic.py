@@ -16,7 +16,7 @@ from typing import Any
 
 import regex
 
-from lightning_app.errors import InputError
+from ..core.errors import InputError
 
 # What comes through a translation as it is: mail and web addresses, handles and hashtags, and numbers of four or more
 # digits with signs among them (dates, times, sums, ranges). Plain numbers are left to the model.

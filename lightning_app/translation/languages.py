@@ -7,7 +7,7 @@ from functools import cache
 
 import regex
 
-from lightning_app.errors import InputError
+from ..core.errors import InputError
 
 # ISO 639-1 -> FLORES-200 code (NLLB, IndicTrans2), whose second half is the ISO 15924 script.
 FLORES = {

@@ -17,10 +17,10 @@ from typing import Literal
 import pyarrow as pa
 import regex
 
-from lightning_app import fingerprint
-from lightning_app.errors import InputError
-from lightning_app.paths import find
-from lightning_app.sources import Source, read_table
+from ..core import fingerprint
+from ..core.errors import InputError
+from ..core.paths import find
+from ..data.sources import Source, read_table
 
 log = logging.getLogger(__name__)
 

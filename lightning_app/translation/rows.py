@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightning_app.translation.gates import Gates, judge
-from lightning_app.translation.languages import Language
+from .gates import Gates, judge
+from .languages import Language
 
 MOST_MISSING = 30
 Failing = Literal["aside", "keep"]

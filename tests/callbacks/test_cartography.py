@@ -12,10 +12,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data.distributed import DistributedSampler
 
-from callbacks import CartographyCallback
-from lightning_app import artifacts
-from lightning_app.dynamics import Dynamics, ScoredRows, read_dynamics
-from lightning_app.task import Task
+from labelbridge.callbacks import CartographyCallback
+from labelbridge.lightning_app.core import artifacts
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.dynamics.store import Dynamics, ScoredRows, read_dynamics
 
 
 def test_the_training_does_not_notice(stages: Stages):

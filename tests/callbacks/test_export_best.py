@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import Stages
 
-from callbacks import ExportBest
+from labelbridge.callbacks import ExportBest
 
 
 class Stub:

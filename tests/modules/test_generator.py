@@ -25,12 +25,12 @@ import torch
 import warm
 from conftest import QUIET, Command, labelled, write_jsonl
 
-from lightning_app import artifacts
-from lightning_app.errors import InputError
-from lightning_app.task import Task
-from modules import TransformersGenerator
-from modules.sampling import BigramBlock, DrawPerRow
-from modules.transformers_generator import _chat
+from labelbridge.lightning_app.core import artifacts
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.modules import TransformersGenerator
+from labelbridge.modules.sampling import BigramBlock, DrawPerRow
+from labelbridge.modules.transformers_generator import _chat
 
 COUNT = 24
 
@@ -582,14 +582,16 @@ def test_a_request_that_hangs_holds_up_neither_other_batches_nor_the_disk(tmp_pa
 
 
 def test_further_fields_of_a_request(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch):
-    from modules import OpenAIGenerator
+    from labelbridge.modules import OpenAIGenerator
 
     sent: dict[str, object] = {}
     one = OpenAIGenerator(
         base_url="http://127.0.0.1:9/v1", task=Task("s", ["text"], ["a", "b"]), model="m",
         extra={"top_k": -1, "max_tokens": None, "max_completion_tokens": 7},
     )  # fmt: skip
-    monkeypatch.setattr("modules.openai_generator._Server.send", lambda self, **request: sent.update(request))
+    monkeypatch.setattr(
+        "labelbridge.modules.openai_generator._Server.send", lambda self, **request: sent.update(request)
+    )
     one._send("id", "", "Hello")
     assert sent["messages"] == [{"role": "user", "content": "Hello"}]
     assert {"top_k": -1, "max_completion_tokens": 7}.items() <= sent["extra_body"].items()

@@ -9,9 +9,9 @@ import torch
 from conftest import LABELS, save_classifier
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from lightning_app.errors import InputError
-from lightning_app.task import Task
-from modules.heads import append_mean_pooling, freeze_lower_layers, load_classifier, pooling_of
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.modules.heads import append_mean_pooling, freeze_lower_layers, load_classifier, pooling_of
 
 
 def logits_by_label(model, folder: Path) -> dict[str, float]:

@@ -12,10 +12,10 @@ import torch
 from conftest import QUIET, Command, Files, labelled
 from translators import pairs, save_indictrans2
 
-from lightning_app import artifacts
-from lightning_app.errors import InputError
-from lightning_app.models import model_fingerprint
-from modules import IndicTrans2Translator
+from labelbridge.lightning_app.core import artifacts
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.models.fingerprints import model_fingerprint
+from labelbridge.modules import IndicTrans2Translator
 
 pytest.importorskip("ctranslate2")
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("IndicTransToolkit") is None, reason="extra: indic")

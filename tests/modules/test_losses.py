@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from datamodules.windows import WindowSampler, WindowShape
-from lightning_app.errors import InputError
-from modules.losses import Objective, kl_rows, mixed_rows, soften
+from labelbridge.datamodules.windows import WindowSampler, WindowShape
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.modules.losses import Objective, kl_rows, mixed_rows, soften
 
 N_CLASSES = 3
 

@@ -5,7 +5,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
-from modules.optimizers import adamw_with_linear_decay
+from labelbridge.modules.optimizers import adamw_with_linear_decay
 
 
 class Line(LightningModule):

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from modules.sampling import BigramBlock, DrawPerRow
+from labelbridge.modules.sampling import BigramBlock, DrawPerRow
 
 ROWS = 48
 IDS = [f"row/{row}" for row in range(ROWS)]

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pytest
 import torch
 
-from lightning_app.errors import InputError
-from lightning_app.sources import Source
-from lightning_app.translation.gates import Gates
-from lightning_app.translation.rows import translated_rows
-from modules import LexiconTranslator, TransformersTranslator
-from modules.translator import Translations, TranslatorModule
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.data.sources import Source
+from labelbridge.lightning_app.translation.gates import Gates
+from labelbridge.lightning_app.translation.rows import translated_rows
+from labelbridge.modules import LexiconTranslator, TransformersTranslator
+from labelbridge.modules.translator import Translations, TranslatorModule
 
 TEXTS = ["good film.", "it was a bad day, and it rained.", "no", "the room is clean"]
 

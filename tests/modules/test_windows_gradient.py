@@ -9,10 +9,10 @@ from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback
 from torch.nn import functional
 
-from datamodules import MixedDataModule
-from lightning_app.sources import Source
-from lightning_app.task import Task
-from modules import StudentModule
+from labelbridge.datamodules import MixedDataModule
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.data.sources import Source
+from labelbridge.modules import StudentModule
 
 TASK = Task("sentiment", ["text"], LABELS)
 
@@ -109,7 +109,7 @@ def test_an_absent_set_drops_its_term(files, selection, tiny_bert, gone):
     else:
         import shutil
 
-        from lightning_app import artifacts
+        from labelbridge.lightning_app.core import artifacts
 
         read = artifacts.read(Path(selection))
         shutil.rmtree("empty", ignore_errors=True)

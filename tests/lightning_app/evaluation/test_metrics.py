@@ -5,14 +5,14 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
-from lightning_app.evaluation.metrics import (
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.evaluation.metrics import (
     classification_metrics,
     divide_prior,
     majority_metrics,
     mean_and_deviation,
     target_metrics,
 )
-from lightning_app.task import Task
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lightning_app import artifacts
-from lightning_app.errors import InputError
-from lightning_app.evaluation.report import report
-from lightning_app.task import Task
+from labelbridge.lightning_app.core import artifacts
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.evaluation.report import report
 
 
 def write_run(

@@ -5,8 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_app.evaluation.metrics import classification_metrics
-from lightning_app.evaluation.significance import Difference, Resampling, difference, holm, interval, statistic
+from labelbridge.lightning_app.evaluation.metrics import classification_metrics
+from labelbridge.lightning_app.evaluation.significance import (
+    Difference,
+    Resampling,
+    difference,
+    holm,
+    interval,
+    statistic,
+)
 
 
 def right(*counts: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import Command, write_jsonl
 
-from lightning_app import artifacts
+from labelbridge.lightning_app.core import artifacts
 
 RAW = [
     ("a/0", 'Review: "The pool was lovely and the staff were kind."', "positive", "travel", "stop"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lightning_app.generation.filters import doubled, key_of, near_duplicates_of, other_language
+from labelbridge.lightning_app.generation.filters import doubled, key_of, near_duplicates_of, other_language
 
 
 @pytest.mark.parametrize(

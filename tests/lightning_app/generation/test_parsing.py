@@ -2,7 +2,7 @@
 
 import pytest
 
-from lightning_app.generation.parsing import parse
+from labelbridge.lightning_app.generation.parsing import parse
 
 
 @pytest.mark.parametrize(

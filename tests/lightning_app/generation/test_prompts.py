@@ -7,10 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from lightning_app.errors import InputError
-from lightning_app.generation.prompts import prompt_rows, read_spec, spec_files
-from lightning_app.sources import Rows
-from lightning_app.task import Task
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.data.sources import Rows
+from labelbridge.lightning_app.generation.prompts import prompt_rows, read_spec, spec_files
 
 NLI = Task("nli", ["premise", "hypothesis"], ["entailment", "neutral", "contradiction"])
 

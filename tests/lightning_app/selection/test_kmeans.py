@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_app.errors import InputError
-from lightning_app.selection.kmeans import kmeans
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.selection.kmeans import kmeans
 
 
 def clouds(rows: int, dimensions: int, seed: int, unit: bool) -> np.ndarray:

@@ -11,12 +11,12 @@ from conftest import LABELS, Command, labelled, write_jsonl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_app import artifacts
-from lightning_app.errors import InputError
-from lightning_app.selection.quotas import cut
-from lightning_app.selection.select import select
-from lightning_app.sources import Source, load_rows
-from lightning_app.task import Task
+from labelbridge.lightning_app.core import artifacts
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.data.sources import Source, load_rows
+from labelbridge.lightning_app.selection.quotas import cut
+from labelbridge.lightning_app.selection.select import select
 
 ROWS = 60
 
@@ -149,7 +149,7 @@ def test_a_strategy_that_keeps_one_class_is_refused(
 ):
     (tmp_path / "picky.py").write_text(
         "import numpy as np\n"
-        "from lightning_app.selection.strategies import Choice\n\n"
+        "from labelbridge.lightning_app.selection.strategies import Choice\n\n"
         "def neutral(candidates):\n"
         "    return Choice(np.arange(candidates.label == 1), np.zeros(len(candidates.ids)))\n"
     )
@@ -211,7 +211,7 @@ def test_scores_may_be_of_any_kind(pool: Path, task: Task, tmp_path: Path, monke
         ("def score(candidates):\n    return [1.0]", "expected one for each of"),
         ("def score(candidates):\n    return ['a'] * len(candidates.ids)", "expected one number for each of"),
         (
-            "import numpy as np\nfrom lightning_app.selection.strategies import Choice\n"
+            "import numpy as np\nfrom labelbridge.lightning_app.selection.strategies import Choice\n"
             "def score(candidates):\n    return Choice(np.array([0]), np.full(len(candidates.ids), np.nan))",
             "the score of row '.*' is nan",
         ),

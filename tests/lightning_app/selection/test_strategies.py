@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_app.errors import InputError
-from lightning_app.selection.quotas import cut
-from lightning_app.selection.strategies import (
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.selection.quotas import cut
+from labelbridge.lightning_app.selection.strategies import (
     BUILT_IN,
     Candidates,
     Choice,
@@ -223,7 +223,7 @@ def test_ties_in_a_cluster_are_counted():
 @pytest.mark.parametrize("block_rows", [5, 4096])
 def test_equal_rows_are_equally_near_wherever_they_stand(monkeypatch: pytest.MonkeyPatch, block_rows: int):
     """More rows than a block, every vector twice: the last bits of a product depend on where its row stands."""
-    monkeypatch.setattr("lightning_app.selection.strategies.BLOCK_ROWS", block_rows)
+    monkeypatch.setattr("labelbridge.lightning_app.selection.strategies.BLOCK_ROWS", block_rows)
     rng = np.random.default_rng(0)
     rows, target = (rng.normal(size=(count, 384)).astype(np.float32) for count in (2_100, 40))
     rows, target = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in (rows, target))

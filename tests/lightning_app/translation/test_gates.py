@@ -2,9 +2,9 @@
 
 import pytest
 
-from lightning_app.errors import InputError
-from lightning_app.translation.gates import Gates, judge, left_out
-from lightning_app.translation.languages import language
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.translation.gates import Gates, judge, left_out
+from labelbridge.lightning_app.translation.languages import language
 
 
 def reason(

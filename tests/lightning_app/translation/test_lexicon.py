@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lightning_app.errors import InputError
-from lightning_app.sources import Source
-from lightning_app.translation.lexicon import Entry, Lexicon, penn_part, read_lexicon, replace_words
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.data.sources import Source
+from labelbridge.lightning_app.translation.lexicon import Entry, Lexicon, penn_part, read_lexicon, replace_words
 
 WORDS = Lexicon(
     {

@@ -3,9 +3,9 @@
 import pyarrow as pa
 import pytest
 
-from lightning_app.translation.gates import Gates
-from lightning_app.translation.languages import language
-from lightning_app.translation.rows import segments, translated_rows
+from labelbridge.lightning_app.translation.gates import Gates
+from labelbridge.lightning_app.translation.languages import language
+from labelbridge.lightning_app.translation.rows import segments, translated_rows
 
 HINDI = language("hi")
 PAIRS = pa.table(

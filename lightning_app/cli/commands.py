@@ -1,0 +1,258 @@
+"""Running a command: configs are found, mistakes become one line and exit status 2."""
+
+import difflib
+import importlib
+import inspect
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from ..core import runs
+from ..core.errors import InputError, shorten
+from ..core.paths import PROJECT, find
+from .next_steps import Finished, next_line
+from .parser_errors import wrong_value
+
+log = logging.getLogger(__name__)
+
+FUNCTIONS = {
+    "clean": "labelbridge.lightning_app.generation.cleaning",
+    "select": "labelbridge.lightning_app.selection.select",
+    "report": "labelbridge.lightning_app.evaluation.report",
+    "export": "labelbridge.lightning_app.models.export",
+    "peek": "labelbridge.lightning_app.cli.peek",
+}
+MISTAKE = 2
+_UNKNOWN_KEY = (
+    re.compile(r"[Oo]ption '([\w.\-]+)' is not accepted"),
+    re.compile(r"does not accept option '([\w.\-]+)'"),
+    re.compile(r"unrecognized arguments: --([\w.\-]+)"),
+    re.compile(r"Key '([\w.\-]+)' is not expected"),
+)
+
+
+def run_function(words: Sequence[str]) -> int:
+    """Run a command that is a plain function with a config.
+
+    Args:
+        words: The command line behind `main.py`: the command's name, then its options.
+
+    Returns:
+        The exit status.
+    """
+    name, options = words[0], list(words[1:])
+    runs.typed_words[:] = words
+    if name not in FUNCTIONS:
+        known = [*FUNCTIONS, "fit", "validate", "test", "predict"]
+        close = difflib.get_close_matches(name, known, n=1)
+        return _tell(f"'{name}' is not a command{_meant(close)}; see python main.py --help")
+    return _guarded(lambda: _call(name, options))
+
+
+def run_trainer(words: Sequence[str], forced_callbacks: Callable[[], dict[str, type]]) -> int:
+    """Run `fit`, `validate`, `test` or `predict`.
+
+    Args:
+        words: The command line behind `main.py`.
+        forced_callbacks: Imports and returns the callbacks that every run has, by the name of their settings.
+
+    Returns:
+        The exit status.
+    """
+
+    def go() -> None:
+        runs.typed_words[:] = words
+        found = [words[0], *find_configs(list(words[1:]))]
+        # LightningCLI warns when it is given arguments while sys.argv holds others; DDP starts ranks from sys.argv.
+        sys.argv = [sys.argv[0], *found]
+        _set_up_logging()
+        from .lightning_cli import Cli
+
+        for own_handler in ("lightning", "lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(own_handler).handlers.clear()  # the root logger prints their lines already
+        Cli(forced_callbacks())
+
+    return _guarded(go)
+
+
+def find_configs(options: list[str]) -> list[str]:
+    """Replace each `--config FILE` by the file found here or in `configs/` beside `main.py`.
+
+    Raises:
+        InputError: If there is no such file; names the closest one.
+    """
+    found = list(options)
+    for number, word in enumerate(options):
+        if word in ("--config", "-c") and number + 1 < len(options):
+            found[number + 1] = _find_config(options[number + 1])
+        elif word.startswith("--config="):
+            found[number] = f"--config={_find_config(word.removeprefix('--config='))}"
+    return found
+
+
+class OneLineErrors:
+    """Mix-in for parsers: an error is raised as one `InputError` instead of a usage text, and keys are spelled out."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Turn the parser's message into one line; nested parsers keep their own way."""
+        if not self.exit_on_error:  # type: ignore[attr-defined] # argparse sets it
+            super().error(message, ex)  # type: ignore[misc] # jsonargparse's signature
+        raise InputError(_one_line(message, self))
+
+
+class Parser(OneLineErrors, ArgumentParser):
+    """The parser of the function commands."""
+
+
+def _call(name: str, options: list[str]) -> None:
+    _set_up_logging()
+    function = getattr(importlib.import_module(FUNCTIONS[name]), name)
+    parser = Parser(prog=f"main.py {name}", description=inspect.getdoc(function))
+    parser.add_argument("-c", "--config", action="config", help="A configuration file; may be given several times.")
+    parser.add_function_arguments(function, as_positional=name == "peek")
+    settings = parser.instantiate(parser.parse_args(find_configs(options)))
+    arguments = {key: value for key, value in settings.as_dict().items() if key != "config"}
+    function(**arguments)
+    if name != "peek" and (line := next_line(_finished(name, arguments))) is not None:
+        log.info("%s", line)
+
+
+def _finished(name: str, arguments: dict[str, Any]) -> Finished:
+    """What the command has written, for the line that says what comes next."""
+    task, variant = arguments.get("task"), None
+    if name == "clean":
+        of_first_text = arguments["text_column"] not in (None, task.columns[-1])  # type: ignore[union-attr]
+        has_teacher = find("runs/teacher/model") is not None
+        variant = "first text" if of_first_text else "teacher is trained" if has_teacher else None
+    return Finished(name, arguments["out"], task, arguments.get("pool"), variant=variant)
+
+
+def _guarded(go: Callable[[], None]) -> int:
+    # A strategy or callback in a user's own file is imported from where the command runs.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        go()
+    except (InputError, ValueError) as error:
+        mistake = _mistake_behind(error)
+        if mistake is None:
+            raise
+        return _tell(str(mistake))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return 0
+
+
+def _mistake_behind(error: BaseException | None) -> InputError | None:
+    """The `InputError` in a chain of exceptions: jsonargparse wraps what a class raises while it is made."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _tell(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return MISTAKE
+
+
+def _set_up_logging() -> None:
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    logging.getLogger().handlers[0].addFilter(lambda record: "💡" not in record.getMessage())  # Lightning's adverts
+    for noisy in ("httpx", "httpx2", "openai", "filelock", "datasets", "fsspec", "absl", "urllib3", "matplotlib"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # warns of a kernel that only 4-bit models would use
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+
+
+def _find_config(name: str) -> str:
+    for candidate in (name, f"{name}.yaml"):
+        found = find(candidate, "configs")
+        if found is not None and found.is_file():
+            _check_yaml(found)
+            return str(found)
+    known = [str(path.relative_to(PROJECT / "configs")) for path in sorted((PROJECT / "configs").rglob("*.yaml"))]
+    close = difflib.get_close_matches(name, known, n=1)
+    raise InputError(f"--config {name}: no such file here or in configs/{_meant(close)}")
+
+
+def _check_yaml(file: Path) -> None:
+    """The parser's own errors do not say which file is at fault."""
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: not YAML ({error}); mend it") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: holds {shorten(content)}, expected keys and values, as in configs/; mend it")
+
+
+def _one_line(message: str, parser: Any) -> str:
+    for pattern in _UNKNOWN_KEY:
+        match = pattern.search(message)
+        if match:
+            key = match.group(1)
+            return f"{_place(key)}key '{key}' is not known{_meant(_closest(key, message, parser))}"
+    wrong = wrong_value(message)
+    if wrong is not None:
+        return f"{_place(wrong[0])}{wrong[0]} {wrong[1]}"
+    inner = [line.strip(" -") for line in message.splitlines() if line.strip()]
+    text = " ".join(line for line in inner if not line.startswith(("Given value", "Subtypes", "Errors:")))
+    return text if len(text) < 400 else text[:399] + "…"
+
+
+def _place(key: str) -> str:
+    """The config file that holds the key, or the command line."""
+    last = key.rsplit(".", maxsplit=1)[-1]
+    words = runs.typed_words
+    if any(
+        word.startswith("--") and word.split("=")[0].strip("-+").rsplit(".", maxsplit=1)[-1] == last for word in words
+    ):
+        return "command line: "
+    files = [words[number + 1] for number, word in enumerate(words[:-1]) if word in ("--config", "-c")]
+    files += [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
+    for file in reversed(files):  # the last one wins
+        found = find(file, "configs") or find(f"{file}.yaml", "configs")
+        if found is not None and last in _keys(yaml.safe_load(found.read_text(encoding="utf-8"))):
+            return f"{file}: "
+    return "command line: "
+
+
+def _keys(value: object) -> set[str]:
+    if isinstance(value, dict):
+        return {str(key) for key in value}.union(*(_keys(one) for one in value.values()))
+    if isinstance(value, list):
+        return set().union(*(_keys(one) for one in value))
+    return set()
+
+
+def _closest(key: str, message: str, parser: Any) -> list[str]:
+    """The known key that is most like this one: the command's own, and those of the class it was meant for."""
+    known = {action.dest for action in parser._actions}
+    for subparser in getattr(getattr(parser, "_subcommands_action", None), "choices", {}).values():
+        known |= {action.dest for action in subparser._actions}
+    for path in re.findall(r"class_path '([\w.]+)'", message):
+        module, _, name = path.rpartition(".")
+        for base in getattr(importlib.import_module(module), name).__mro__:
+            known |= set(inspect.signature(base.__init__).parameters) - {"self", "args", "kwargs"}
+    whole = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.75)
+    head, _, rest = key.partition(".")
+    if rest and not whole and head not in known and (near := difflib.get_close_matches(head, sorted(known), n=1)):
+        return [f"{near[0]}.{rest}"]
+    last = {one.split(".")[-1]: one for one in sorted(known)}
+    return whole or [last[one] for one in difflib.get_close_matches(key.rsplit(".", maxsplit=1)[-1], sorted(last), n=1)]
+
+
+def _meant(close: Sequence[str]) -> str:
+    return f", did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,441 @@
+"""The Trainer commands: LightningCLI, plus what every stage needs around `fit`, `validate`, `test` and `predict`."""
+
+import inspect
+import logging
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from ..core import artifacts
+from ..core.errors import InputError
+from ..core.runs import CHECKPOINTS, Run, State, command_line
+from ..core.task import Task
+from ..evaluation.predicted_classes import count_classes, one_class_warnings, table_lines
+from ..evaluation.unseen import check_unseen
+from ..models.fingerprints import check_model_fresh, model_fingerprint
+from ..models.locate import CARD_FACTS, card_facts
+from .commands import OneLineErrors
+from .memory import keep_freed_memory
+from .next_steps import Finished, next_line
+
+log = logging.getLogger(__name__)
+
+# What of the Trainer's settings determines the weights or rows; devices and progress bars do not.
+FIT_KEYS = (
+    "max_epochs", "max_steps", "gradient_clip_val", "gradient_clip_algorithm", "precision", "val_check_interval",
+    "check_val_every_n_epoch", "limit_train_batches", "limit_val_batches", "overfit_batches",
+)  # fmt: skip
+INFERENCE_KEYS = ("precision",)
+# Data parameter -> where its value comes from.
+LINKS = {
+    "model.init_args.task": "task",
+    "data.init_args.task": "task",
+    "data.init_args.model": "model.init_args.model",
+    "data.init_args.trust_remote_code": "model.init_args.trust_remote_code",
+    "data.init_args.revision": "model.init_args.revision",
+    "data.init_args.synthetic_labels": "model.init_args.synthetic_labels",
+    "model.init_args.seed": "seed_everything",
+    "data.init_args.max_new_tokens": "model.init_args.max_new_tokens",
+    "data.init_args.target_language": "model.init_args.target_language",
+    "data.init_args.source_language": "model.init_args.source_language",
+    "data.init_args.target_code": "model.init_args.target_code",
+    "data.init_args.source_code": "model.init_args.source_code",
+    "data.init_args.prefix": "model.init_args.prefix",  # of a translator, or a sentence encoder
+    "data.init_args.seed": "seed_everything",
+    "trainer.default_root_dir": "out",
+}
+# What the model's card holds that a test passes on to the report.
+REPORTED = ("gold_counts", "dev")
+# Stands where no task is given; sentence pairs need none.
+NO_TASK = Task("none", ["text"], ["no", "task"])
+
+
+class TrainerParser(OneLineErrors, LightningArgumentParser):
+    """LightningCLI's parser with one-line errors."""
+
+
+class Cli(LightningCLI):
+    """LightningCLI with `task`, `out`, `method`, `setting` and `overwrite`, which knows whole and partial runs.
+
+    Args:
+        forced_callbacks: Callbacks that every run has, by the name of their settings; each takes `out` if it can.
+    """
+
+    def __init__(self, forced_callbacks: dict[str, type]) -> None:
+        self.forced_callbacks = forced_callbacks
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_class=TrainerParser,
+            # Loaders bring their own rank slices, and checkpoints exist only to resume (the Resume callback).
+            trainer_defaults={"use_distributed_sampler": False, "enable_checkpointing": False},
+            load_from_checkpoint_support=False,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the settings that all stages share, and link them to where they are needed."""
+        parser.add_argument("--task", type=Task, default=NO_TASK, help="Text columns and labels; see configs/tasks.")
+        parser.add_argument("--out", type=str, default="runs/unnamed", help="Where everything of this run is written.")
+        parser.add_argument(
+            "--method", type=str | None, help="The name of the method in the report; of the model in test."
+        )
+        parser.add_argument(
+            "--setting",
+            type=str | None,
+            help="zero-shot, translate-train, translate-train-all or translate-test, for the report.",
+        )
+        parser.add_argument("--overwrite", type=bool, default=False, help="Replace what another run left in `out`.")
+        for name, callback in self.forced_callbacks.items():
+            parser.add_lightning_class_args(callback, name)
+            if "out" in inspect.signature(callback).parameters:
+                parser.link_arguments("out", f"{name}.out")
+        for target, source in LINKS.items():
+            parser.link_arguments(source, target)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add the progress bar and the TensorBoard logger, unless the user chose others."""
+        chosen = self._get(self.config_init, "trainer")
+        callbacks = chosen.get("callbacks") or []
+        if chosen.get("enable_progress_bar") is not False and not any(
+            isinstance(one, ProgressBar) for one in callbacks
+        ):
+            kwargs["callbacks"] = [*callbacks, RichProgressBar()]
+        if chosen.get("precision") is None and _computes_in_bf16(chosen.get("accelerator")):
+            kwargs["precision"] = "bf16-mixed"
+            log.info("trainer.precision: bf16-mixed, since this CPU has bfloat16 units (32-true turns it off)")
+        if chosen.get("logger") in (None, True):
+            kwargs["logger"] = TensorBoardLogger(self._setting("out"), name="logs", version="")
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ModuleNotFoundError, TypeError, ValueError) as error:
+            raise InputError(f"trainer: {error}; change accelerator, devices, strategy or precision") from None
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the configuration alone: a checkpoint's hyperparameters must not override it."""
+
+    def fit(self, **arguments: Any) -> None:
+        """Train, from the last checkpoint if the run is partial; then write the manifest."""
+
+        def go(run: Run) -> None:
+            base = {"base": self.model.model_name, "base_fingerprint": run.identity["model"]["model"]}
+            facts = {**self._facts(), **self.datamodule.training_facts(), **base}
+            facts["inputs"] = self.datamodule.inputs("fit")
+            self._get(self.config_init, "export").facts = {**facts, "max_length": self.datamodule.longest_input}
+            checkpoint = run.out / CHECKPOINTS / "last.ckpt"
+            if checkpoint.is_file() and arguments.get("ckpt_path") is None:
+                log.info("%s: resuming from %s", run.out, checkpoint)
+                arguments.update(ckpt_path=str(checkpoint), weights_only=True)
+            self.trainer.fit(**arguments)
+            if self.trainer.is_global_zero:
+                self._finish_fit(run)
+
+        self._stage("fit", go)
+
+    def validate(self, **arguments: Any) -> None:
+        """Score a model on the source dev set; writes no artifact."""
+        self._stage_name("validate")
+        self.model.check("validate")
+        self.trainer.validate(**arguments)
+
+    def test(self, **arguments: Any) -> None:
+        """Score the targets, and write predictions and metrics."""
+
+        def go(run: Run) -> None:
+            table = self._rows(run, self.trainer.test, arguments)
+            if table is None:
+                return
+            metrics = self.datamodule.metrics(table)
+            artifacts.write_json(run.out / "metrics.json", metrics)
+            self._write(run, table, {"metrics": metrics})
+            for target, one in metrics.items():
+                numbers = {name: value for name, value in one.items() if isinstance(value, float)}
+                log.info("%s: %s", target, ", ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
+                if self.trainer.logger is not None:
+                    self.trainer.logger.log_metrics({f"test/{target}/{name}": value for name, value in numbers.items()})
+            if self.trainer.logger is not None:
+                self.trainer.logger.save()
+            self._warn_of_one_class(table)
+
+        if hasattr(self.datamodule, "target_rows"):
+            check_unseen(self.model.model_name, self.datamodule.target_rows.table, self.model.task)
+        self._stage("test", go)
+
+    def predict(self, **arguments: Any) -> None:
+        """Write one output row for each input row."""
+
+        def go(run: Run) -> None:
+            table = self._rows(run, self.trainer.predict, {**arguments, "return_predictions": False})
+            if table is None:
+                return
+            if not hasattr(self.datamodule, "finish"):
+                self._write(run, table, self._class_facts(table))
+                self._warn_of_one_class(table)
+                return
+            table, rejected, facts = self.datamodule.finish(table)
+            self._write(run, table, facts, rejected)
+
+        self._stage("predict", go)
+
+    def _stage(self, subcommand: str, go: Callable[[Run], None]) -> None:
+        """Claim the output folder, then go; a whole run is left as it is."""
+        stage = self._stage_name(subcommand)
+        if getattr(self.datamodule, "task", None) == NO_TASK:
+            raise InputError("task: not given, expected name, columns and labels; lay a file of configs/tasks over it")
+        self.model.check(subcommand)
+        if self._model_folder is not None:
+            check_model_fresh(self._model_folder)
+        claim = Run(Path(self._setting("out")), stage, self._identity(subcommand))
+        with _stoppable(self.trainer, claim.out), claim as run:
+            if self.trainer.is_global_zero:
+                state = run.begin(self._setting("overwrite"))
+                if state is State.WHOLE:
+                    log.info("%s: whole already, nothing to do", run.out)
+                    self._conclude(run)
+                    return
+                if state is State.PARTIAL:
+                    log.info("%s: partial, going on", run.out)
+                self._save_config(run.out)
+            elif artifacts.is_whole(run.out) and not self._setting("overwrite"):
+                return  # a rank that was started beside rank 0, not by it
+            if subcommand == "fit" and self.trainer.strategy.root_device.type == "cpu":
+                keep_freed_memory()
+            go(run)
+            if self.trainer.is_global_zero:
+                self._conclude(run)
+
+    def _conclude(self, run: Run) -> None:
+        """Print what a complete run ends with: the classes of pseudolabels, and the next command."""
+        facts = artifacts.read_manifest(run.out).facts
+        if run.stage == "pseudolabel":
+            for line in table_lines(facts.get("classes", {})):
+                log.info("%s", line)
+        name = self.model.model_name
+        finished = Finished(
+            run.stage,
+            str(run.out),
+            getattr(self.datamodule, "task", None),
+            getattr(self.datamodule, "pool", None),
+            name,
+            facts,
+            self._variant(run.stage, facts),
+        )
+        if (ending := next_line(finished)) is not None:
+            log.info("%s", ending)
+
+    def _variant(self, stage: str, facts: dict[str, Any]) -> str | None:
+        """Which row of `next_steps.NEXT` applies to this run, where its stage has several."""
+        data = self.datamodule
+        if stage == "translate":
+            if facts.get("setting") == "translate-test":
+                return "targets"
+            column = "selection" if facts.get("selection") else getattr(data, "label_column", "label")
+            return {"selection": "selection", "label": "gold", "prompt_label": "pool"}.get(column, "no labels")
+        variants = {
+            "generate": (
+                "first text",
+                len(getattr(data, "task", NO_TASK).columns) > 1 and getattr(data, "source", None) is None,
+            ),
+            "embed": ("target text", not getattr(data, "prompt_labels", True)),
+            "score": ("model is not ours", not (Path(self.model.model_name) / CARD_FACTS).is_file()),
+        }
+        variant, applies = variants.get(stage, (None, False))
+        return variant if applies else None
+
+    def _class_facts(self, table: Any) -> dict[str, Any]:
+        """How often each class was predicted, if these are a classifier's rows."""
+        if not {"prediction", "probs"} <= set(table.column_names):
+            return {}
+        labels = self.datamodule.task.labels
+        probs_NC = table["probs"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, len(labels))
+        return {"classes": count_classes(table["prediction"].to_pylist(), probs_NC, labels)}
+
+    def _warn_of_one_class(self, table: Any) -> None:
+        """Warn of a pool, or of each target, whose rows were all predicted as one class."""
+        if "prediction" not in table.column_names:
+            return
+        predictions = table["prediction"].to_pylist()
+        if "target" in table.column_names:
+            places, labels = table["target"].to_pylist(), table["label"].to_pylist()
+            remedy = "check model.learning_rate and the accuracy on dev, and whether the encoder knows this language"
+        else:
+            pool = self.datamodule.pool_rows.table if hasattr(self.datamodule, "pool_rows") else table
+            places = ["pool"] * len(predictions)
+            labels = pool["prompt_label"].to_pylist() if "prompt_label" in pool.column_names else None
+            remedy = "check the teacher's accuracy on dev before selecting from these rows"
+        for warning in one_class_warnings(places, predictions, labels, remedy):
+            log.warning("%s", warning)
+
+    def _rows(self, run: Run, loop: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        """Compute the rows that are not on the disk yet, and merge all in input order (on rank 0; elsewhere None)."""
+        spool = self._get(self.config_init, "rows").spool
+        expected = self.datamodule.output_rows(self.subcommand)
+        self.datamodule.finished_rows = spool.finished()
+        if len(self.datamodule.finished_rows):
+            log.info("%s: %d of %d rows are finished", run.out, len(self.datamodule.finished_rows), expected.num_rows)
+        if len(self.datamodule.finished_rows) < expected.num_rows:
+            loop(**arguments)
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()  # every rank has put its last rows on the disk
+        if not self.trainer.is_global_zero:
+            return None
+        merged = spool.merge(expected.num_rows)
+        for column in merged.column_names:
+            expected = expected.append_column(merged.field(column), merged[column])
+        return expected
+
+    def _write(self, run: Run, table: Any, facts: dict[str, Any], rejected: Any = None) -> None:
+        """Write the run's artifact; rows that it keeps aside lie in an artifact of their own inside it."""
+        inputs = self.datamodule.inputs(self.subcommand)
+        name = self.model.model_name
+        inputs["teacher" if run.stage == "pseudolabel" else "model"] = {
+            "path": name,
+            "fingerprint": run.identity["model"]["model"],
+        }
+        shared: dict[str, Any] = {
+            "inputs": inputs, "lineage": self.datamodule.lineage, "config": run.identity, "command": command_line(),
+        }  # fmt: skip
+        if rejected is not None:
+            artifacts.write(run.out / "rejected", rejected, stage="rejected", **shared)
+            if rejected.num_rows and not table.num_rows:
+                raise InputError(
+                    f"{run.out}: all {rejected.num_rows} rows were rejected, {facts['gates']}; look at them with "
+                    f'"python main.py peek {run.out / "rejected"}", change gates or engine, and --overwrite=true'
+                )
+        artifacts.write(run.out, table, stage=run.stage, facts={**self._facts(), **facts}, **shared)
+        self._get(self.config_init, "rows").spool.clear()
+        log.info("%s: %d rows written", run.out, table.num_rows)
+
+    def _finish_fit(self, run: Run) -> None:
+        """Write the manifest of a finished fit and drop its checkpoints."""
+        model = run.out / "model"
+        if not model.is_dir():
+            raise InputError(f"{run.out}: no check on the source dev set happened, so there is no best model; set "
+                             "trainer.val_check_interval or trainer.check_val_every_n_epoch")  # fmt: skip
+        base = {"path": self.model.model_name, "fingerprint": run.identity["model"]["model"]}
+        artifacts.write(
+            run.out,
+            None,
+            stage=run.stage,
+            fingerprint_of_files=model_fingerprint(str(model)),
+            inputs={**self.datamodule.inputs("fit"), "base": base},
+            lineage=self.datamodule.lineage,
+            config=run.identity,
+            facts=card_facts(str(model)),
+            command=command_line(),
+        )
+        shutil.rmtree(run.out / CHECKPOINTS, ignore_errors=True)
+        log.info("%s: finished, best model in %s", run.out, model)
+
+    @property
+    def _model_folder(self) -> str | None:
+        """The model's name, if it stands for files rather than for a server's model."""
+        return self.model.model_name if getattr(self.model, "HAS_FILES", True) else None
+
+    def _facts(self) -> dict[str, Any]:
+        """What the report needs to know; of a trained model, what was said when it was trained."""
+        folder = self._model_folder if self.subcommand != "fit" else None
+        known = card_facts(folder) if folder is not None else {}
+        task: Task | None = getattr(self.datamodule, "task", None)
+        own = self.model.facts() if hasattr(self.model, "facts") else {}
+        return {
+            **own,
+            **{name: known[name] for name in REPORTED if name in known},
+            **({"task": asdict(task), "labels": task.labels} if task is not None else {}),
+            "method": self._setting("method") or known.get("method") or self.model.model_name,
+            "setting": self._setting("setting") or known.get("setting") or "zero-shot",
+            "seed": known.get("seed", self._setting("seed_everything")),
+        }
+
+    def _identity(self, subcommand: str) -> dict[str, Any]:
+        trainer = self._setting("trainer")
+        keys = FIT_KEYS if subcommand == "fit" else INFERENCE_KEYS
+        identity = {
+            "model": self.model.identity(subcommand),
+            "data": self.datamodule.identity(subcommand),
+            "trainer": {key: trainer.get(key) for key in keys} | {"precision": str(self.trainer.precision)},
+            "method": self._setting("method"),
+            "setting": self._setting("setting"),
+        }
+        if subcommand == "fit":
+            rows = self.datamodule.batch_size * self.trainer.accumulate_grad_batches * self.trainer.world_size
+            identity["rows_per_step"] = rows
+            for name in self.forced_callbacks:
+                own: dict[str, Any] = getattr(self._get(self.config_init, name), "identity", dict)()
+                identity.update({name: own} if own else {})
+        return identity
+
+    def _stage_name(self, subcommand: str) -> str:
+        stages: dict[str, str] = self.model.STAGES
+        if subcommand not in stages:
+            raise InputError(f"model.class_path {type(self.model).__name__}: has no {subcommand}, only {list(stages)}")
+        served = getattr(self.datamodule, "SUBCOMMANDS", (subcommand,))
+        if subcommand not in served:
+            raise InputError(
+                f"data.class_path {type(self.datamodule).__name__}: has no rows for {subcommand}, only for "
+                f"{' and '.join(served)}; begin with a file of that stage, see python main.py --help"
+            )
+        return stages[subcommand]
+
+    def _save_config(self, out: Path) -> None:
+        parser = self._parser(self.subcommand)
+        config = self.config[str(self.subcommand)]
+        parser.save(config, out / "config.yaml", skip_unset=False, overwrite=True, multifile=False)
+
+    def _setting(self, key: str) -> Any:
+        return self._get(self.config, key)
+
+
+def _computes_in_bf16(accelerator: Any) -> bool:
+    """Whether the run is on a CPU that multiplies in bfloat16 itself, and so is two or three times as fast with it.
+
+    ATEN_CPU_CAPABILITY, by which torch is held to older instructions, is respected.
+    """
+    on_cpu = accelerator == "cpu" or (accelerator in (None, "auto") and not torch.accelerator.is_available())
+    if not on_cpu or not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+        return False
+    units = torch.cpu.get_capabilities()
+    return bool(units.get("amx_bf16") or units.get("avx512_bf16"))
+
+
+@contextmanager
+def _stoppable(trainer: Trainer, out: Path) -> Iterator[None]:
+    """End at once on SIGTERM and Ctrl-C, and say how to go on.
+
+    This is for the time before and after the Trainer's loops, when nothing is at hand that has to be finished; inside
+    them the callbacks take the signals over.
+    """
+
+    def stop(*_: object) -> None:
+        launcher: Any = trainer.strategy.launcher if trainer.is_global_zero else None
+        if launcher is not None:
+            launcher.kill(signal.SIGTERM)
+        ranks = [one for one in getattr(launcher, "procs", []) if isinstance(one, BaseProcess)]
+        for rank in ranks:  # forked ones save, and rank 0 among them says how to go on
+            rank.join()
+        if trainer.is_global_zero and not ranks:
+            log.warning("stopped on request, what is finished is saved in %s; go on with: %s", out, command_line())
+        raise SystemExit(128 + signal.SIGTERM)
+
+    previous = {one: signal.signal(one, stop) for one in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for one, handler in previous.items():
+            signal.signal(one, handler)

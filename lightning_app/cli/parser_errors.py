@@ -1,0 +1,68 @@
+"""What jsonargparse says over a dozen lines about a value of the wrong kind, in one."""
+
+import re
+
+from ..core.errors import shorten
+
+_KEY = re.compile(r'Parser key "([\w.\-]+)"')
+_EXPECTED = re.compile(r"Expected an? (<class '[\w.]+'>|typing\.Literal\[.*?\])")
+_GOT = re.compile(r"Expected an? (.+?)\. Got value: (.*)")
+_GIVEN = re.compile(r"Given value: (.*)")
+_NESTED = re.compile(r"NestedArg\(key='[\w.]+', val=(.*)\)$")
+_NO_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
+_CLASS_FAILS = re.compile(r"Problem with given class_path '(\S+)':\s+(\S.*)")
+_REQUIRED = re.compile(r"the following arguments are required: ([\w.\-, ]+)")
+NOT_GIVEN = "is not given; name a configuration with --config, such as --config student.yaml, or give it"
+_PATH = re.compile(r"[\w./:~\-]+")
+_SOURCE = "labelbridge.lightning_app.data.readers.Source"
+
+
+def wrong_value(message: str) -> tuple[str, str] | None:
+    """The key at fault, and what is wrong with it.
+
+    Args:
+        message: The parser's message: nested, with one branch for each type that a value might have had.
+
+    Returns:
+        The key in full, and `is VALUE, expected TYPES` with a remedy where there is one; None for any other mistake.
+    """
+    keys = list(dict.fromkeys(_KEY.findall(message)))
+    value = _value(message)
+    if (missing := _REQUIRED.search(message)) is not None:
+        keys, value = [missing.group(1).split(", ")[0].split(".")[-1]], "None"
+    if not keys or value is None:
+        return None
+    key = ".".join(keys)
+    if (no_class := _NO_CLASS.search(message)) is not None and _SOURCE not in message:
+        return key, f"is {shorten(no_class.group(1))}, expected a class; see python main.py COMMAND --help"
+    got = _GOT.search(message)
+    types = [got.group(1)] if got is not None else _EXPECTED.findall(message)
+    if _SOURCE in message and got is None:
+        remedy = f"write --{key}.path {value}" if _PATH.fullmatch(value) else "give a `path`, or a list of sources"
+        return key, f"is {shorten(value)}, expected a source of rows; {remedy}"
+    if value == "None":
+        return key, NOT_GIVEN
+    expected = " or ".join(dict.fromkeys(_plain(one) for one in types if "NoneType" not in one))
+    if expected:
+        return key, f"is {shorten(value)}, expected {expected}"
+    fails = _CLASS_FAILS.search(message)
+    return (
+        (key, f"is {fails.group(1)}, which cannot be made ({fails.group(2)}); name a class that is there")
+        if fails
+        else None
+    )
+
+
+def _value(message: str) -> str | None:
+    """The value, as it was given."""
+    found = _GOT.search(message) or next(iter(_GIVEN.finditer(message)), None)
+    if found is None:
+        return None
+    value = found.groups()[-1]
+    nested = _NESTED.match(value)
+    return nested.group(1).strip("'\"") if nested is not None else value
+
+
+def _plain(expected: str) -> str:
+    """`<class 'int'>` and `typing.Literal['a', 'b']` as one would say them."""
+    return re.sub(r"<class '([\w.]+)'>", r"\1", re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", expected))

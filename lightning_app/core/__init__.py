@@ -1,0 +1,1 @@
+"""What everything else stands on: the task, errors, paths, hashes, artifacts and runs. Needs no torch."""

@@ -1,0 +1,47 @@
+"""What is being classified: the text columns and the labels, in one fixed order."""
+
+from dataclasses import dataclass
+
+from .errors import InputError, shorten
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification task.
+
+    Args:
+        name: Short name, such as `sentiment`.
+        columns: One text column, or two for a pair such as `[premise, hypothesis]`.
+        labels: Label names. Their order is the order of every probability vector and of every model's logits.
+    """
+
+    name: str
+    columns: list[str]
+    labels: list[str]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.columns) <= 2:
+            raise InputError(f"task {self.name}: {len(self.columns)} text columns, expected one or two")
+        if len(self.labels) < 2 or len({name.casefold() for name in self.labels}) < len(self.labels):
+            raise InputError(f"task {self.name}: labels {self.labels}, expected two or more different names")
+
+    def match(self, name: str) -> str | None:
+        """The task's own spelling of a label (labels match case-insensitively), or None if it is not in the task."""
+        return self._by_folded_name.get(name.casefold())
+
+    def index(self, name: str, place: str) -> int:
+        """The position of a label; `place` says in the error where the label was found.
+
+        Raises:
+            InputError: If the label is not in the task.
+        """
+        own = self.match(name)
+        if own is None:
+            raise InputError(
+                f"{place}: label {shorten(name)} is not one of {self.labels}; map it with `label_map` (to null to drop)"
+            )
+        return self.labels.index(own)
+
+    @property
+    def _by_folded_name(self) -> dict[str, str]:
+        return {label.casefold(): label for label in self.labels}

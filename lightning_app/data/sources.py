@@ -1,0 +1,345 @@
+"""Rows from anywhere: local files, artifacts and Hub data sets, as one table with the task's names."""
+
+import difflib
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..core import artifacts, fingerprint
+from ..core.errors import InputError, shorten
+from ..core.hashing import seeded_hash
+from ..core.task import Task
+from .readers import HUB, Source, line_of, read_raw
+
+__all__ = ["Rows", "Source", "load_rows", "load_texts", "read_table"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows under the task's names.
+
+    Args:
+        table: Columns `id`, the task's text columns, the label column if one was asked for, `lang`, then kept ones.
+        dropped: How many rows a `label_map` to null dropped, by the source's label.
+        places: Where they were read, for messages.
+        lineage: Ancestors' fingerprints, where a source is an artifact.
+        manifests: For every source, the artifact's manifest, or None for a file or Hub data set.
+    """
+
+    table: pa.Table
+    dropped: dict[str, int]
+    places: list[str]
+    lineage: dict[str, str]
+    manifests: list[artifacts.Manifest | None] = field(default_factory=list)
+
+    @property
+    def ids(self) -> list[str]:
+        """Row ids, in order."""
+        ids: list[str] = self.table["id"].to_pylist()
+        return ids
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the rows as they are used, not of the file they came from."""
+        return fingerprint.of_table(self.table)
+
+    @property
+    def reference(self) -> dict[str, str]:
+        """The entry that names these rows among an artifact's `inputs`.
+
+        `path` and `artifact` hold one place and one artifact's fingerprint a source, with `, ` between them; no
+        fingerprint, but an empty text, stands for a file.
+        """
+        own = [one.fingerprint if one is not None else "" for one in self.manifests]
+        named = {"artifact": ", ".join(own)} if any(own) else {}
+        return {"path": ", ".join(self.places), "fingerprint": self.fingerprint, **named}
+
+
+def load_rows(sources: Source | Sequence[Source], task: Task, label_column: str | None) -> Rows:
+    """Read rows from one or more sources, in order, and check every one of them.
+
+    Args:
+        sources: Where to read.
+        task: Gives the text columns and the labels.
+        label_column: `"label"`, `"prompt_label"`, or None for rows whose labels must not be looked at.
+
+    Raises:
+        InputError: For a missing file, column or label, an empty text, or an id that stands twice.
+    """
+    return _load(sources, task.columns, task, label_column)
+
+
+def load_texts(sources: Source | Sequence[Source], columns: Sequence[str]) -> Rows:
+    """Read rows that have texts alone, such as sentence pairs; they are checked as by `load_rows`.
+
+    Args:
+        sources: Where to read.
+        columns: The text columns.
+
+    Raises:
+        InputError: See `load_rows`.
+    """
+    return _load(sources, columns, None, None)
+
+
+def _load(
+    sources: Source | Sequence[Source], texts: Sequence[str], task: Task | None, label_column: str | None
+) -> Rows:
+    listed = [sources] if isinstance(sources, Source) else list(sources)
+    tables, dropped, lineage = [], Counter[str](), {}
+    manifests = []
+    for source in listed:
+        raw, manifest = read_raw(source)
+        manifests.append(manifest)
+        lineage.update(manifest.lineage if manifest is not None else {})
+        table, source_dropped = _under_our_names(raw, source, texts, task, label_column, manifest is not None)
+        dropped.update(source_dropped)
+        tables.append(table)
+        if source_dropped:
+            log.info("%s: dropped by label_map: %s", source.place, dict(source_dropped))
+    merged = pa.concat_tables(tables, promote_options="default") if tables else _empty_table(texts, label_column)
+    _check_ids(merged["id"].to_pylist(), [source.place for source in listed])
+    return Rows(merged, dict(dropped), [source.place for source in listed], lineage, manifests)
+
+
+def read_table(sources: Source | Sequence[Source]) -> tuple[pa.Table, dict[str, str], dict[str, str]]:
+    """Read sources with all of their own columns, renamed by `columns` and with an `id`, but not checked.
+
+    `label_map` holds for the prompt labels: null drops the row, and the drop is logged.
+
+    Returns:
+        The rows, their ancestors' fingerprints, and the entry that names them among an artifact's `inputs`.
+    """
+    listed = [sources] if isinstance(sources, Source) else list(sources)
+    tables, lineage, manifests = [], {}, []
+    for source in listed:
+        _refuse_draw(source, "sample", "rows are read as they are")
+        _refuse_draw(source, "per_class", "labels are not read")
+        raw, manifest = read_raw(source)
+        manifests.append(manifest)
+        lineage.update(manifest.lineage if manifest is not None else {})
+        for ours, theirs in source.columns.items():
+            _column(raw, source, ours)
+            raw = raw.rename_columns([ours if name == theirs else name for name in raw.column_names])
+        ids = pa.array(_ids(raw, Source(**{**vars(source), "columns": {}})), pa.string())
+        raw = raw.drop_columns(["id"] if "id" in raw.column_names else []).append_column("id", ids)
+        tables.append(_map_prompt_labels(raw, source))
+    merged = pa.concat_tables(tables, promote_options="default")
+    places = [source.place for source in listed]
+    _check_ids(merged["id"].to_pylist(), places)
+    return merged, lineage, Rows(merged, {}, places, lineage, manifests).reference
+
+
+def _under_our_names(
+    raw: pa.Table, source: Source, texts: Sequence[str], task: Task | None, label_column: str | None, is_artifact: bool
+) -> tuple[pa.Table, Counter[str]]:
+    """Rename, check and filter one source's rows."""
+    _check_column_names(source, texts)
+    ours = [*texts, *([label_column] if label_column else [])]
+    kept_along = _others(raw, source, ours) if source.keep == ["*"] else source.keep
+    columns = {name: _column(raw, source, name, as_it_is=name in kept_along) for name in [*ours, *kept_along]}
+    row_ids = [source.id_prefix + one for one in _ids(raw, source)]
+    for name in texts:
+        _check_texts(columns[name], name, source)
+    kept = np.arange(raw.num_rows)
+    dropped = Counter[str]()
+    if label_column and task is not None:
+        columns[label_column], kept, dropped = _map_labels(columns[label_column], source, task)
+        if source.per_class is not None:
+            labels = np.asarray([columns[label_column][row] for row in kept])
+            kept = kept[_sample_per_class(labels, [row_ids[row] for row in kept], source)]
+    else:
+        _refuse_draw(source, "per_class", "labels are not read")
+    if source.sample is not None:
+        kept = kept[_sample([row_ids[row] for row in kept], source)]
+    language = _languages(raw, source, is_artifact)
+    strings = {"id": row_ids, **columns, "lang": language}
+    table = pa.table(
+        {
+            name: pa.array(
+                [values[row] for row in kept], _type(raw, source, name) if name in kept_along else pa.string()
+            )
+            for name, values in strings.items()
+        }
+    )
+    return table, dropped
+
+
+def _refuse_draw(source: Source, name: str, reason: str) -> None:
+    """Refuse a draw where it would be ignored."""
+    number = getattr(source, name)
+    if number is not None:
+        raise InputError(f"{source.place}: {name} {number} where {reason}; remove it, or cut with `stop`")
+
+
+def _others(raw: pa.Table, source: Source, ours: Sequence[str]) -> list[str]:
+    """The source's columns that are not taken under one of our names, and would not take one of them."""
+    taken = {source.columns.get(name, name) for name in (*ours, "id", "lang")} | {*ours, "id", "lang"}
+    return [name for name in raw.column_names if name not in taken]
+
+
+def _type(raw: pa.Table, source: Source, name: str) -> pa.DataType:
+    own = raw.schema.field(source.columns.get(name, name)).type
+    return own.storage_type if isinstance(own, pa.JsonType) else own
+
+
+def _column(raw: pa.Table, source: Source, name: str, as_it_is: bool = False) -> list[Any]:
+    theirs = source.columns.get(name, name)
+    if theirs not in raw.column_names:
+        raise InputError(
+            f"{source.place}: no column '{theirs}' among {raw.column_names}; "
+            f"say which one holds '{name}' with `columns: {{{name}: ...}}`"
+        )
+    values: list[Any] = raw[theirs].to_pylist()
+    # `datasets` writes a JSONL column of texts and other things as JSON, the texts in quotation marks.
+    if isinstance(raw.schema.field(theirs).type, pa.JsonType) and not as_it_is:
+        values = [None if value is None else json.loads(value) for value in values]
+    return values
+
+
+def _check_column_names(source: Source, texts: Sequence[str]) -> None:
+    """Refuse a key of `columns` that nothing will ever ask for: a slip of the pen, it would be passed over."""
+    known = [*texts, "id", "label", "prompt_label", "lang", *source.keep]
+    unknown = next((name for name in source.columns if name not in known), None)
+    if unknown is not None:
+        close = difflib.get_close_matches(unknown, known, n=1)
+        raise InputError(
+            f"{source.place}: columns has '{unknown}', expected one of {', '.join(known)}"
+            + (f"; did you mean '{close[0]}'?" if close else "; take it out")
+        )
+
+
+def _ids(raw: pa.Table, source: Source) -> list[str]:
+    """The source's own ids, or `<source>/<split>/<row>`."""
+    if source.columns.get("id", "id") in raw.column_names:
+        values = _column(raw, source, "id")
+        missing = next((row for row, value in enumerate(values) if value in (None, "")), None)
+        if missing is not None:
+            raise InputError(f"{_row_place(source, missing)}: empty id; fill it in, or remove the id column")
+        return [str(value) for value in values]
+    if "id" in source.columns:
+        _column(raw, source, "id")
+    if source.hub is None:
+        path = Path(source.path)
+        prefix = f"{path.resolve().parent.name}/{path.name.split('.')[0]}"
+    else:
+        prefix = source.place.removeprefix(HUB)
+    return [f"{prefix}/{source.start + row}" for row in range(raw.num_rows)]
+
+
+def _check_texts(values: Sequence[Any], name: str, source: Source) -> None:
+    for row, value in enumerate(values):
+        if not isinstance(value, str) or not value.strip():
+            raise InputError(
+                f"{_row_place(source, row)}: {name} is {shorten(value)}, expected a text; "
+                "remove the row, or name another column with `columns`"
+            )
+
+
+def _map_labels(values: Sequence[Any], source: Source, task: Task) -> tuple[list[str | None], np.ndarray, Counter[str]]:
+    """Labels in the task's spelling, the rows that keep one, and what was dropped."""
+    mapping = {key.casefold(): value for key, value in source.label_map.items()}
+    mapped: list[str | None] = []
+    dropped = Counter[str]()
+    for row, value in enumerate(values):
+        name = "null" if value is None else str(value)
+        target = mapping.get(name.casefold(), name)
+        if target is None:
+            dropped[name] += 1
+            mapped.append(None)
+        else:
+            # The place is worked out for a label that is not the task's alone: to find its line takes the whole file.
+            mapped.append(task.match(target) or task.labels[task.index(target, _row_place(source, row))])
+    kept = np.array([row for row, label in enumerate(mapped) if label is not None], dtype=np.int64)
+    return mapped, kept, dropped
+
+
+def _map_prompt_labels(raw: pa.Table, source: Source) -> pa.Table:
+    """Prompt labels by `label_map`, where both are there; labels that it does not name stay as they are."""
+    if not source.label_map or "prompt_label" not in raw.column_names:
+        return raw
+    mapping = {key.casefold(): value for key, value in source.label_map.items()}
+    labels = raw["prompt_label"].to_pylist()
+    names = ["null" if label is None else str(label) for label in labels]
+    mapped = [mapping.get(name.casefold(), label) for name, label in zip(names, labels, strict=True)]
+    dropped = [name.casefold() in mapping and mapping[name.casefold()] is None for name in names]
+    if any(dropped):
+        counts = Counter(name for name, is_dropped in zip(names, dropped, strict=True) if is_dropped)
+        log.info("%s: dropped by label_map: %s", source.place, dict(counts))
+    place = raw.column_names.index("prompt_label")
+    column = pa.array([None if label is None else str(label) for label in mapped], pa.string())
+    return raw.set_column(place, "prompt_label", column).filter(pa.array([not one for one in dropped]))
+
+
+def _sample(row_ids: Sequence[str], source: Source) -> np.ndarray:
+    """Positions of `sample` rows, in file order; the draw depends on the ids, not on the order."""
+    if source.sample is not None and len(row_ids) < source.sample:
+        log.warning("%s: %d rows, %d asked for", source.place, len(row_ids), source.sample)
+    order = np.argsort(seeded_hash(row_ids, source.sample_seed, "sample"), kind="stable")
+    return np.sort(order[: source.sample])
+
+
+def _sample_per_class(labels: np.ndarray, row_ids: Sequence[str], source: Source) -> np.ndarray:
+    """Positions of `per_class` rows of each label, in file order; the draw depends on the ids, not on the order."""
+    order = np.argsort(seeded_hash(row_ids, source.sample_seed, "sample"), kind="stable")
+    chosen = []
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        if source.per_class is not None and len(members) < source.per_class:
+            log.warning("%s: %d rows of '%s', %d asked for", source.place, len(members), label, source.per_class)
+        chosen.append(members[: source.per_class])
+    return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *chosen]))
+
+
+def _languages(raw: pa.Table, source: Source, is_artifact: bool) -> list[str | None]:
+    """What the rows are in: what an artifact says, else `language`, else what the file says.
+
+    Raises:
+        InputError: If `language` and the file name two languages: a target's labels must not pass for English ones.
+    """
+    has_own = source.columns.get("lang", "lang") in raw.column_names
+    own = _column(raw, source, "lang") if has_own else [None] * raw.num_rows
+    if source.language is None or (is_artifact and has_own):
+        return own
+    told = _base(source.language)
+    for row, value in enumerate(own):
+        if value is not None and told is not None and _base(value) not in (None, told):
+            raise InputError(
+                f"{_row_place(source, row)}: lang is {shorten(value)}, but `language` says '{source.language}'; "
+                "take `language` out (null), or mend the file"
+            )
+    return [source.language] * raw.num_rows
+
+
+def _base(code: str) -> str | None:
+    """The two letters that a code begins with; None for names such as `english`, which say nothing for certain."""
+    base = str(code).replace("_", "-").split("-")[0].casefold()
+    return base if len(base) == 2 else None
+
+
+def _check_ids(row_ids: Iterable[str], places: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for one in row_ids:
+        if one in seen:
+            raise InputError(f"{', '.join(places)}: id {shorten(one)} stands twice; ids must differ within a set")
+        seen.add(one)
+
+
+def _row_place(source: Source, row: int) -> str:
+    number = source.start + row
+    line = line_of(source, number)
+    return f"{source.place} row {number}" + (f" (line {line})" if line else "")
+
+
+def _empty_table(texts: Sequence[str], label_column: str | None) -> pa.Table:
+    names = ["id", *texts, *([label_column] if label_column else []), "lang"]
+    return pa.table({name: pa.array([], pa.string()) for name in names})

@@ -1,0 +1,1 @@
+"""Model folders: where they are, their fingerprints, the bundled encoder, the model card and the export."""

@@ -1,0 +1,164 @@
+"""The model card that travels with an exported model."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .. import __version__
+from . import bundled
+from .locate import BUNDLED
+
+TEMPLATE = """---
+library_name: transformers
+pipeline_tag: text-classification
+---
+
+# {title}
+
+A {task} classifier ({labels}), trained with Labelbridge {version} by the method **{method}**
+(setting: {setting}, seed {seed}) from `{base}`{base_note}.
+
+| | |
+|---|---|
+| text columns | {columns} |
+| best check | optimizer step {step}, chosen by {monitor} on the source dev set |
+| source dev | {dev} |
+| longest input | {max_length} tokens |
+
+## Use
+
+```python
+from transformers import pipeline
+
+classify = pipeline("text-classification", model="PATH_OR_ID")
+classify({example}, truncation=True, max_length={max_length})
+```
+
+## What it learned from
+
+{inputs}
+
+The method is described in "Boosting Zero-Shot Crosslingual Performance using LLM-Based Augmentations with Effective
+Data Selection" (Fazili, Agrawal and Jyothi). {synthetic}Accuracy on languages
+other than those tested is unknown.
+"""
+SYNTHETIC = """Synthetic training text was written by a language model; look at the
+selection it was trained on before you rely on it. """
+
+TRANSLATOR = """---
+library_name: {library}
+pipeline_tag: translation
+base_model: {base}
+language: [{source}, {target}]
+---
+
+# {source} to {target}
+
+{kind}, fine-tuned on sentence pairs with Labelbridge {version} (seed {seed}) from `{base}`.
+
+| | |
+|---|---|
+| before every source | `{prefix}` |
+| best check | optimizer step {step}, chosen by the loss per token on the dev pairs |
+| dev | {dev} |
+| longest source and target | {max_length} tokens |
+
+## Use
+
+```bash
+python main.py predict --config translate.yaml --model TransformersTranslator --model.model PATH_OR_ID \\
+  --model.source_language {source} --model.target_language {target}
+```
+
+puts `{prefix}` before every text by itself; elsewhere put it there yourself.
+
+## What it learned from
+
+{inputs}
+
+Read some of what it writes before you rely on it. How well it does on sentences unlike these pairs is unknown.
+"""
+
+
+def model_card(facts: Mapping[str, Any]) -> str:
+    """Fill the card from what is known about a run: a classifier's, or a translator's.
+
+    Args:
+        facts: What `labelbridge.json` holds: `seed`, `base`, `inputs`, `dev`, `step`, `monitor`,
+            `max_length`; of a classifier
+            `task`, `method`, `setting`; of a translator `source_language`, `target_language`, `prefix`, `lora`; and
+            `results` (set of rows -> metrics) where the model has been tested.
+    """
+    return _translator_card(facts) if is_translator(facts) else _classifier_card(facts)
+
+
+def is_translator(facts: Mapping[str, Any]) -> bool:
+    """Whether the facts are those of a model that writes text."""
+    return "target_language" in facts
+
+
+def _classifier_card(facts: Mapping[str, Any]) -> str:
+    task = facts.get("task", {})
+    columns = task.get("columns", ["text"])
+    example = '"A text."' if len(columns) == 1 else '{"text": "A premise.", "text_pair": "A hypothesis."}'
+    card = TEMPLATE.format(
+        title=f"{facts.get('method', 'classifier')} for {task.get('name', 'text classification')}",
+        version=__version__,
+        task=task.get("name", "text"),
+        labels=", ".join(task.get("labels", [])),
+        method=facts.get("method", "unknown"),
+        setting=facts.get("setting", "unknown"),
+        columns=", ".join(columns),
+        monitor=facts.get("monitor", "dev/accuracy").removeprefix("dev/"),
+        synthetic=SYNTHETIC if "selection" in facts.get("inputs", {}) else "",
+        example=example,
+        **_common(facts),
+    )
+    return card + _results_table(facts, "target", {"accuracy": "accuracy", "macro_f1": "macro-F1"}, ".4f")
+
+
+def _translator_card(facts: Mapping[str, Any]) -> str:
+    lora = facts.get("lora")
+    kind = "A translator" if lora is None else f"LoRA adapters (r {lora['r']}, alpha {lora['alpha']}) of a translator"
+    card = TRANSLATOR.format(
+        library="transformers" if lora is None else "peft",
+        version=__version__,
+        kind=kind,
+        source=facts["source_language"],
+        target=facts["target_language"],
+        prefix=facts.get("prefix", ""),
+        **_common(facts),
+    )
+    return card + _results_table(facts, "set", {"bleu": "BLEU", "chrf": "chrF"}, ".2f")
+
+
+def _common(facts: Mapping[str, Any]) -> dict[str, Any]:
+    inputs = [
+        f"- {name}: `{one['path']}` ({one['fingerprint'][:19]}…)" for name, one in facts.get("inputs", {}).items()
+    ]
+    dev = ", ".join(f"{name.removeprefix('dev/')} {value:.4f}" for name, value in facts.get("dev", {}).items())
+    plain = {name: facts.get(name, "unknown") for name in ("seed", "base", "step")}
+    base_note = f", {bundled.SOURCE}" if plain["base"] == BUNDLED else ""
+    return {
+        **plain,
+        "base_note": base_note,
+        "dev": dev,
+        "max_length": facts.get("max_length", 128),
+        "inputs": "\n".join(inputs) or "Not recorded.",
+    }
+
+
+def _results_table(facts: Mapping[str, Any], rows_of: str, metrics: Mapping[str, str], digits: str) -> str:
+    results: Mapping[str, Mapping[str, float]] = facts.get("results", {})
+    if not results:
+        return ""
+    lines = [
+        "",
+        "## Results",
+        "",
+        f"| {rows_of} | rows | {' | '.join(metrics.values())} |",
+        "|---" * (2 + len(metrics)) + "|",
+    ]
+    for name, one in results.items():
+        cells = " | ".join(format(one[metric], digits) for metric in metrics)
+        lines.append(f"| {name} | {one['rows']:.0f} | {cells} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,80 @@
+"""What a model is, in one line: the SHA-256 of its files, or its commit on the Hub; and whether it is up to date."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..core import fingerprint
+from ..core.artifacts import MAKERS, check_fresh, is_whole, read_manifest
+from ..core.errors import InputError
+from ..core.paths import find
+from .locate import ADAPTER, CONVERTED, adapter_base, adapter_base_revision, card_facts, gguf_file, locate
+
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", CONVERTED)
+_TOKENIZER = (
+    "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model",
+    "sentencepiece*.model", "*.spm", "*vocabulary.json", "*vocabulary.txt", "vocab/model.SRC", "model.SRC",
+)  # fmt: skip
+
+
+def model_fingerprint(name: str, revision: str | None = None) -> str:
+    """SHA-256 of a local model's weights, configuration and tokenizer; a Hub model is named by its commit.
+
+    Args:
+        name: A local folder, a GGUF file, a Hub id, or `bundled`.
+        revision: The Hub model's commit, tag or branch.
+    """
+    file = gguf_file(name)
+    if file is not None:
+        with file.open("rb") as stream:
+            return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+    located = Path(locate(name))
+    if located.is_dir():
+        own = _of_files(located, (*_WEIGHTS, "config.json", ADAPTER, *_TOKENIZER))
+        base = adapter_base(name)
+        return (
+            own if base is None else fingerprint.of_value([own, model_fingerprint(base, adapter_base_revision(name))])
+        )
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(name, revision=revision)
+    except (OSError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise InputError(f"model {name}: cannot be loaded ({reason}); check the name, or give a local folder") from None
+    return f"hub:{name}@{getattr(config, '_commit_hash', None)}"
+
+
+def tokenizer_fingerprint(name: str, revision: str | None = None) -> str:
+    """SHA-256 of a local tokenizer's files, without a model's weights; a Hub tokenizer is named by its commit."""
+    folder = find(name)
+    return model_fingerprint(name, revision) if folder is None else _of_files(folder, _TOKENIZER)
+
+
+def check_base(name: str) -> None:
+    """Refuse a LoRA adapter whose base model, a local folder, has been made anew since the adapter was trained on it.
+
+    Raises:
+        InputError: If the weights, configuration or tokenizer of the base are others.
+    """
+    base, recorded = adapter_base(name), card_facts(name).get("base_fingerprint")
+    if base is not None and recorded is not None and find(base) is not None and model_fingerprint(base) != recorded:
+        raise InputError(
+            f"{name}: its base model {base} is another one than it was trained on; put that back, or train again with "
+            f'"{MAKERS["codemix"]}"'
+        )
+
+
+def check_model_fresh(name: str) -> None:
+    """Refuse the model of a fit whose gold, selection or base has been made anew since.
+
+    Raises:
+        InputError: See `core.artifacts.check_fresh`.
+    """
+    folder = Path(locate(name)).parent
+    if Path(locate(name)).name == "model" and is_whole(folder):
+        check_fresh(folder, read_manifest(folder))
+
+
+def _of_files(folder: Path, patterns: Sequence[str]) -> str:
+    return fingerprint.of_files([file for pattern in patterns for file in folder.glob(pattern)])

