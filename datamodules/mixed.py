@@ -121,8 +121,8 @@ class MixedDataModule(GoldDataModule):
             "synthetic_counts": self.synthetic_counts(),
             "has_probs": int(self._has_probs),
         }
-        texts = [rows.table.select(["id", *self.task.columns, "lang"]) for rows in (self.train_rows, self.selected_rows)]
-        views = self.train_views(pa.concat_tables(texts))
+        sets = (self.train_rows.table, self.selected_rows.table)
+        views = self.train_views(pa.concat_tables([rows.select(["id", *self.task.columns, "lang"]) for rows in sets]))
         return self.window_loader(RowBatches(self.encoded["train"], self.tokenizer, columns, sizes, views), gold_label)
 
     def training_facts(self) -> dict[str, Any]:

@@ -55,11 +55,9 @@ def load_views(paths: list[str], task: Task) -> Rows:
         if manifest.facts.get("setting") == "translate-test":
             raise InputError(f"data.views {path}: translated targets, expected translations of training rows")
         artifacts.check_fresh(folder, manifest)
-    columns = [f"source_{name}" for name in task.columns]
-    return load_texts(
-        [Source(path=path, keep=["source_lang", *columns], id_prefix=f"{number}:") for number, path in enumerate(paths)],
-        task.columns,
-    )
+    kept = ["source_lang", *(f"source_{name}" for name in task.columns)]
+    sources = [Source(path=path, keep=kept, id_prefix=f"{number}:") for number, path in enumerate(paths)]
+    return load_texts(sources, task.columns)
 
 
 def paired(views: pa.Table, rows: pa.Table, task: Task, place: str) -> tuple[np.ndarray, np.ndarray]:

@@ -21,10 +21,10 @@ from torchmetrics.classification import (
 )
 from transformers import PreTrainedModel
 
+from labelbridge.lightning_app.calibration.priors import prior_vector
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.evaluation.predicted_classes import one_class_warning
-from labelbridge.lightning_app.evaluation.priors import prior_vector
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint
 from labelbridge.lightning_app.models.locate import card_facts
 
@@ -167,9 +167,10 @@ class ClassifierModule(LightningModule):
         """What the report must know of the label prior under which the model, or its rows, predict."""
         if self.prior is not None:
             return {"label_prior": {"how": "divided in test or predict", "target": self.prior}}
+        facts: dict[str, Any] = {} if self.head_seed is None else {"head_seed": self.head_seed}
         if self.corrections.removes_prior:
-            return {"label_prior": {"how": "training", **self.corrections.changed}}
-        return {}
+            facts["label_prior"] = {"how": "training", **self.corrections.changed}
+        return facts
 
     def check(self, subcommand: str) -> None:
         """Refuse a model that cannot serve, before any row is read or any weight is loaded.
@@ -210,9 +211,10 @@ class ClassifierModule(LightningModule):
                 "prior that it was trained under as model.source_prior"
             )
         target_C = prior_vector(self.prior, self.task, "model.prior")
-        return torch.from_numpy(target_C).log() - torch.from_numpy(
-            prior_vector(source, self.task, "model.source_prior")
-        ).log()
+        return (
+            torch.from_numpy(target_C).log()
+            - torch.from_numpy(prior_vector(source, self.task, "model.source_prior")).log()
+        )
 
     def configure_model(self) -> None:
         """Load the weights, once, when the Trainer is ready for them."""

@@ -53,7 +53,7 @@ def view_losses(network: nn.Module, logits_BC: Tensor, batch: dict[str, Any], st
     if "n_views" not in batch:
         raise InputError(
             f"model.consistency is {strength}, but data.views is not given, expected translations of the training "
-            "rows; make them with \"python main.py predict --config translate.yaml\""
+            'rows; make them with "python main.py predict --config translate.yaml"'
         )
     weight = strength * batch["n_dealt"] / batch["n_views"]
     if "views" not in batch:

@@ -56,7 +56,7 @@ class Corrections:
         most = {"label_smoothing": 1.0, "gce_q": 1.0, "min_confidence": 1.0}
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is not None and not 0 <= value <= most.get(field.name, math.inf) or value == math.inf:
+            if (value is not None and not 0 <= value <= most.get(field.name, math.inf)) or value == math.inf:
                 limit = "0 <= x <= 1" if field.name in most else "0 or more"
                 raise InputError(f"model.{field.name} is {value}, expected {limit}; 0 turns it off")
         if self.importance_clip == 0:

@@ -18,6 +18,4 @@ class TeacherModule(ClassifierModule):
 
     def row_losses(self, logits_BC: Tensor, batch: Batch) -> RowLosses:
         """Cross-entropy of every row, weight 1, unless `corrections` say otherwise."""
-        return cross_entropy_rows(
-            logits_BC, batch["label"], batch["real"], self.corrections, self.class_counts(batch)
-        )
+        return cross_entropy_rows(logits_BC, batch["label"], batch["real"], self.corrections, self.class_counts(batch))

@@ -2,16 +2,26 @@
 
 # N = dev rows, C = classes
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..calibration.priors import Estimate, bbse_prior, em_prior, prior_vector
+from ..calibration.temperature import fit_temperature
+from ..core import artifacts
 from ..core.errors import InputError
+from ..core.paths import find
 from ..core.task import Task
-from ..evaluation.calibration import fit_temperature
-from ..evaluation.priors import prior_vector
+from ..data.probabilities import read_probs
+from .fingerprints import model_fingerprint
+from .head import corrected_head, output_layer
+from .locate import WEIGHTS
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,91 @@ def gold_prior(facts: Mapping[str, Any], prior: object, place: str) -> np.ndarra
             f"gold rows of that class, or set {place} to null"
         )
     return prior_vector(counts, task, "gold_counts")
+
+
+def write_prior(
+    folder: Path, facts: Mapping[str, Any], prior: str | Mapping[str, float], target: str | None, model: str
+) -> dict[str, Any]:
+    """Write a label prior into the head of a model folder.
+
+    Args:
+        folder: The folder to change: a copy of the model's.
+        facts: What its `labelbridge.json` holds.
+        prior: `uniform`, a map, or `em` or `bbse` to estimate it on `target`.
+        target: The model's predictions for unlabelled target text.
+        model: The model's own folder, which those predictions must come from.
+
+    Returns:
+        What `labelbridge.json` holds of it.
+
+    Raises:
+        InputError: If the prior is corrected already, cannot be estimated, or cannot be written into the head.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoModelForSequenceClassification
+
+    place, estimate, extra = f"prior {prior}", None, {}
+    if prior in ("em", "bbse"):
+        gold_prior(facts, prior, "prior")
+        estimate, extra = estimate_prior(facts, str(prior), target, model)
+        task = Task(**facts["task"])
+        smallest = 1e-6  # a class that is ruled out would need a bias of minus infinity
+        shares = np.maximum(estimate.prior_C, smallest)
+        prior, place = dict(zip(task.labels, shares.tolist(), strict=True)), "prior"
+        if estimate.warning is not None:
+            log.warning("%s", estimate.warning)
+    elif target is not None:
+        raise InputError(f"target {target}: given with prior {prior}, expected prior em or bbse, which look at it")
+    correction = fit_correction(facts, prior, place, how=extra.get("how"))
+    network = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    layer = output_layer(network, model)
+    name = next(name for name, module in network.named_modules() if module is layer)
+    weights = load_file(folder / WEIGHTS)
+    with corrected_head(network, correction.temperature, correction.shift_C, model):
+        for key, value in ((f"{name}.weight", layer.weight), (f"{name}.bias", layer.bias)):
+            weights[key] = value.detach().clone().to(weights[key].dtype)
+    save_file(weights, folder / f".{WEIGHTS}", metadata={"format": "pt"})
+    (folder / f".{WEIGHTS}").replace(folder / WEIGHTS)
+    label_prior = {**correction.facts["label_prior"], **extra}
+    log.info("label prior: %s", ", ".join(f"{label} {share:.3f}" for label, share in label_prior["target"].items()))
+    return {"label_prior": label_prior}
+
+
+def estimate_prior(
+    facts: Mapping[str, Any], method: str, target: str | None, model: str
+) -> tuple[Estimate, dict[str, Any]]:
+    """Estimate the label prior of unlabelled target text from a model's predictions for it; transductive.
+
+    Raises:
+        InputError: If there are no predictions, they are another model's, or were corrected already.
+    """
+    if target is None:
+        raise InputError(
+            f"prior {method}: target is not given, expected the model's predictions for unlabelled target text; make "
+            f'them with "python main.py predict --config pseudolabel.yaml --model.model {model} --data.prompt_labels '
+            'false --data.pool.path FILE"'
+        )
+    artifact = artifacts.read(find(target) or Path(target), "pseudolabel")
+    if artifact.manifest.inputs["teacher"]["fingerprint"] != model_fingerprint(model):
+        raise InputError(
+            f"target {target}: predictions of {artifact.manifest.inputs['teacher']['path']}, expected those of "
+            f"{model}; run predict with it"
+        )
+    task = Task(**facts["task"])
+    if "raw_probs" in artifact.table.column_names:
+        raise InputError(f"target {target}: predictions with model.prior set, expected null; run predict again")
+    labels = artifact.manifest.facts.get("labels", task.labels)
+    probs_NC = read_probs(artifact.table, labels, task, target, "run predict again")
+    if method == "em":
+        estimate = em_prior(probs_NC, gold_prior(facts, method, "prior"), task.labels)
+    else:
+        if "dev_confusion" not in facts:
+            raise InputError(f"prior bbse: {model} records no dev_confusion, expected one; fit it again, or use em")
+        predicted_C = np.bincount(probs_NC.argmax(axis=1), minlength=len(task.labels))
+        estimate = bbse_prior(np.array(facts["dev_confusion"], dtype=np.float64), predicted_C, task.labels)
+    text = {"path": str(artifact.path), "fingerprint": artifact.manifest.fingerprint}
+    return estimate, {"how": method, "transductive": True, "target_text": text, "rows": len(probs_NC)}
 
 
 def dev_confusion(logits_NC: Any, label_N: Any) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""Calibration and abstention: temperature scaling, risk against coverage, conformal sets."""
+"""Temperature scaling."""
 
 # N = rows, C = classes
 

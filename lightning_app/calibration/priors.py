@@ -88,13 +88,11 @@ def em_prior(probs_NC: np.ndarray, source_C: np.ndarray, labels: Sequence[str]) 
         labels: Label names, for the warning.
     """
     prior_C = np.asarray(source_C, dtype=np.float64)
-    steps = 0
-    for steps in range(1, MAX_ITERATIONS + 1):
+    steps, change = 0, np.inf
+    while change >= TOLERANCE and steps < MAX_ITERATIONS:
         new_C = under_prior(probs_NC, source_C, prior_C).mean(axis=0)
-        settled = np.abs(new_C - prior_C).max() < TOLERANCE
-        prior_C = new_C
-        if settled:
-            break
+        change = np.abs(new_C - prior_C).max()
+        prior_C, steps = new_C, steps + 1
     return Estimate(prior_C, steps, _collapse_warning(prior_C, labels))
 
 
