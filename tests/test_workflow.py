@@ -27,7 +27,9 @@ def planned(grid: str, out: Path, *words: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("grid", GRIDS)
 def test_every_grid_can_be_planned(grid: str, tmp_path: Path):
-    assert "main.py report" in planned(grid, tmp_path / "out", *(FOLDERS if grid.startswith(("evidence", "beyond")) else ()))
+    assert "main.py report" in planned(
+        grid, tmp_path / "out", *(FOLDERS if grid.startswith(("evidence", "beyond")) else ())
+    )
 
 
 @pytest.mark.slow

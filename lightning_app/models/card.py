@@ -121,6 +121,9 @@ def _correction_note(facts: Mapping[str, Any]) -> str:
     """What was changed in the head after training, or in the training, about the label prior."""
     prior, temperature = facts.get("label_prior"), facts.get("temperature")
     sentences = []
+    if "averaged" in facts:
+        runs = ", ".join(f"`{run['path']}`" for run in facts["averaged"])
+        sentences.append(f"Its weights are the mean of the weights of {len(facts['averaged'])} runs: {runs}.")
     if temperature is not None:
         sentences.append(f"Its logits are divided by a temperature of {temperature:.4f}, fitted on the source dev set.")
     if prior is not None and "target" in prior:
@@ -134,7 +137,7 @@ def _correction_note(facts: Mapping[str, Any]) -> str:
             sentences.append("These shares were estimated on unlabelled target text (transductive).")
     elif prior is not None:
         sentences.append(f"It was trained against the label prior of its gold ({prior['how']}).")
-    return "\n## Label prior and calibration\n\n" + "\n".join(sentences) + "\n" if sentences else ""
+    return "\n## After training\n\n" + "\n".join(sentences) + "\n" if sentences else ""
 
 
 def _translator_card(facts: Mapping[str, Any]) -> str:
