@@ -49,14 +49,16 @@ def main(argv: list[str] | None = None) -> int:
 def _forced_callbacks() -> dict[str, type]:
     """Callbacks that every Trainer command has, by the name of their settings; bound here, where all rooms meet."""
     from . import datamodules, modules  # noqa: F401 - makes the short class names known
-    from .callbacks import CartographyCallback, ExportBest, Resume, RowWriter, Throughput
+    from .callbacks import AverageWeights, CartographyCallback, ExportBest, Resume, RowWriter, Throughput
 
-    # Resume saves last, so that its checkpoint knows of what the others have done at the same step.
+    # The average gives the weights back after the export. Resume saves last, so that its checkpoint knows of what the
+    # others have done at the same step.
     return {
         "cartography": CartographyCallback,
         "export": ExportBest,
         "rows": RowWriter,
         "throughput": Throughput,
+        "average": AverageWeights,
         "resume": Resume,
     }
 

@@ -57,7 +57,7 @@ LINKS = {
     "trainer.default_root_dir": "out",
 }
 # What the model's card holds that a test passes on to the report.
-REPORTED = ("gold_counts", "dev")
+REPORTED = ("gold_counts", "dev", "label_prior")
 # Stands where no task is given; sentence pairs need none.
 NO_TASK = Task("none", ["text"], ["no", "task"])
 
@@ -355,8 +355,8 @@ class Cli(LightningCLI):
         task: Task | None = getattr(self.datamodule, "task", None)
         own = self.model.facts() if hasattr(self.model, "facts") else {}
         return {
-            **own,
             **{name: known[name] for name in REPORTED if name in known},
+            **own,
             **({"task": asdict(task), "labels": task.labels} if task is not None else {}),
             "method": self._setting("method") or known.get("method") or self.model.model_name,
             "setting": self._setting("setting") or known.get("setting") or "zero-shot",
