@@ -2,6 +2,7 @@
 
 # B = rows of a micro-batch, C = classes
 
+import inspect
 import logging
 import math
 from pathlib import Path
@@ -31,7 +32,7 @@ from labelbridge.lightning_app.models.locate import card_facts
 from .consistency import ViewLosses, view_losses
 from .corrections import Corrections
 from .dev_scores import DevScores
-from .heads import freeze_lower_layers, label_order, load_classifier, load_config, save_network
+from .heads import check_single_label, freeze_lower_layers, label_outputs, load_classifier, load_config, save_network
 from .losses import ClassCounts, RowLosses
 from .optimizers import adamw_with_linear_decay
 
@@ -50,7 +51,8 @@ class ClassifierModule(LightningModule):
     Args:
         task: Text columns and labels.
         model: A model folder, a Hub id, or `bundled` (multilingual-e5-small).
-        label_map: The model's label -> the task's, where the names differ.
+        label_map: The model's label -> the task's, where the names differ; null leaves an output out. In predict and
+            test several may mean one of the task's, and their probabilities are added.
         trust_remote_code: Whether to run code that comes with the model.
         revision: The Hub model's commit, tag or branch.
         learning_rate: Peak learning rate of AdamW.
@@ -84,7 +86,7 @@ class ClassifierModule(LightningModule):
         self,
         task: Task,
         model: str,
-        label_map: dict[str, str] | None = None,
+        label_map: dict[str, str | None] | None = None,
         trust_remote_code: bool = False,
         revision: str | None = None,
         learning_rate: float = 5e-5,
@@ -134,6 +136,7 @@ class ClassifierModule(LightningModule):
         self.source_prior = source_prior
         self.seed = seed
         self.network: PreTrainedModel | None = None
+        self._features: set[str] = set()  # what its forward takes
         self._window_sums: Tensor | None = None
         self._counts: ClassCounts | None = None
         n_classes = len(task.labels)
@@ -176,12 +179,15 @@ class ClassifierModule(LightningModule):
         """Refuse a model that cannot serve, before any row is read or any weight is loaded.
 
         Raises:
-            InputError: See `heads.label_order`; or if the label prior cannot be divided out.
+            InputError: See `heads.label_outputs` and `heads.check_single_label`; or if the label prior cannot be
+                divided out.
         """
         config = load_config(self.model_name, self.trust_remote_code, self.revision)
-        order = label_order(config, self.task, self.label_map, self.model_name)
-        if order is None and subcommand != "fit":
-            self._load(new_head=False)
+        outputs = label_outputs(config, self.task, self.label_map, self.model_name)
+        if subcommand != "fit":
+            check_single_label(config, self.model_name)
+            if outputs is None:
+                self._load(new_head=False)
         if self.prior is not None or self.source_prior is not None:
             if subcommand in ("fit", "validate"):
                 raise InputError(
@@ -222,6 +228,12 @@ class ClassifierModule(LightningModule):
             return
         # `from_pretrained` leaves dropout off, and Lightning keeps each submodule's mode.
         self.network = self._load(new_head=self.trainer.state.fn == "fit").train()
+        self._features = set(inspect.signature(self.network.forward).parameters)
+        tokenizer = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
+        if tokenizer is not None and self.network.config.get_text_config().pad_token_id is None:
+            # A decoder looks for the last token before the padding.
+            self.network.config.pad_token_id = tokenizer.pad_token_id
+            self.network.config.get_text_config().pad_token_id = tokenizer.pad_token_id
         if self.gradient_checkpointing:
             self.network.gradient_checkpointing_enable()
         if self.frozen_layers is not None:
@@ -234,9 +246,13 @@ class ClassifierModule(LightningModule):
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """Logits in the task's order; float32 or wider, whatever the precision of the network. Shape (B, C)."""
         assert self.network is not None, "configure_model loads the network"
-        logits_BC: Tensor = self.network(**inputs).logits
+        logits_BC: Tensor = self.network(**self._known(inputs)).logits
         wide_BC: Tensor = logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32))
         return wide_BC
+
+    def _known(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the network takes: some tokenizers mark the texts of a pair for networks that make no use of it."""
+        return {name: value for name, value in inputs.items() if not self._features or name in self._features}
 
     def row_losses(self, logits_BC: Tensor, batch: Batch) -> RowLosses:
         """Loss and weight of every row; given by the subclasses that can be fitted."""

@@ -91,7 +91,7 @@ def test_a_doubled_id(stages: Stages):
     refused(stages.pseudolabel("--model.model=teacher/model"), "")
     refused(
         stages.select(*BY_PROMPT),
-        "pool.jsonl.*id '3/0' stands twice",
+        "pool.jsonl.*duplicate id '3/0'",
     )
 
 

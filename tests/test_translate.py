@@ -290,7 +290,7 @@ def test_a_union_without_prefixes_is_refused(echo, stages: Stages, files: Files)
     echo(files.gold, "hi/train")
     doubled = stages.teacher(f'--data.train=[{{"path": "{files.gold}"}}, {{"path": "hi/train"}}]', "--out=doubled")
     assert doubled.code == 2
-    assert "stands twice" in doubled.err
+    assert "duplicate id" in doubled.err
 
 
 def test_targets_translated_into_english_lose_no_row(echo, stages: Stages, files: Files, tiny_classifier: Path):

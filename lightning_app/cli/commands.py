@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, set_loader
 
 from ..core import runs
-from ..core.errors import InputError, shorten
+from ..core.errors import InputError
 from ..core.paths import PROJECT, find
+from ..core.yaml_files import YamlError, load_mapping, load_yaml
 from .next_steps import Finished, next_line
 from .parser_errors import wrong_value
 
@@ -37,6 +37,19 @@ _UNKNOWN_KEY = (
     re.compile(r"unrecognized arguments: --([\w.\-]+)"),
     re.compile(r"Key '([\w.\-]+)' is not expected"),
 )
+
+
+def _load_value(text: str) -> Any:
+    """A configuration file, or a value of the command line; `--raw.keep name:` and `{a, b}` are texts there."""
+    value = load_yaml(text)
+    if isinstance(value, dict) and value and all(one is None for one in value.values()):
+        names = text.strip().strip("{}").replace(" ", "")
+        if names == f"{next(iter(value))}:" or set(names.split(",")) == set(value):
+            return text
+    return value
+
+
+set_loader("yaml", _load_value, exceptions=(YamlError,))
 
 
 def run_function(words: Sequence[str]) -> int:
@@ -181,21 +194,11 @@ def _find_config(name: str) -> str:
     for candidate in (name, f"{name}.yaml"):
         found = find(candidate, "configs")
         if found is not None and found.is_file():
-            _check_yaml(found)
+            load_mapping(found)  # the parser's own errors do not say which file is at fault
             return str(found)
     known = [str(path.relative_to(PROJECT / "configs")) for path in sorted((PROJECT / "configs").rglob("*.yaml"))]
     close = difflib.get_close_matches(name, known, n=1)
     raise InputError(f"--config {name}: no such file here or in configs/{_meant(close)}")
-
-
-def _check_yaml(file: Path) -> None:
-    """The parser's own errors do not say which file is at fault."""
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: not YAML ({error}); mend it") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{file}: holds {shorten(content)}, expected keys and values, as in configs/; mend it")
 
 
 def _one_line(message: str, parser: Any) -> str:
@@ -224,7 +227,7 @@ def _place(key: str) -> str:
     files += [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
     for file in reversed(files):  # the last one wins
         found = find(file, "configs") or find(f"{file}.yaml", "configs")
-        if found is not None and last in _keys(yaml.safe_load(found.read_text(encoding="utf-8"))):
+        if found is not None and last in _keys(load_mapping(found)):
             return f"{file}: "
     return "command line: "
 

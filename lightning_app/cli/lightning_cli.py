@@ -152,6 +152,7 @@ class Cli(LightningCLI):
         """Score a model on the source dev set; writes no artifact."""
         self._stage_name("validate")
         self.model.check("validate")
+        self.datamodule.check("validate")
         self.trainer.validate(**arguments)
 
     def test(self, **arguments: Any) -> None:
@@ -199,6 +200,8 @@ class Cli(LightningCLI):
         if getattr(self.datamodule, "task", None) == NO_TASK:
             raise InputError("task: not given, expected name, columns and labels; lay a file of configs/tasks over it")
         self.model.check(subcommand)
+        if hasattr(self.datamodule, "check"):
+            self.datamodule.check(subcommand)
         if self._model_folder is not None:
             check_model_fresh(self._model_folder)
         claim = Run(Path(self._setting("out")), stage, self._identity(subcommand))

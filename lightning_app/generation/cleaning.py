@@ -152,9 +152,10 @@ def _rows(table: pa.Table, task: Task, sides: Sequence[str], place: str) -> dict
     for name in sides:
         rows[name] = ["" if text is None else str(text) for text in rows[name]]
     for name in ("prompt_label", "domain", "finish", "error", "lang"):
-        rows.setdefault(name, [None] * count)
+        values = rows.get(name, [None] * count)
+        rows[name] = [None if value is None or value == "" else str(value) for value in values]
     rows["prompt_label"] = [
-        None if label is None else task.labels[task.index(str(label), f"{place} row {row}")]
+        None if label is None else task.labels[task.index(label, f"{place} row {row}")]
         for row, label in enumerate(rows["prompt_label"])
     ]
     return rows

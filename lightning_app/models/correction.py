@@ -130,7 +130,8 @@ def write_prior(
     from safetensors.torch import load_file, save_file
     from transformers import AutoModelForSequenceClassification
 
-    place, estimate, extra = f"prior {prior}", None, {}
+    place, estimate = f"prior {prior}", None
+    extra: dict[str, Any] = {}
     if prior in ("em", "bbse"):
         gold_prior(facts, prior, "prior")
         estimate, extra = estimate_prior(facts, str(prior), target, model)
