@@ -211,7 +211,7 @@ def read(folder: str | PathLike[str]) -> Artifact:
     Raises:
         InputError: If it is missing or not complete, or its rows are not those that were written.
     """
-    return artifacts.read(find(folder) or Path(folder))
+    return artifacts.read(find(Path(folder)) or Path(folder))
 
 
 def source(rows: RowsLike, name: str) -> Source | list[Source]:
@@ -264,6 +264,15 @@ def _table(rows: Any, name: str) -> pa.Table:
 
 
 def _with_ids(table: pa.Table, name: str) -> pa.Table:
+    """The rows with ids, and texts of one type: the same rows have one fingerprint, wherever they come from."""
+    table = table.cast(
+        pa.schema(
+            [
+                field.with_type(pa.string()) if pa.types.is_large_string(field.type) else field
+                for field in table.schema.remove_metadata()
+            ]
+        )
+    )
     if "id" in table.column_names:
         return table
     return table.append_column("id", pa.array([f"{name}/{row}" for row in range(table.num_rows)], pa.string()))

@@ -1,5 +1,7 @@
 """The one exception that stands for a mistake in the user's input."""
 
+from .program import as_called
+
 
 class InputError(Exception):
     """Something the user can put right: a bad row, a wrong key, a missing artifact.
@@ -7,6 +9,9 @@ class InputError(Exception):
     The message is one line: the place, the value found, what was expected, and what to do next. Commands print it
     without a traceback and exit with status 2.
     """
+
+    def __str__(self) -> str:
+        return as_called(super().__str__())
 
 
 def shorten(value: object, width: int = 60) -> str:

@@ -13,6 +13,7 @@ import filelock
 
 from . import artifacts
 from .errors import InputError, shorten
+from .program import program
 
 IDENTITY = "_identity.json"
 CONFIG = "_config.yaml"
@@ -140,9 +141,7 @@ class Run:
 
 def command_line() -> str:
     """The command as the user typed it, for manifests and for going on after a stop."""
-    script = Path(sys.argv[0]).name or "main.py"
-    program = {"labelbridge": ["labelbridge"], "__main__.py": ["python", "-m", "labelbridge"]}
-    return shlex.join([*program.get(script, ["python", script]), *(typed_words or sys.argv[1:])])
+    return f"{program()} {shlex.join(typed_words or sys.argv[1:])}"
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -107,7 +107,9 @@ def read_raw(source: Source) -> tuple[pa.Table, artifacts.Manifest | None]:
         return _read_hub(source), None
     found = find(source.path)
     if found is None:
-        raise InputError(f"{source.path}: no such file or artifact; check `path` (looked up here, then beside main.py)")
+        raise InputError(
+            f"{source.path}: no such file or artifact; check `path` (looked up here, then in Labelbridge's folder)"
+        )
     if found.is_dir():
         artifact = artifacts.read(found)
         artifacts.check_fresh(found, artifact.manifest)

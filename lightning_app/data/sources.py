@@ -5,7 +5,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,7 @@ def read_table(sources: Source | Sequence[Source]) -> tuple[pa.Table, dict[str, 
         for ours, theirs in source.columns.items():
             _column(raw, source, ours)
             raw = raw.rename_columns([ours if name == theirs else name for name in raw.column_names])
-        ids = pa.array(_ids(raw, Source(**{**vars(source), "columns": {}})), pa.string())
+        ids = pa.array(_ids(raw, replace(source, columns={})), pa.string())
         raw = raw.drop_columns(["id"] if "id" in raw.column_names else []).append_column("id", ids)
         tables.append(_map_prompt_labels(raw, source))
     merged = pa.concat_tables(tables, promote_options="default")
