@@ -2,9 +2,7 @@
 
 # Imported as a top-level package, every class in here would exist twice, once under either name.
 if not __name__.startswith("labelbridge."):
-    raise ImportError(
-        f"'{__name__}' is a part of Labelbridge; import it as 'labelbridge.{__name__}'"
-    )
+    raise ImportError(f"'{__name__}' is a part of Labelbridge; import it as 'labelbridge.{__name__}'")
 
 from .cartography import CartographyCallback
 from .export import ExportBest

@@ -1,7 +1,7 @@
 """Training dynamics: a teacher's log-probabilities for the same rows after every epoch, and what they say of a row.
 
-On the disk: `_ids.parquet` once, then one file an epoch (`epoch-00000.parquet`: `epoch`, `row`, and a column a label,
-float32 or float16), each there whole or not at all, and the manifest last. `row` is the place in `_ids.parquet`.
+On the disk: `_ids/ids.parquet` once, then one file an epoch (`epoch-00000.parquet`: `epoch`, `row`, and a column a label,
+float32 or float16), each there whole or not at all, and the manifest last. `row` is the place in `_ids/ids.parquet`.
 130,000 rows x 3 labels x 15 epochs are 23 MB in float32.
 """
 
@@ -22,7 +22,7 @@ from ..core.task import Task
 
 STAGE = "dynamics"
 EPOCH, ROW = "epoch", "row"
-IDS = "_ids.parquet"
+IDS = "_ids/ids.parquet"  # in a folder, so that the pattern `FOLDER/*.parquet` takes epochs alone
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ def write_ids(folder: Path, rows: ScoredRows) -> None:
     columns = {"id": pa.array([str(one) for one in rows.ids], pa.string())}
     if rows.reference is not None:
         columns["reference"] = pa.array([rows.labels[int(one)] for one in rows.reference], pa.string())
+    (folder / IDS).parent.mkdir(parents=True, exist_ok=True)
     artifacts.write_parquet(folder / IDS, pa.table(columns))
     artifacts.name_row_files(folder, "epoch-*.parquet")
 

@@ -14,10 +14,10 @@ from ..core.errors import InputError
 from ..core.results import Result
 from ..core.runs import Run, command_line
 from .comparison import Results, results_of
-from .metrics import classification_metrics
+from .metrics import NAMES, classification_metrics
 from .predictions import AS_TRAINED, DIVIDED, Tested, check_priors, read
 from .significance import RESAMPLES
-from .tables import NAMES, markdown
+from .tables import markdown
 
 log = logging.getLogger(__name__)
 
