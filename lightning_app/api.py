@@ -268,7 +268,9 @@ def _with_ids(table: pa.Table, name: str) -> pa.Table:
     table = table.cast(
         pa.schema(
             [
-                field.with_type(pa.string()) if pa.types.is_large_string(field.type) else field
+                field.with_type(pa.string())
+                if pa.types.is_large_string(field.type) or pa.types.is_string_view(field.type)
+                else field
                 for field in table.schema.remove_metadata()
             ]
         )

@@ -7,6 +7,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import layout
 import pytest
 import yaml
 from code_blocks import ALL, Block, apply_diff, of_language
@@ -130,6 +131,24 @@ def test_the_example_of_reading_an_artifact_runs(loop: Stages):
     Path("select").rename("runs/select")
     (block,) = [one for one in of_language("python") if one.page == "docs/artifacts.md"]
     exec(compile(block.text, str(block), "exec"), {})
+
+
+def test_contributing_lists_every_file_with_its_line():
+    page = layout.PAGE.read_text(encoding="utf-8")
+    assert page == layout.with_layout(page), "write it anew with: make layout"
+
+
+def test_the_way_of_a_row_names_what_is_there():
+    way = (
+        (PROJECT / "CONTRIBUTING.md")
+        .read_text(encoding="utf-8")
+        .partition("## The way of one row")[2]
+        .partition("\n## ")[0]
+    )
+    steps = re.findall(r"`([\w/]+\.py)`\s+`(\w+)`", way)
+    assert len(steps) > 15
+    for file, name in steps:
+        assert re.search(rf"^\s*(def|class) {name}\b", (PROJECT / file).read_text(), re.MULTILINE), (file, name)
 
 
 RECIPES = [block for block in ALL if block.page == "docs/extend.md"]

@@ -106,6 +106,12 @@ def test_rows_in_memory_are_the_rows_of_a_file(rows: Any, loop: Stages):
     assert made.table.equals(labelbridge.read("select").table)
 
 
+def test_rows_of_polars_are_the_rows_of_a_file(loop: Stages):
+    rows = pytest.importorskip("polars").DataFrame(POOL)
+    made = labelbridge.select(rows, "pseudolabel", quota=6)
+    assert made.table.equals(labelbridge.read("select").table)
+
+
 SAME_PROBS = {
     "an array": PROBS,
     "a list": PROBS.tolist(),
@@ -211,6 +217,8 @@ def test_report_returns_its_cells_and_its_text(loop: Stages, capsys: pytest.Capt
     written = labelbridge.report([Path("test")], metric=["accuracy", "macro_f1"], out="told")
     assert Path("told/report.md").read_text() == made.markdown
     assert labelbridge.read("told/cells").table.equals(written.table)
+    with pytest.raises(labelbridge.InputError, match="told: stage 'report' wrote no rows of its own; see told/cells"):
+        labelbridge.read("told")
 
 
 def test_out_null_writes_nothing_and_says_what_would_be_kept(loop: Stages, caplog: pytest.LogCaptureFixture):

@@ -180,7 +180,10 @@ def read(path: Path, stage: str | None = None) -> Artifact:
     """
     manifest = read_manifest(path, stage)
     if not manifest.columns:
-        raise InputError(f"{path}: stage '{manifest.stage}' wrote a model, not rows; see {path / 'model'}")
+        inside = [str(folder) for folder in sorted(path.iterdir()) if folder.is_dir() and folder.name[0] not in "._"]
+        raise InputError(
+            f"{path}: stage '{manifest.stage}' wrote no rows of its own; see {' and '.join(inside) or path}"
+        )
     try:
         table = pa.concat_tables([pq.read_table(shard) for shard in sorted(path.glob("part-*.parquet"))])
     except (pa.ArrowInvalid, OSError) as error:
