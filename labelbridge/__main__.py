@@ -23,8 +23,8 @@ Other commands:
   export     make a model folder ready for the Hub   --model RUN/model --out FOLDER
   peek       look into an artifact                   ARTIFACT
 
-FILE is looked up here and then in configs/ beside main.py, '.yaml' optional; several files merge left to right, and
-the command line wins. Every key of a command: python main.py COMMAND --help
+FILE is looked up here and then in Labelbridge's configs/, '.yaml' optional; several files merge left to right,
+and the command line wins. Every key of a command: python main.py COMMAND --help
 """
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 
@@ -37,7 +37,9 @@ def main(argv: list[str] | None = None) -> int:
     """
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] in ("-h", "--help", "help"):
-        print(HELP, end="")
+        from .lightning_app.core.program import as_called
+
+        print(as_called(HELP), end="")
         return 0
     from .lightning_app.cli.commands import run_function, run_trainer
 

@@ -5,6 +5,7 @@
 import inspect
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
 NO_LABEL = -100
+BATCH = ("inputs", "real", "n_rows")  # what every step reads
 
 
 class ClassifierModule(LightningModule):
@@ -80,6 +82,7 @@ class ClassifierModule(LightningModule):
         seed: Seed of a new head and of dropout; linked to `seed_everything`.
     """
 
+    FIT_BATCH: ClassVar[tuple[str, ...]] = ("label",)
     STAGES: ClassVar[dict[str, str]] = {"validate": "validate", "test": "test", "predict": "pseudolabel"}
 
     def __init__(
@@ -258,6 +261,26 @@ class ClassifierModule(LightningModule):
         """Loss and weight of every row; given by the subclasses that can be fitted."""
         raise TypeError(f"{type(self).__name__} cannot be fitted; use TeacherModule or StudentModule")
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Check a batch of a user's own loader, and say which window it belongs to; ours say so themselves."""
+        self._check_batch(batch, self.FIT_BATCH)
+        if "window_rows" not in batch:
+            accumulate = int(self.trainer.accumulate_grad_batches)
+            batch["window_rows"] = batch["n_rows"] * accumulate * self.trainer.world_size
+            batch["ends_window"] = (batch_idx + 1) % accumulate == 0 or self.trainer.is_last_batch
+
+    def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Check a batch of a user's own loader."""
+        self._check_batch(batch, ("label",))
+
+    def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Check a batch of a user's own loader."""
+        self._check_batch(batch)
+
+    def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Check a batch of a user's own loader."""
+        self._check_batch(batch)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """A window's loss, as far as this micro-batch goes.
 
@@ -346,6 +369,21 @@ class ClassifierModule(LightningModule):
         """Write the network into a folder, as safetensors, its weights in `dtype`."""
         assert self.network is not None, "configure_model loads the network"
         save_network(self.network, folder, dtype)
+
+    def _check_batch(self, batch: Any, reads: Sequence[str] = ()) -> None:
+        """Refuse what a loader of a user's own may give.
+
+        Raises:
+            InputError: If the batch lacks what this module reads.
+        """
+        has = set(batch) if isinstance(batch, dict) else set()
+        missing = [name for name in (*BATCH, *reads) if name not in has]
+        if missing:
+            shown = f"the keys {sorted(has)}" if has else f"no keys ({type(batch).__name__})"
+            raise InputError(
+                f"{type(self).__name__}: a batch with {shown}, expected also {', '.join(missing)}; make batches with "
+                "labelbridge.Collate, the collate_fn of your DataLoader"
+            )
 
     def _load(self, new_head: bool) -> PreTrainedModel:
         return load_classifier(
