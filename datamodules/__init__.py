@@ -1,5 +1,6 @@
 """Rows to batches."""
 
+from .collate import Collate
 from .gold import GoldDataModule
 from .mixed import MixedDataModule
 from .pairs import PairsDataModule
@@ -8,6 +9,7 @@ from .prompts import PromptDataModule
 from .texts import TextDataModule
 
 __all__ = [
+    "Collate",
     "GoldDataModule",
     "MixedDataModule",
     "PairsDataModule",

@@ -21,7 +21,7 @@ from torchmetrics.classification import (
 )
 from transformers import PreTrainedModel
 
-from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.errors import InputError, shorten
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.evaluation.predicted_classes import one_class_warning
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
 NO_LABEL = -100
+BATCH = ("inputs", "real", "n_rows")  # what every step reads
 
 
 class ClassifierModule(LightningModule):
@@ -63,6 +64,7 @@ class ClassifierModule(LightningModule):
         seed: Seed of a new head and of dropout; linked to `seed_everything`.
     """
 
+    FIT_BATCH: ClassVar[tuple[str, ...]] = ("label",)
     STAGES: ClassVar[dict[str, str]] = {"validate": "validate", "test": "test", "predict": "pseudolabel"}
 
     def __init__(
@@ -163,6 +165,31 @@ class ClassifierModule(LightningModule):
     def row_losses(self, logits_BC: Tensor, batch: Batch) -> RowLosses:
         """Loss and weight of every row; given by the subclasses that can be fitted."""
         raise TypeError(f"{type(self).__name__} cannot be fitted; use TeacherModule or StudentModule")
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Refuse what a loader of a user's own may give.
+
+        Raises:
+            InputError: If the batch lacks what this module reads.
+        """
+        has = set(batch) if isinstance(batch, dict) else set()
+        state = self.trainer
+        reads = self.FIT_BATCH if state.training else ("label",) if state.validating or state.sanity_checking else ()
+        missing = [name for name in (*BATCH, *reads) if name not in has]
+        if missing:
+            shown = f"the keys {sorted(has)}" if has else shorten(type(batch).__name__)
+            raise InputError(
+                f"{type(self).__name__}: a batch with {shown}, expected also {', '.join(missing)}; make batches with "
+                "labelbridge.Collate, the collate_fn of your DataLoader"
+            )
+        return batch
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Say which window a batch of a user's own loader belongs to; those of our DataModules say so themselves."""
+        if "window_rows" not in batch:
+            accumulate = int(self.trainer.accumulate_grad_batches)
+            batch["window_rows"] = batch["n_rows"] * accumulate * self.trainer.world_size
+            batch["ends_window"] = (batch_idx + 1) % accumulate == 0 or self.trainer.is_last_batch
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """A window's loss, as far as this micro-batch goes.

@@ -133,8 +133,8 @@ def test_probabilities_that_do_not_sum_to_one(taught: Stages):
 
 
 def test_an_artifact_without_a_manifest(taught: Stages):
-    Path("pseudolabel/manifest.json").unlink()
-    refused(taught.select(), "pseudolabel: no manifest.json, so the artifact is not whole", "again, it resumes")
+    Path("pseudolabel/_manifest.json").unlink()
+    refused(taught.select(), "pseudolabel: no _manifest.json, so the artifact is not whole", "again, it resumes")
 
 
 def test_an_artifact_whose_shard_was_changed(taught: Stages):
@@ -272,8 +272,8 @@ def test_a_metric_that_does_not_exist(taught: Stages, tiny_classifier: Path):
 
 
 def test_a_torn_manifest(taught: Stages):
-    Path("pseudolabel/manifest.json").write_text('{"stage": "pseudo')
-    refused(taught.select(), "manifest.json: not a manifest", "pseudolabel.yaml")
+    Path("pseudolabel/_manifest.json").write_text('{"stage": "pseudo')
+    refused(taught.select(), "_manifest.json: not a manifest", "pseudolabel.yaml")
 
 
 def test_values_of_the_wrong_type(stages: Stages):

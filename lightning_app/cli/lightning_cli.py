@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from ..core import artifacts
 from ..core.errors import InputError
-from ..core.runs import CHECKPOINTS, Run, State, command_line
+from ..core.runs import CHECKPOINTS, CONFIG, LOGS, Run, State, command_line
 from ..core.task import Task
 from ..evaluation.predicted_classes import count_classes, one_class_warnings, table_lines
 from ..evaluation.unseen import check_unseen
@@ -121,7 +121,7 @@ class Cli(LightningCLI):
             kwargs["precision"] = "bf16-mixed"
             log.info("trainer.precision: bf16-mixed, since this CPU has bfloat16 units (32-true turns it off)")
         if chosen.get("logger") in (None, True):
-            kwargs["logger"] = TensorBoardLogger(self._setting("out"), name="logs", version="")
+            kwargs["logger"] = TensorBoardLogger(self._setting("out"), name=LOGS, version="")
         try:
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ModuleNotFoundError, TypeError, ValueError) as error:
@@ -162,7 +162,7 @@ class Cli(LightningCLI):
             if table is None:
                 return
             metrics = self.datamodule.metrics(table)
-            artifacts.write_json(run.out / "metrics.json", metrics)
+            artifacts.write_json(run.out / artifacts.METRICS, metrics)
             self._write(run, table, {"metrics": metrics})
             for target, one in metrics.items():
                 numbers = {name: value for name, value in one.items() if isinstance(value, float)}
@@ -312,11 +312,12 @@ class Cli(LightningCLI):
             "inputs": inputs, "lineage": self.datamodule.lineage, "config": run.identity, "command": command_line(),
         }  # fmt: skip
         if rejected is not None:
-            artifacts.write(run.out / "rejected", rejected, stage="rejected", **shared)
+            artifacts.write(run.out / artifacts.REJECTED, rejected, stage="rejected", **shared)
             if rejected.num_rows and not table.num_rows:
                 raise InputError(
                     f"{run.out}: all {rejected.num_rows} rows were rejected, {facts['gates']}; look at them with "
-                    f'"python main.py peek {run.out / "rejected"}", change gates or engine, and --overwrite=true'
+                    f'"python main.py peek {run.out / artifacts.REJECTED}", change gates or engine, and '
+                    "--overwrite=true"
                 )
         artifacts.write(run.out, table, stage=run.stage, facts={**self._facts(), **facts}, **shared)
         self._get(self.config_init, "rows").spool.clear()
@@ -396,7 +397,7 @@ class Cli(LightningCLI):
     def _save_config(self, out: Path) -> None:
         parser = self._parser(self.subcommand)
         config = self.config[str(self.subcommand)]
-        parser.save(config, out / "config.yaml", skip_unset=False, overwrite=True, multifile=False)
+        parser.save(config, out / CONFIG, skip_unset=False, overwrite=True, multifile=False)
 
     def _setting(self, key: str) -> Any:
         return self._get(self.config, key)

@@ -1,7 +1,11 @@
 """Artifacts: folders of Parquet shards whose manifest, written last, says that they are whole.
 
 This is the only code that opens artifact files. A shard is written under a temporary name and renamed; the manifest
-follows when all rows are there. `datasets`, pandas and DuckDB read the shards directly.
+follows when all rows are there.
+
+Other tools open the folder as it is: pandas and pyarrow skip names that begin with `_` or `.`, as all files beside the
+shards do; `datasets.load_dataset` reads `.huggingface.yaml`, which names the shards; DuckDB and polars take the pattern
+`FOLDER/*.parquet`.
 """
 
 import json
@@ -22,7 +26,10 @@ from . import fingerprint
 from .errors import InputError
 from .paths import find
 
-MANIFEST = "manifest.json"
+MANIFEST = "_manifest.json"
+HUGGING_FACE = ".huggingface.yaml"  # says to `datasets` which files are rows
+METRICS = "_metrics.json"
+REJECTED = "_rejected"  # the artifact of the rows that a stage refused, inside its own
 SHARD_ROWS = 50_000
 STACK = ("torch", "lightning", "transformers", "datasets", "pyarrow", "numpy")
 # What to run when an artifact is missing or out of date and carries no command of its own.
@@ -82,6 +89,10 @@ class Artifact:
     table: pa.Table
     manifest: Manifest
 
+    def to_pandas(self) -> Any:
+        """The rows as a `pandas.DataFrame`."""
+        return self.table.to_pandas()
+
 
 def write(
     out: Path,
@@ -106,6 +117,8 @@ def write(
     rows = table if table is not None else pa.table({})
     for number, start in enumerate(range(0, rows.num_rows or int(table is not None), SHARD_ROWS)):
         write_parquet(out / f"part-{number:05d}.parquet", rows.slice(start, SHARD_ROWS))
+    if table is not None:
+        name_row_files(out, "part-*.parquet")
     manifest = Manifest(
         stage=stage,
         rows=rows.num_rows,
@@ -121,6 +134,12 @@ def write(
     )
     write_json(out / MANIFEST, asdict(manifest))
     return manifest
+
+
+def name_row_files(folder: Path, pattern: str) -> None:
+    """Tell `datasets` which files of the folder are its rows: it reads all others too, and fails at the first one."""
+    settings = f"configs:\n- config_name: default\n  data_files: {pattern}\n"
+    (folder / HUGGING_FACE).write_text(settings, encoding="utf-8")
 
 
 def is_whole(path: Path) -> bool:
@@ -255,10 +274,23 @@ def rebuild(manifest: Manifest) -> str:
     return f'"{manifest.command or MAKERS.get(manifest.stage, "its stage")}"'
 
 
-def write_parquet(path: Path, table: pa.Table) -> None:
-    """Write one shard under a temporary name, then rename it: it is there whole or not at all."""
+def write_parquet(path: Path, table: pa.Table, *, counter: str | None = None) -> None:
+    """Write one shard under a temporary name, then rename it: it is there whole or not at all.
+
+    Args:
+        path: The file.
+        table: Its rows.
+        counter: A column that counts up from row to row, which as differences takes hardly any space.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    pq.write_table(table, temporary, compression="zstd")
+    counted = counter in table.column_names
+    pq.write_table(
+        table,
+        temporary,
+        compression="zstd",
+        use_dictionary=[name for name in table.column_names if name != counter] if counted else True,
+        column_encoding={counter: "DELTA_BINARY_PACKED"} if counted else None,
+    )
     settle(temporary, path)
 
 

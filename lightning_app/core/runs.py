@@ -14,12 +14,23 @@ import filelock
 from . import artifacts
 from .errors import InputError, shorten
 
-IDENTITY = "identity.json"
+IDENTITY = "_identity.json"
+CONFIG = "_config.yaml"
+LOGS = "_logs"
 LOCK = ".lock"
 CHECKPOINTS = "checkpoints"
 PARTS = ".parts"
 # What runs write, beside their logs.
-PRODUCTS = (artifacts.MANIFEST, PARTS, CHECKPOINTS, "model", ".model.previous", "dynamics", "dynamics-gold", "rejected")
+PRODUCTS = (
+    artifacts.MANIFEST,
+    PARTS,
+    CHECKPOINTS,
+    "model",
+    ".model.previous",
+    "dynamics",
+    "dynamics-gold",
+    artifacts.REJECTED,
+)
 # The words behind `main.py` as they were typed; `sys.argv` holds them with configs already looked up.
 typed_words: list[str] = []
 
@@ -107,9 +118,10 @@ class Run:
         leaves is still known for another run's.
         """
         (self.out / artifacts.MANIFEST).unlink(missing_ok=True)
+        (self.out / artifacts.HUGGING_FACE).unlink(missing_ok=True)
         for shard in self.out.glob("part-*.parquet"):
             shard.unlink()
-        for folder in ("logs", *PRODUCTS[1:]):
+        for folder in (LOGS, *PRODUCTS[1:]):
             shutil.rmtree(self.out / folder, ignore_errors=True)
         (self.out / IDENTITY).unlink(missing_ok=True)
 

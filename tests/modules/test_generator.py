@@ -488,7 +488,7 @@ def test_a_server_that_stumbles_loses_no_row(cli: Command, monkeypatch: pytest.M
 
 def holds(folder: Path, secret: str) -> bool:
     """Whether a file of the folder has the secret in it, as it is or inside a Parquet column."""
-    tables = [str(artifacts.read(path.parent).table.to_pylist()) for path in folder.rglob("manifest.json")]
+    tables = [str(artifacts.read(path.parent).table.to_pylist()) for path in folder.rglob("_manifest.json")]
     files = [path.read_bytes().decode(errors="replace") for path in folder.rglob("*") if path.is_file()]
     return any(secret in text for text in [*tables, *files])
 

@@ -30,7 +30,7 @@ def sharded(tmp_path: Path, table: pa.Table, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_rows_come_back_in_order(sharded: Path, table: pa.Table):
     assert sorted(path.name for path in sharded.iterdir()) == [
-        "manifest.json", "part-00000.parquet", "part-00001.parquet", "part-00002.parquet",
+        ".huggingface.yaml", "_manifest.json", "part-00000.parquet", "part-00001.parquet", "part-00002.parquet",
     ]  # fmt: skip
     read = artifacts.read(sharded, "select")
     assert read.table.to_pylist() == table.to_pylist()
@@ -70,8 +70,8 @@ def test_an_empty_artifact_keeps_its_columns(tmp_path: Path, table: pa.Table):
 
 
 def test_a_folder_without_a_manifest_is_not_whole(sharded: Path):
-    (sharded / "manifest.json").unlink()
-    with pytest.raises(InputError, match=r"no manifest.json, so the artifact is not whole; run .*select.* again"):
+    (sharded / "_manifest.json").unlink()
+    with pytest.raises(InputError, match=r"no _manifest.json, so the artifact is not whole; run .*select.* again"):
         artifacts.read(sharded, "select")
 
 
@@ -107,7 +107,7 @@ def test_an_artifact_is_joined_only_with_its_own_ancestor(tmp_path: Path, table:
 
 
 def test_the_manifest_says_what_made_it(sharded: Path):
-    manifest = json.loads((sharded / "manifest.json").read_text())
+    manifest = json.loads((sharded / "_manifest.json").read_text())
     assert manifest["command"] == "python main.py x"
     assert manifest["columns"]["probs"] == "list<item: double>"
     assert {"labelbridge", "python", "torch", "pyarrow"} <= set(manifest["versions"])

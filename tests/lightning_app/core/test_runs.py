@@ -33,7 +33,7 @@ def test_a_whole_run_keeps_nothing_to_resume_from(tmp_path: Path):
         (tmp_path / name).write_text("x")
     artifacts.write(tmp_path, None, stage="select")
     assert begin(tmp_path) is State.WHOLE
-    assert {path.name for path in tmp_path.iterdir()} - {".lock"} == {"identity.json", "manifest.json"}
+    assert {path.name for path in tmp_path.iterdir()} - {".lock"} == {"_identity.json", "_manifest.json"}
 
 
 @pytest.mark.parametrize(
@@ -55,13 +55,13 @@ def test_another_identity_is_refused_and_named(tmp_path: Path, identity: dict, s
 def test_overwrite_clears_what_a_run_wrote_and_nothing_else(tmp_path: Path):
     out = tmp_path / "r"
     begin(out)
-    for name in ("model/config.json", "checkpoints/last.ckpt", ".parts/a.parquet", "logs/events", "notes/mine.txt"):
+    for name in ("model/config.json", "checkpoints/last.ckpt", ".parts/a.parquet", "_logs/events", "notes/mine.txt"):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text("x")
     artifacts.write(out, None, stage="select")
     assert begin(out, {**IDENTITY, "data": []}, overwrite=True) is State.NEW
     left = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    assert left - {".lock"} == {"identity.json", "notes/mine.txt"}
+    assert left - {".lock"} == {"_identity.json", "notes/mine.txt"}
 
 
 def test_two_processes_cannot_write_to_one_folder(tmp_path: Path):
