@@ -65,7 +65,7 @@ def test_the_same_command_again_does_nothing(translate, files: Files, caplog: py
     assert translate(files.gold, "hi").code == 0
     caplog.clear()
     assert translate(files.gold, "hi").code == 0
-    assert "hi: whole already" in caplog.text
+    assert "hi: already complete" in caplog.text
     refused = translate(files.gold, "hi", "--model.ratio=0.5")
     assert refused.code == 2
     assert "hi: holds another run (model.ratio: 1.0 -> 0.5)" in refused.err

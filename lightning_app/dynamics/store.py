@@ -135,7 +135,7 @@ def finish(folder: Path, facts: dict[str, Any], **manifest: Any) -> None:
     """Write the manifest, when all epochs are there."""
     files = [folder / IDS, *sorted(folder.glob("epoch-*.parquet"))]
     artifacts.write(
-        folder, None, stage=STAGE, fingerprint_of_files=fingerprint.of_files(files),
+        folder, None, stage=STAGE, fingerprint_of_files=fingerprint.of_files(files), files=files,
         facts={**facts, "epochs": len(files) - 1}, **manifest,
     )  # fmt: skip
 

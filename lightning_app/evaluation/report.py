@@ -91,14 +91,15 @@ def make_report(
     if out is None:
         return made
     with Run(Path(out), "report", {}) as run:
-        run.begin(overwrite or _is_report(Path(out)))
+        run.begin(overwrite or run.replaces("report"))
         artifacts.write_json(Path(out) / "report.json", made.summary)
         (Path(out) / "report.md").write_text(text, encoding="utf-8")
         shared: dict[str, Any] = {
             "inputs": inputs, "config": {"runs": runs, **settings}, "command": command_line(),
         }  # fmt: skip
         cells = artifacts.write(Path(out) / CELLS, made.table, stage="cells", **shared)
-        artifacts.write(Path(out), None, stage="report", fingerprint_of_files=cells.fingerprint, **shared)
+        files = [Path(out) / "report.json", Path(out) / "report.md", *artifacts.files_of(Path(out) / CELLS)]
+        artifacts.write(Path(out), None, stage="report", fingerprint_of_files=cells.fingerprint, files=files, **shared)
     return replace(made, path=Path(out))
 
 
@@ -138,10 +139,6 @@ def _all_priors_known(tested: Sequence[Tested]) -> bool:
 def _table(results: Results) -> pa.Table:
     """One row a cell of the tables."""
     return pa.Table.from_pylist([{**asdict(cell), "by_seed": list(cell.by_seed.values())} for cell in results.cells])
-
-
-def _is_report(out: Path) -> bool:
-    return artifacts.is_whole(out) and artifacts.read_manifest(out).stage == "report"
 
 
 def _as_json(results: Results, tested: Sequence[Tested], priors: Sequence[str]) -> dict[str, Any]:

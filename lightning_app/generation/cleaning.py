@@ -157,15 +157,17 @@ def _written(
     """Clean and write the artifacts, or read what the same run has written."""
     with Run(out, "clean", {"raw": raw["fingerprint"], **config}) as run:
         if run.begin(overwrite) is State.WHOLE:
-            log.info("%s: whole already, nothing to do", out)
             written, rejected = artifacts.read(out, "clean"), artifacts.read(out / artifacts.REJECTED)
+            for line in summary_lines(written.manifest.facts["counts"]):
+                log.info("%s", line)
             return Pool(written.table, written.manifest.facts, out, rejected.table)
         pool = cleaned()
         shared: dict[str, Any] = {
             "inputs": {"raw": raw}, "lineage": lineage, "command": command_line(), "config": config,
         }  # fmt: skip
         artifacts.write(out / artifacts.REJECTED, pool.rejected, stage="rejected", **shared)
-        artifacts.write(out, pool.table, stage="clean", facts=pool.summary, **shared)
+        files = artifacts.files_of(out / artifacts.REJECTED)
+        artifacts.write(out, pool.table, stage="clean", facts=pool.summary, files=files, **shared)
     return replace(pool, path=out)
 
 

@@ -176,8 +176,8 @@ def select_rows(
         return chosen()
     with Run(Path(out), "select", {"task": asdict(task), "inputs": prints, **method.as_facts()}) as run:
         if run.begin(overwrite) is State.WHOLE:
-            log.info("%s: whole already, nothing to do", out)
             written = artifacts.read(Path(out), "select")
+            _report(written.manifest.facts, out)
             return Selection(written.table, written.manifest.facts, written.path)
         selection = chosen()
         artifacts.write(
@@ -409,7 +409,9 @@ def _report(facts: dict[str, Any], out: str) -> None:
         if one["shortfall"]:
             log.warning("%s: %s: %d rows short of its quota of %d", out, label, one["shortfall"], one["quota"])
         if one["ties_at_cut"]:
-            log.info("%s: %s: %d rows with the same score were left out by lot", out, label, one["ties_at_cut"])
+            log.info(
+                "%s: %s: %d rows tied at the cut were excluded by a seeded tie-break", out, label, one["ties_at_cut"]
+            )
     for name, count in facts.get("dropped_by_filter", {}).items():
         log.info("%s: %d rows dropped by %s", out, count, name)
     if facts.get("diversity") is not None:
