@@ -298,14 +298,14 @@ def check_fresh(path: Path, manifest: Manifest) -> None:
     Raises:
         InputError: If an ancestor has changed; names the commands that rebuild what depends on it, in order.
     """
-    changed, commands = _stale(path, manifest, frozenset())
+    changed, commands = _stale(manifest, frozenset())
     if changed:
         names = " and ".join(dict.fromkeys(changed))
         order = ", then ".join(dict.fromkeys(commands))
         raise InputError(f"{path}: out of date, {names} has been made anew since; rebuild with {order}")
 
 
-def _stale(path: Path, manifest: Manifest, seen: frozenset[Path]) -> tuple[list[str], list[str]]:
+def _stale(manifest: Manifest, seen: frozenset[Path]) -> tuple[list[str], list[str]]:
     """What has changed among the ancestors, and the commands from there down to this artifact."""
     changed: list[str] = []
     commands: list[str] = []
@@ -315,7 +315,7 @@ def _stale(path: Path, manifest: Manifest, seen: frozenset[Path]) -> tuple[list[
         if folder is None or folder in seen or not is_whole(folder):
             continue
         ancestor = read_manifest(folder)
-        deeper = _stale(folder, ancestor, seen | {folder})
+        deeper = _stale(ancestor, seen | {folder})
         changed += deeper[0]
         commands += deeper[1]
         if ancestor.fingerprint != read_then:

@@ -135,8 +135,9 @@ def _matrix(artifact: artifacts.Artifact) -> np.ndarray:
     bad = ~((squares > 0) & np.isfinite(squares))
     if bad.any():
         row = int(bad.argmax())
+        remedy = artifacts.rebuild(artifact.manifest, anew=True)
         raise InputError(
             f"{artifact.path} row {row}: the embedding of '{artifact.table['id'][row]}' has length "
-            f"{np.sqrt(squares[row]):.3g}, expected a direction; rebuild with {artifacts.rebuild(artifact.manifest, anew=True)}"
+            f"{np.sqrt(squares[row]):.3g}, expected a direction; rebuild with {remedy}"
         )
     return matrix
