@@ -42,7 +42,7 @@ def blocks(page: Path) -> Iterator[Block]:
     text = page.read_text(encoding="utf-8")
     for match in FENCE.finditer(text):
         before = text[: match.start()]
-        headings = re.findall(r"^#+ (.+)$", before, re.MULTILINE)
+        headings = re.findall(r"^##+ (.+)$", before, re.MULTILINE)  # one sign may begin a comment in a block
         line, heading = before.count("\n") + 1, headings[-1] if headings else ""
         yield Block(page.relative_to(PROJECT).as_posix(), line, match.group(1), heading, match.group(2))
 

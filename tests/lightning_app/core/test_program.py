@@ -22,6 +22,7 @@ CALLS = {
 @pytest.mark.parametrize(("script", "name"), CALLS.items())
 def test_messages_are_in_the_name_of_the_call(script: str, name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("sys.argv", [script, "select", "--out", "my runs"])
+    monkeypatch.setattr("labelbridge.lightning_app.core.runs.typed_words", [])
     assert program.program() == name
     assert command_line() == f"{name} select --out 'my runs'"
     assert str(InputError('rebuild it with "python main.py clean --config clean.yaml"')) == (
