@@ -140,8 +140,15 @@ class Run:
 
 
 def command_line() -> str:
-    """The command as the user typed it, for manifests and for going on after a stop."""
-    return f"{program()} {shlex.join(typed_words or sys.argv[1:])}"
+    """The command as the user typed it, for manifests and for going on after a stop.
+
+    Of a script that calls us, the script's own; empty where there is none, as in a notebook.
+    """
+    if typed_words:
+        return f"{program()} {shlex.join(typed_words)}"
+    script = Path(sys.argv[0]) if sys.argv else Path()
+    is_script = script.suffix == ".py" and "site-packages" not in script.parts
+    return shlex.join(["python", *sys.argv]) if is_script else ""
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
