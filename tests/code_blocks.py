@@ -32,9 +32,20 @@ class Block:
         return named.group(1) if named else None
 
     def commands(self) -> list[list[str]]:
-        """The command lines of a shell block, as words."""
-        joined = self.text.replace("\\\n", " ")
-        return [words for line in joined.splitlines() if (words := shlex.split(line, comments=True))]
+        """The command lines of a shell block as words, with the variables that the page sets filled in."""
+        set_there = re.findall(r"""^(\w+)=(["'])(.*?)\2$""", _joined((PROJECT / self.page).read_text()), re.MULTILINE)
+        variables = {f"${name}": value.split() for name, _, value in set_there}
+        lines = [shlex.split(line, comments=True) for line in _joined(self.text).splitlines()]
+        return [
+            [part for word in words for part in variables.get(word, [word])]
+            for words in lines
+            if words and f"${words[0].split('=')[0]}" not in variables
+        ]
+
+
+def _joined(text: str) -> str:
+    """Lines that end with a backslash, joined to the next."""
+    return text.replace("\\\n", " ")
 
 
 def blocks(page: Path) -> Iterator[Block]:
@@ -42,7 +53,7 @@ def blocks(page: Path) -> Iterator[Block]:
     text = page.read_text(encoding="utf-8")
     for match in FENCE.finditer(text):
         before = text[: match.start()]
-        headings = re.findall(r"^#+ (.+)$", before, re.MULTILINE)
+        headings = re.findall(r"^##+ (.+)$", before, re.MULTILINE)  # one sign may begin a comment in a block
         line, heading = before.count("\n") + 1, headings[-1] if headings else ""
         yield Block(page.relative_to(PROJECT).as_posix(), line, match.group(1), heading, match.group(2))
 

@@ -62,8 +62,9 @@ def check_parses(cli: Command, block: Block, words: list[str]) -> None:
         assert isinstance(yaml.safe_load(outcome.out), dict)
 
 
-KNOWN = [case for case in OURS if case[1][0] in FUNCTION_COMMANDS]
-TRAINER = [case for case in OURS if case[1][0] in TRAINER_COMMANDS]
+PARSED = [case for case in OURS if case[0].page != "docs/extend.md"]  # those are executed
+KNOWN = [case for case in PARSED if case[1][0] in FUNCTION_COMMANDS]
+TRAINER = [case for case in PARSED if case[1][0] in TRAINER_COMMANDS]
 
 
 @pytest.mark.parametrize(("block", "words"), named(KNOWN))

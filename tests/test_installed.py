@@ -158,6 +158,8 @@ def test_a_selection_from_python_finds_the_packaged_sample(installed: Path, proj
     told = run(project, installed / "python", "choose.py")
     assert told.returncode == 0, told.stderr
     assert told.stdout.startswith("runs/select: no such artifact")
+    (package,) = (installed.parent / "lib").glob("python3*/site-packages/labelbridge")
+    assert (package / "py.typed").is_file()  # type checkers read the annotations
 
 
 @pytest.mark.slow

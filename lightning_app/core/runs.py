@@ -173,9 +173,13 @@ def command_line() -> str:
     """The command as the user typed it, but for `--overwrite`: for manifests, and to resume after a stop.
 
     With the same identity a run resumes with or without `--overwrite`; without it, no later run is replaced by mistake.
+    Of a script that calls us, the script's own; empty where there is none, as in a notebook.
     """
-    words = shlex.join(_without_overwrite(typed_words or sys.argv[1:]))
-    return f"{program()} {words}"
+    if typed_words:
+        return f"{program()} {shlex.join(_without_overwrite(typed_words))}"
+    script = Path(sys.argv[0]) if sys.argv else Path()
+    is_script = script.suffix == ".py" and "site-packages" not in script.parts
+    return shlex.join(["python", *sys.argv]) if is_script else ""
 
 
 def _without_overwrite(words: Sequence[str]) -> list[str]:

@@ -22,6 +22,7 @@ CALLS = {
 @pytest.mark.parametrize(("script", "name"), CALLS.items())
 def test_messages_are_in_the_name_of_the_call(script: str, name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("sys.argv", [script, "select", "--out", "my runs"])
+    monkeypatch.setattr("labelbridge.lightning_app.core.runs.typed_words", ["select", "--out", "my runs"])
     assert program.program() == name
     assert command_line() == f"{name} select --out 'my runs'"
     assert str(InputError('rebuild it with "python main.py clean --config clean.yaml"')) == (
@@ -30,6 +31,21 @@ def test_messages_are_in_the_name_of_the_call(script: str, name: str, monkeypatc
     record = logging.LogRecord("x", logging.INFO, "x", 1, "next: %s", ("python main.py test --config test.yaml",), None)
     assert _as_called(record)
     assert record.getMessage() == f"next: {name} test --config test.yaml"
+
+
+@pytest.mark.parametrize(
+    ("argv", "command"),
+    [
+        (["train.py", "--seed", "1"], "python train.py --seed 1"),
+        (["/lib/site-packages/ipykernel_launcher.py", "-f", "kernel.json"], ""),
+        ([""], ""),
+        (["-c"], ""),
+    ],
+)
+def test_a_call_from_python_is_recorded_as_its_script(argv: list[str], command: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.argv", argv)
+    monkeypatch.setattr("labelbridge.lightning_app.core.runs.typed_words", [])
+    assert command_line() == command
 
 
 def test_a_percent_sign_in_a_line_stays(monkeypatch: pytest.MonkeyPatch):
