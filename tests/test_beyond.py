@@ -303,3 +303,66 @@ def test_an_estimate_needs_predictions_of_this_model(skewed: Stages, tiny_classi
     )
     assert not Path("x").exists()
     assert not list(Path().glob(".x*"))
+
+
+def test_self_training_on_unlabelled_text(loop: Stages):
+    """A student pseudolabels target text, its most certain rows train the next one; the text may not be tested on."""
+    texts = write_jsonl(
+        Path("texts.jsonl"), [{"id": f"t{n}", "text": row["text"]} for n, row in enumerate(labelled(60, 8))]
+    )
+    words = ("--data.prompt_labels=false", f"--data.pool.path={texts}", "--out=round1/pseudolabel")
+    assert loop.pseudolabel("--model.model=student/model", *words).code == 0
+    select = (
+        "select", "--config", "select.yaml", f"--pool.path={texts}", "--pseudolabels=round1/pseudolabel",
+        "--prompt_labels=false", "--strategy=certain", "--quota=5", "--out=round1/select", "--allow_empty=true",
+    )  # fmt: skip
+    outcome = loop.cli(*select)
+    assert outcome.code == 0, outcome.err
+    selected = artifacts.read(Path("round1/select"))
+    entropy = {
+        row["id"]: -sum(p * np.log(p) for p in row["probs"] if p)
+        for row in artifacts.read(Path("round1/pseudolabel")).table.to_pylist()
+    }
+    assert "prompt_label" not in selected.table.column_names
+    for row in selected.table.to_pylist():
+        assert row["score"] == pytest.approx(-entropy[row["id"]], abs=1e-5)
+    outcome = loop.student(
+        "--data.selection=round1/select", "--model.synthetic_labels=teacher_hard", "--out=round1/student"
+    )
+    assert outcome.code == 0, outcome.err
+    rows = write_jsonl(Path("seen.jsonl"), labelled(60, 8)[:5])
+    seen = loop.test("--model.model=round1/student/model", f'--data.targets={{"en": {{"path": "{rows}"}}}}', "--out=x")
+    refused(seen, "is among round1/pseudolabel, which selection round1/select looked at (5 such rows)")
+    assert loop.test("--model.model=round1/student/model", "--out=round1/test").code == 0
+    refused(
+        loop.student("--data.selection=round1/select", "--model.synthetic_labels=prompt", "--out=x"),
+        "selected from unlabelled text", "expected 'teacher' or 'teacher_hard'",
+    )  # fmt: skip
+    refused(loop.cli(*select, "--agreement=true", "--out=x"), "agreement: given with prompt_labels false")
+
+
+def test_several_teachers_are_averaged(loop: Stages):
+    assert loop.teacher("--seed_everything=1", "--out=second").code == 0
+    assert loop.pseudolabel("--model.model=second/model", "--out=alone").code == 0
+    assert loop.pseudolabel("--model.ensemble=[second/model]", "--out=both").code == 0
+    expected = (probs_of("pseudolabel") + probs_of("alone")) / 2
+    np.testing.assert_allclose(probs_of("both"), expected, atol=1e-6)
+    table = artifacts.read(Path("both"))
+    assert table.table["prediction"].to_pylist() == [LABELS[row.argmax()] for row in probs_of("both")]
+    assert table.manifest.inputs["teacher.2"]["path"] == "second/model"
+    assert loop.select("--pseudolabels=both", "--out=x").code == 0
+    refused(loop.teacher("--model.ensemble=[second/model]", "--out=y"), "model.ensemble is", "test and predict take it")
+    refused(loop.pseudolabel(f"--model.ensemble=[{loop.encoder}]", "--out=y"), "a bare encoder, expected a classifier")
+
+
+def test_conformal_sets_are_calibrated_on_dev_and_measured_on_targets(stages: Stages):
+    assert stages.teacher("--export.conformal_alpha=0.2").code == 0
+    threshold = facts_of("teacher/model")["conformal"]["threshold"]
+    assert stages.test("--model.model=teacher/model").code == 0
+    metrics = json.loads(Path("test/metrics.json").read_text())["en"]
+    table = artifacts.read(Path("test")).table.to_pylist()
+    holds = [row["probs"][LABELS.index(row["label"])] >= threshold for row in table]
+    assert metrics["conformal_coverage"] == pytest.approx(np.mean(holds))
+    assert metrics["conformal_size"] == pytest.approx((probs_of("test") >= threshold).sum(axis=1).mean())
+    assert 0 <= metrics["aurc"] <= 1
+    refused(stages.teacher("--export.conformal_alpha=2", "--out=x"), "export.conformal_alpha is 2.0")

@@ -67,6 +67,14 @@ class Candidates:
         own: np.ndarray = self._given(self.log_probs_NC, "the teacher; give --pseudolabels")[:, self.label]
         return own
 
+    def all_log_probs(self) -> np.ndarray:
+        """Log-probabilities of all classes; shape (N, C).
+
+        Raises:
+            InputError: If there is no teacher.
+        """
+        return self._given(self.log_probs_NC, "the teacher; give --pseudolabels")
+
     def log_probs_by_epoch(self) -> Iterator[np.ndarray]:
         """Log-probabilities after every epoch, one in memory at a time; float64 of shape (N, C).
 
@@ -139,6 +147,14 @@ def random(candidates: Candidates) -> np.ndarray:
 def top(candidates: Candidates) -> np.ndarray:
     """top-k (paper, section 2.3): the teacher's log-probability of the class."""
     return candidates.log_prob()
+
+
+def certain(candidates: Candidates) -> np.ndarray:
+    """The rows whose probabilities have the least entropy; for self-training (arXiv 2109.00194)."""
+    log_probs_NC = candidates.all_log_probs().astype(np.float64)
+    finite_NC = np.where(np.isfinite(log_probs_NC), log_probs_NC, 0.0)
+    negative_entropy: np.ndarray = (np.exp(log_probs_NC) * finite_NC).sum(axis=1)
+    return negative_entropy
 
 
 def hard(candidates: Candidates) -> np.ndarray:
@@ -273,6 +289,7 @@ def coverage(candidates: Candidates, *, coverage: float = 0.9) -> Choice:
 
 BUILT_IN: dict[str, Strategy] = {
     "random": random, "top": top, "diverse": diverse, "ambiguous": ambiguous, "easy": easy, "hard": hard, "ccs": ccs,
+    "certain": certain,
     "near_target": near_target, "coverage": coverage,
 }  # fmt: skip
 # In the released code these take the class from the last epoch, not from the pseudolabels.
