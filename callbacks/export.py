@@ -13,7 +13,13 @@ from transformers.utils import logging as transformers_logging
 from labelbridge.lightning_app.core.artifacts import write_json
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.models.card import model_card
-from labelbridge.lightning_app.models.correction import Correction, dev_confusion, fit_correction, gold_prior
+from labelbridge.lightning_app.models.correction import (
+    Correction,
+    conformal_facts,
+    dev_confusion,
+    fit_correction,
+    gold_prior,
+)
 from labelbridge.lightning_app.models.head import corrected_head
 from labelbridge.lightning_app.models.locate import CARD_FACTS
 
@@ -35,6 +41,8 @@ class ExportBest(Callback):
         prior: A label prior for the exported model: `uniform`, or a map from label to share. The head's bias gets
             -log(gold's class shares) + log(prior), after the temperature, so that `pipeline` gives corrected
             probabilities. The metrics on the source dev set are those before the correction.
+        conformal_alpha: Calibrate split-conformal sets on the source dev set, under the exported head, that may miss
+            the true label this often; a test then reports how often they do on each target, and how large they are.
     """
 
     def __init__(
@@ -46,7 +54,10 @@ class ExportBest(Callback):
         choose: Literal["best", "last"] = "best",
         temperature: bool = False,
         prior: Literal["uniform"] | dict[str, float] | None = None,
+        conformal_alpha: float | None = None,
     ) -> None:
+        if conformal_alpha is not None and not 0 < conformal_alpha < 1:
+            raise InputError(f"export.conformal_alpha is {conformal_alpha}, expected 0 < conformal_alpha < 1")
         self.folder = Path(out) / "model"
         self.monitor = monitor
         self.mode = mode
@@ -54,20 +65,24 @@ class ExportBest(Callback):
         self.choose = choose
         self.temperature = temperature
         self.prior = prior
+        self.conformal_alpha = conformal_alpha
         self.facts: dict[str, Any] = {}
         self._best = -math.inf if mode == "max" else math.inf
         self._record: dict[str, Any] = {}
 
     def identity(self) -> dict[str, Any]:
         """What of this callback determines the exported weights."""
-        more = {"choose": self.choose, "temperature": self.temperature, "prior": self.prior}
-        usual = {"choose": "best", "temperature": False, "prior": None}
+        more = {
+            "choose": self.choose, "temperature": self.temperature, "prior": self.prior,
+            "conformal_alpha": self.conformal_alpha,
+        }  # fmt: skip
+        usual = {"choose": "best", "temperature": False, "prior": None, "conformal_alpha": None}
         changed = {name: value for name, value in more.items() if value != usual[name]}
         return {"monitor": self.monitor, "mode": self.mode, "dtype": self.dtype, **changed}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take up a folder whose exchange was cut short; refuse a label prior that cannot be written."""
-        if stage == "fit" and (self.prior is not None or self.temperature):
+        if stage == "fit" and (self.prior is not None or self.temperature or self.conformal_alpha is not None):
             gold_prior(self.facts, self.prior, "export.prior")
         if stage == "fit" and trainer.is_global_zero and self._previous.is_dir():
             if self.folder.is_dir():
@@ -131,6 +146,8 @@ class ExportBest(Callback):
             with corrected_head(module.network, correction.temperature, correction.shift_C, str(self.folder)):
                 module.save(temporary, getattr(torch, self.dtype))
             facts.update(correction.facts)
+        if self.conformal_alpha is not None:
+            facts["conformal"] = conformal_facts(*module.dev_rows, correction, self.conformal_alpha)
         datamodule.tokenizer.save_pretrained(temporary)
         write_json(temporary / CARD_FACTS, facts)
         (temporary / "README.md").write_text(model_card(facts), encoding="utf-8")

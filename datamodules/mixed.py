@@ -61,7 +61,9 @@ class MixedDataModule(GoldDataModule):
     def selected_rows(self) -> Rows:
         """The selection's rows under the task's names; without any a warning says that only gold is trained on."""
         artifact = self.selected
-        rows = load_rows(Source(path=str(artifact.path)), self.task, "prompt_label")
+        rows = load_rows(
+            Source(path=str(artifact.path)), self.task, "prompt_label" if self._has_prompt_labels else None
+        )
         if not len(rows.table):
             log.warning(
                 "data.selection %s: no rows, so only gold is trained on, as a teacher would; "
@@ -137,6 +139,11 @@ class MixedDataModule(GoldDataModule):
         return torch.bincount(label, minlength=len(self.task.labels))
 
     @property
+    def _has_prompt_labels(self) -> bool:
+        """Whether the selection's rows were written for a class; unlabelled target text was not."""
+        return self.selected.manifest.facts.get("prompt_labels", True) is not False
+
+    @property
     def _has_probs(self) -> bool:
         """Whether the selection holds the teacher's probabilities."""
         return "probs" in self.selected.table.column_names
@@ -147,16 +154,20 @@ class MixedDataModule(GoldDataModule):
         Raises:
             InputError: If the selection does not hold them.
         """
-        prompt_label = self.labels(self.selected_rows, "prompt_label")
+        rows = self.selected_rows
         if self.synthetic_labels == "prompt":
-            none = torch.zeros(len(prompt_label), len(self.task.labels))
-            return prompt_label, self.probs_NC if self._has_probs else none
+            if not self._has_prompt_labels:
+                raise InputError(
+                    f"{self.selected.path}: selected from unlabelled text, so it has no labels for synthetic_labels "
+                    "'prompt', expected 'teacher' or 'teacher_hard'"
+                )
+            none = torch.zeros(rows.table.num_rows, len(self.task.labels))
+            return self.labels(rows, "prompt_label"), self.probs_NC if self._has_probs else none
         if not self._has_probs:
             raise InputError(
                 f"{self.selected.path}: selected without a teacher, so it has no probabilities for synthetic_labels "
                 f"'{self.synthetic_labels}'; select with --pseudolabels, or fit to `prompt` labels"
             )
-        hard = (
-            self.probs_NC.argmax(dim=1) if self.synthetic_labels == "teacher_hard" else torch.zeros_like(prompt_label)
-        )
+        is_hard = self.synthetic_labels == "teacher_hard"
+        hard = self.probs_NC.argmax(dim=1) if is_hard else torch.zeros(rows.table.num_rows, dtype=torch.int64)
         return hard, self.probs_NC

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import ModuleList, functional
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
@@ -27,7 +27,7 @@ from labelbridge.lightning_app.calibration.priors import prior_vector
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.evaluation.predicted_classes import one_class_warning
-from labelbridge.lightning_app.models.fingerprints import model_fingerprint
+from labelbridge.lightning_app.models.fingerprints import model_fingerprint, tokenizer_fingerprint
 from labelbridge.lightning_app.models.locate import card_facts
 
 from .consistency import ViewLosses, view_losses
@@ -79,6 +79,8 @@ class ClassifierModule(LightningModule):
             prior (p * prior / source prior, renormalised) as `probs`, and the model's own as `raw_probs`.
         source_prior: The label prior that the model was trained under: a map from label to share or count; null takes
             the gold rows per class recorded with the model.
+        ensemble: In test and predict: further models, whose probabilities are averaged with this one's, each under
+            `prior` by its own gold; they must have the same tokenizer.
         seed: Seed of a new head and of dropout; linked to `seed_everything`.
     """
 
@@ -107,6 +109,7 @@ class ClassifierModule(LightningModule):
         consistency: float = 0.0,
         prior: Literal["uniform"] | dict[str, float] | None = None,
         source_prior: dict[str, float] | None = None,
+        ensemble: list[str] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -137,6 +140,8 @@ class ClassifierModule(LightningModule):
         self.consistency = consistency
         self.prior = prior
         self.source_prior = source_prior
+        self.ensemble = ensemble or []
+        self.members = ModuleList()
         self.seed = seed
         self.network: PreTrainedModel | None = None
         self._features: set[str] = set()  # what its forward takes
@@ -166,8 +171,9 @@ class ClassifierModule(LightningModule):
         }
         if subcommand == "fit":
             return {**shared, **self._recipe()}
-        priors = {"prior": self.prior, "source_prior": self.source_prior}
-        return {**shared, **{name: value for name, value in priors.items() if value is not None}}
+        members = [model_fingerprint(name, None) for name in self.ensemble] or None
+        more = {"prior": self.prior, "source_prior": self.source_prior, "ensemble": members}
+        return {**shared, **{name: value for name, value in more.items() if value is not None}}
 
     def facts(self) -> dict[str, Any]:
         """What the report must know of the label prior under which the model, or its rows, predict."""
@@ -182,8 +188,8 @@ class ClassifierModule(LightningModule):
         """Refuse a model that cannot serve, before any row is read or any weight is loaded.
 
         Raises:
-            InputError: See `heads.label_outputs` and `heads.check_single_label`; or if the label prior cannot be
-                divided out.
+            InputError: See `heads.label_outputs` and `heads.check_single_label`; or if a label prior cannot be divided
+                out, or models not averaged.
         """
         config = load_config(self.model_name, self.trust_remote_code, self.revision)
         outputs = label_outputs(config, self.task, self.label_map, self.model_name)
@@ -197,26 +203,45 @@ class ClassifierModule(LightningModule):
                     f"model.prior is {self.prior} in {subcommand}, expected null; it serves test and predict, and "
                     "export.prior writes a label prior into the model that fit exports"
                 )
-            self.log_shift()
+            for name in (self.model_name, *self.ensemble):
+                self.log_shift(name)
+        for name in self.ensemble:
+            self._check_member(name, subcommand)
 
-    def log_shift(self) -> Tensor:
-        """log(prior / source prior), which is added to the logits; float64 of shape (C,).
+    def _check_member(self, name: str, subcommand: str) -> None:
+        """Refuse a further model that cannot read this one's tokens, or does not cover the task."""
+        if subcommand in ("fit", "validate"):
+            raise InputError(
+                f"model.ensemble is {self.ensemble} in {subcommand}, expected none; it serves predict and test"
+            )
+        if label_order(load_config(name, self.trust_remote_code), self.task, self.label_map, name) is None:
+            raise InputError(
+                f"model.ensemble {name}: a bare encoder, expected a fine-tuned classifier, such as RUN/model"
+            )
+        if tokenizer_fingerprint(name) != tokenizer_fingerprint(self.model_name, self.revision):
+            raise InputError(
+                f"model.ensemble {name}: another tokenizer than {self.model_name}, expected the same, as batches are "
+                "shared; write pseudolabels of each by itself"
+            )
+
+    def log_shift(self, name: str) -> Tensor:
+        """log(prior / source prior) of a model, which is added to its logits; float64 of shape (C,).
 
         Raises:
             InputError: If the prior under which the model was trained is not known, or is divided out already.
         """
         if self.prior is None:
             raise InputError("model.source_prior is given without model.prior; set model.prior to uniform or to a map")
-        known = card_facts(self.model_name)
+        known = card_facts(name)
         if "label_prior" in known and self.source_prior is None:
             raise InputError(
-                f"model.prior is {self.prior}, but {self.model_name} no longer predicts under the label prior of its "
+                f"model.prior is {self.prior}, but {name} no longer predicts under the label prior of its "
                 f"gold ({known['label_prior'].get('how')}); set model.prior to null, or give model.source_prior"
             )
         source = self.source_prior or known.get("gold_counts")
         if not source or not any(source.values()):
             raise InputError(
-                f"model.prior is {self.prior}, but {self.model_name} records no gold rows per class; give the label "
+                f"model.prior is {self.prior}, but {name} records no gold rows per class; give the label "
                 "prior that it was trained under as model.source_prior"
             )
         target_C = prior_vector(self.prior, self.task, "model.prior")
@@ -237,6 +262,7 @@ class ClassifierModule(LightningModule):
             # A decoder looks for the last token before the padding.
             self.network.config.pad_token_id = tokenizer.pad_token_id
             self.network.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+        self.members.extend(self._load_member(name) for name in self.ensemble)
         if self.gradient_checkpointing:
             self.network.gradient_checkpointing_enable()
         if self.frozen_layers is not None:
@@ -341,17 +367,23 @@ class ClassifierModule(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Probabilities of every row, float64 so that the log of a near-certain one keeps its digits."""
-        log_probs_BC = functional.log_softmax(self(batch["inputs"]), dim=1)
-        raw_BC = log_probs_BC.cpu().double()
+        logits = [self(batch["inputs"]), *(member(**batch["inputs"]).logits.float() for member in self.members)]
+        raw = [functional.log_softmax(logits_BC, dim=1).cpu().double() for logits_BC in logits]
         if self.prior is None:
-            return self._predicted(raw_BC)
-        corrected_BC = functional.log_softmax(raw_BC + self.log_shift(), dim=1)
-        return {**self._predicted(corrected_BC), "raw_probs": raw_BC.exp().numpy()}
+            return self._predicted(raw)
+        names = (self.model_name, *self.ensemble)
+        corrected = [
+            functional.log_softmax(raw_BC + self.log_shift(name), dim=1)
+            for raw_BC, name in zip(raw, names, strict=True)
+        ]
+        return {**self._predicted(corrected), "raw_probs": self._predicted(raw)["probs"]}
 
-    def _predicted(self, log_probs_BC: Tensor) -> dict[str, Any]:
+    def _predicted(self, log_probs: list[Tensor]) -> dict[str, Any]:
+        """The mean of the models' probabilities, and its most likely class."""
+        probs_BC = log_probs[0].exp() if len(log_probs) == 1 else torch.stack(log_probs).exp().mean(dim=0)
         return {
-            "prediction": [self.task.labels[best] for best in log_probs_BC.argmax(dim=1).tolist()],
-            "probs": log_probs_BC.exp().numpy(),
+            "prediction": [self.task.labels[best] for best in probs_BC.argmax(dim=1).tolist()],
+            "probs": probs_BC.numpy(),
         }
 
     def score_rows(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -384,6 +416,11 @@ class ClassifierModule(LightningModule):
                 f"{type(self).__name__}: a batch with {shown}, expected also {', '.join(missing)}; make batches with "
                 "labelbridge.Collate, the collate_fn of your DataLoader"
             )
+
+    def _load_member(self, name: str) -> PreTrainedModel:
+        return load_classifier(
+            name, self.task, self.label_map, new_head=False, trust_remote_code=self.trust_remote_code
+        )
 
     def _load(self, new_head: bool) -> PreTrainedModel:
         return load_classifier(

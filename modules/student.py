@@ -10,6 +10,7 @@ from labelbridge.lightning_app.core.errors import InputError
 
 from .classifier import Batch, ClassifierModule
 from .losses import Objective, RowLosses, SyntheticLabels, mixed_rows
+from .schedules import Schedules, SetSchedule
 
 
 class StudentModule(ClassifierModule):
@@ -27,6 +28,10 @@ class StudentModule(ClassifierModule):
         importance_clip: Weighs prompt labels by the teacher's probability over the student's; see
             `corrections.Corrections`.
         min_confidence: Least teacher probability of synthetic rows; see `corrections.Corrections`.
+        schedule: How the weights of gold and selection change in training; see `schedules.Schedules`.
+        schedule_turn: Where `synthetic_first` turns, as a share of the optimizer steps.
+        temperature_end: T at the end of the training; null keeps it.
+        kl_weight_end: `kl_weight` at the end; null keeps it.
         **classifier: As for `ClassifierModule`.
     """
 
@@ -45,6 +50,10 @@ class StudentModule(ClassifierModule):
         gce_q: float = 0.0,
         importance_clip: float | None = None,
         min_confidence: float = 0.0,
+        schedule: SetSchedule | None = None,
+        schedule_turn: float = 0.5,
+        temperature_end: float | None = None,
+        kl_weight_end: float | None = None,
         **classifier: Any,
     ) -> None:
         super().__init__(**classifier)
@@ -56,6 +65,7 @@ class StudentModule(ClassifierModule):
             importance_clip=importance_clip,
             min_confidence=min_confidence,
         )
+        self.schedules = Schedules(schedule, schedule_turn, temperature_end, kl_weight_end)
         self._check_labels()
         # The mean importance weight of the window before, by which those of a window are divided.
         self.mean_ratio: Tensor
@@ -65,6 +75,12 @@ class StudentModule(ClassifierModule):
     def _check_labels(self) -> None:
         """Refuse settings that the kind of synthetic labels leaves without effect."""
         labels, own = self.objective.synthetic_labels, self.corrections
+        ends = {name: value for name, value in self.schedules.changed.items() if name.endswith("_end")}
+        if ends and not self.objective.is_soft:
+            raise InputError(
+                f"model.{next(iter(ends))} is {next(iter(ends.values()))} with model.synthetic_labels {labels}, "
+                "expected teacher; hard labels have no temperature and no KL term"
+            )
         if own.gce_q and self.objective.is_soft:
             raise InputError(
                 f"model.gce_q is {own.gce_q} with model.synthetic_labels {labels}, expected prompt or teacher_hard; "
@@ -78,13 +94,14 @@ class StudentModule(ClassifierModule):
 
     def identity(self, subcommand: str) -> dict[str, Any]:
         """See `ClassifierModule.identity`."""
-        extra = {"objective": asdict(self.objective)} if subcommand == "fit" else {}
+        extra = {"objective": asdict(self.objective), **self.schedules.changed} if subcommand == "fit" else {}
         return {**super().identity(subcommand), **extra}
 
     def row_losses(self, logits_BC: Tensor, batch: Batch) -> RowLosses:
         """Eq. 1, row by row, with the corrections that are on."""
         if (self.corrections.importance_clip or self.corrections.min_confidence) and self._counts is None:
             self._check_probs(batch)
+        progress = self._progress()
         losses = mixed_rows(
             logits_BC,
             batch["label"],
@@ -93,14 +110,23 @@ class StudentModule(ClassifierModule):
             batch["real"],
             batch["n_gold"],
             batch["n_synthetic"],
-            self.objective,
+            self.schedules.objective(self.objective, progress),
             self.corrections,
             self.class_counts(batch),
             self.mean_ratio.to(logits_BC.dtype),
         )
         if losses.ratio_B is not None:
             self._add_ratios(losses.ratio_B[batch["synthetic"] & batch["real"]], bool(batch["ends_window"]))
-        return losses
+        gold, synthetic = self.schedules.set_factors(progress)
+        weight_B = losses.weight_B
+        factor_B = torch.where(batch["synthetic"], weight_B.new_tensor(synthetic), weight_B.new_tensor(gold))
+        return replace(losses, weight_B=weight_B * factor_B)
+
+    def _progress(self) -> float:
+        """Optimizer steps made over all there will be; 0 where nothing depends on it."""
+        if not self.schedules.changed:
+            return 0.0
+        return self.trainer.global_step / float(self.trainer.estimated_stepping_batches)
 
     def _check_probs(self, batch: Batch) -> None:
         """Refuse a selection without the teacher's probabilities, where a setting looks at them."""

@@ -22,6 +22,7 @@ from ..core import artifacts
 from ..core.errors import InputError
 from ..core.runs import CHECKPOINTS, CONFIG, DYNAMICS, LOGS, Run, State, command_line
 from ..core.task import Task
+from ..evaluation.metrics import conformal_metrics
 from ..evaluation.predicted_classes import count_classes, one_class_warnings, table_lines
 from ..evaluation.unseen import check_unseen
 from ..models.fingerprints import check_model_fresh, model_files, model_fingerprint
@@ -163,6 +164,9 @@ class Cli(LightningCLI):
             if table is None:
                 return
             metrics = self.datamodule.metrics(table)
+            if (conformal := card_facts(self.model.model_name).get("conformal")) is not None:
+                for target, numbers in conformal_metrics(table, self.model.task, conformal["threshold"]).items():
+                    metrics[target].update(numbers)
             artifacts.write_json(run.out / artifacts.METRICS, metrics)
             self._write(run, table, {"metrics": metrics}, files=[run.out / artifacts.METRICS])
             _log_metrics(metrics)
@@ -310,6 +314,11 @@ class Cli(LightningCLI):
             "path": name,
             "fingerprint": run.identity["model"]["model"],
         }
+        for number, member in enumerate(getattr(self.model, "ensemble", []), start=2):
+            inputs[f"{'teacher' if run.stage == 'pseudolabel' else 'model'}.{number}"] = {
+                "path": member,
+                "fingerprint": model_fingerprint(member),
+            }
         shared: dict[str, Any] = {
             "inputs": inputs, "lineage": self.datamodule.lineage, "config": run.identity, "command": command_line(),
         }  # fmt: skip

@@ -50,7 +50,10 @@ def _looked_at(model: str) -> Iterator[tuple[str, str]]:
         yield f"the label prior of {model}", prior["target_text"]["path"]
     for folder, manifest in _ancestors(Path(locate(model)).parent):
         if manifest.stage == "select" and "transductive" in manifest.facts:
-            yield f"selection {folder}", manifest.inputs["target_embeddings"]["path"]
+            # Self-training selects among target text itself, whose pseudolabels hold all of it.
+            names = ["target_embeddings"] if manifest.facts.get("prompt_labels", True) else ["pseudolabels"]
+            for name in {*names, "target_embeddings"} & set(manifest.inputs):
+                yield f"selection {folder}", manifest.inputs[name]["path"]
 
 
 def _ancestors(folder: Path) -> Iterator[tuple[Path, artifacts.Manifest]]:

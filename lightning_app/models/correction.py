@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..calibration.abstention import conformal_threshold
 from ..calibration.priors import Estimate, bbse_prior, em_prior, prior_vector
 from ..calibration.temperature import fit_temperature
 from ..core import artifacts
@@ -130,8 +131,7 @@ def write_prior(
     from safetensors.torch import load_file, save_file
     from transformers import AutoModelForSequenceClassification
 
-    place, estimate = f"prior {prior}", None
-    extra: dict[str, Any] = {}
+    place, extra = f"prior {prior}", dict[str, Any]()
     if prior in ("em", "bbse"):
         gold_prior(facts, prior, "prior")
         estimate, extra = estimate_prior(facts, str(prior), target, model)
@@ -192,6 +192,16 @@ def estimate_prior(
         estimate = bbse_prior(np.array(facts["dev_confusion"], dtype=np.float64), predicted_C, task.labels)
     text = {"path": str(artifact.path), "fingerprint": artifact.manifest.fingerprint}
     return estimate, {"how": method, "transductive": True, "target_text": text, "rows": len(probs_NC)}
+
+
+def conformal_facts(logits_NC: Any, label_N: Any, correction: Correction | None, alpha: float) -> dict[str, float]:
+    """The threshold of conformal sets under the exported head; see `calibration.abstention.conformal_threshold`."""
+    z_NC = np.asarray(logits_NC, dtype=np.float64)
+    if correction is not None:
+        z_NC = z_NC / correction.temperature + correction.shift_C
+    weights_NC = np.exp(z_NC - z_NC.max(axis=1, keepdims=True))
+    probs_NC = weights_NC / weights_NC.sum(axis=1, keepdims=True)
+    return {"alpha": alpha, "threshold": conformal_threshold(probs_NC, np.asarray(label_N), alpha)}
 
 
 def dev_confusion(logits_NC: Any, label_N: Any) -> list[list[int]]:

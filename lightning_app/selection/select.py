@@ -60,10 +60,13 @@ class Method:
     seed: int
     options: dict[str, Any] = field(default_factory=dict)
     code: str | None = None
+    prompt_labels: bool = True
 
     def as_facts(self) -> dict[str, Any]:
         """JSON values; what has no say in the result is left out, so that older selections stay the same run."""
-        plain = {"variant": "paper", "agreement": False, "min_words": 0, "options": {}, "code": None}
+        plain = {
+            "variant": "paper", "agreement": False, "min_words": 0, "options": {}, "code": None, "prompt_labels": True,
+        }  # fmt: skip
         return {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
 
 
@@ -82,6 +85,7 @@ def select(
     target_embeddings: str | None = None,
     options: dict[str, Any] | None = None,
     seed: int = 0,
+    prompt_labels: bool = True,
     allow_empty: bool = False,
     out: str | None = "runs/select",
     overwrite: bool = False,
@@ -106,6 +110,8 @@ def select(
         target_embeddings: Embeddings of unlabelled target text (near_target).
         options: Settings of the strategy, such as `{clusters: 25}`.
         seed: Seed of random draws and of ties.
+        prompt_labels: False for unlabelled target text, which a student's pseudolabels turn into rows to train on
+            (self-training; transductive: a test refuses rows with that text).
         allow_empty: Write the selection even if all but one of the classes that the quota asks for are empty.
         out: The output folder; null writes nothing, and only says what would be kept.
         overwrite: Replace what another run left there.
@@ -113,12 +119,18 @@ def select(
     Raises:
         InputError: If at most one class has rows to select where the quota asks for several; see `allow_empty`.
     """
-    rows = load_rows(pool, task, "prompt_label")
+    rows = load_rows(pool, task, "prompt_label" if prompt_labels else None)
+    if not prompt_labels and (class_from == "prompt" or agreement):
+        key = "agreement" if agreement else "class_from prompt"
+        raise InputError(f"{key}: given with prompt_labels false, expected class_from teacher and no agreement")
     if strategy in BY_LAST_EPOCH and variant == "released" and class_from == "teacher":
         class_from = "last_epoch"
     quotas = quotas_by_class(quota, task)
     scorer = find_strategy(strategy, options)
-    method = Method(strategy, class_from, variant, quotas, agreement, min_words, seed, options or {}, code_of(strategy))
+    code = code_of(strategy)
+    method = Method(
+        strategy, class_from, variant, quotas, agreement, min_words, seed, options or {}, code, prompt_labels
+    )
     evidence = gather(rows, task, pseudolabels, dynamics, embeddings, target_embeddings)
     return select_rows(rows, evidence, method, scorer, task, allow_empty=allow_empty, out=out, overwrite=overwrite)
 
@@ -221,6 +233,8 @@ def _agrees(rows: Rows, evidence: Evidence, classes_N: np.ndarray, method: Metho
     Raises:
         InputError: If only agreeing rows are to be kept, and there is no teacher.
     """
+    if not method.prompt_labels:
+        return None
     if method.class_from == "prompt" and evidence.probs_NC is None:
         if method.agreement:
             raise InputError("agreement: needs the teacher's probabilities; give --pseudolabels, or leave it out")
@@ -391,14 +405,14 @@ def _summary(
             }
             for label, one in zip(task.labels, kept, strict=True)
         },
-        "prompt_labels": dict(Counter(table["prompt_label"].to_pylist())),
+        **({"prompt_labels": dict(Counter(table["prompt_label"].to_pylist()))} if method.prompt_labels else {}),
         "agreement_with_prompt": float(agrees_N[index].mean()) if agrees_N is not None and len(index) else None,
     }
     if dropped:
         summary["dropped_by_filter"] = dropped
     if evidence.embeddings_ND is not None:
         summary["diversity"] = diversity_score(evidence.embeddings_ND[index])
-    if evidence.target_MD is not None:
+    if evidence.target_MD is not None or not method.prompt_labels:
         summary["transductive"] = "looked at unlabelled target text, which test refuses to score"
     return summary
 

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 import torch
 from conftest import LABELS, Files, Stages, labelled
 from lightning.pytorch import Trainer, seed_everything
 from test_windows_gradient import Record
 from torch.nn import functional
+from view_files import write_views
 
 from labelbridge.datamodules import MixedDataModule
 from labelbridge.lightning_app.core import artifacts
@@ -17,21 +17,6 @@ from labelbridge.lightning_app.data.sources import Source
 from labelbridge.modules import StudentModule
 
 TASK = Task("sentiment", ["text"], LABELS)
-
-
-def write_views(folder: Path, rows: list[dict]) -> None:
-    """A translation artifact: every word turned round; the third row of three has none."""
-    kept = [row for number, row in enumerate(rows) if number % 3]
-    table = pa.table(
-        {
-            "id": [row["id"] for row in kept],
-            "text": [" ".join(reversed(row["text"].split())) + " good" for row in kept],
-            "lang": ["hi"] * len(kept),
-            "source_lang": ["en"] * len(kept),
-            "source_text": [row["text"] for row in kept],
-        }
-    )
-    artifacts.write(folder, table, stage="translate", facts={"source_language": "en", "target_language": "hi"})
 
 
 @pytest.fixture

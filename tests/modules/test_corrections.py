@@ -23,7 +23,8 @@ def rows_of(n_gold: int, n_synthetic: int, seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     total = n_gold + n_synthetic
     label = torch.randint(N_CLASSES, (total,), generator=generator)
-    label[:N_CLASSES] = label[n_gold : n_gold + N_CLASSES] = torch.arange(N_CLASSES)
+    for start in {0, n_gold} - {total}:
+        label[start : start + N_CLASSES] = torch.arange(N_CLASSES)
     return {
         "logits": 2 * torch.randn(total, N_CLASSES, generator=generator, dtype=torch.float64),
         "label": label,

@@ -74,7 +74,7 @@ def test_bbse_finds_the_prior_of_unlabelled_rows():
 def test_an_estimate_that_collapses_is_warned_of():
     """Overconfident probabilities: EM drives the weakest class out."""
     _, probs = drawn(np.array([0.49, 0.02, 0.49]), 2000)
-    sharp = probs**6 / (probs**6).sum(axis=1, keepdims=True)
+    sharp = probs**3 / (probs**3).sum(axis=1, keepdims=True)
     warning = em_prior(sharp, SOURCE, LABELS).warning
     assert warning is not None
     assert "collapsed (neutral" in warning
