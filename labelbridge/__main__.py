@@ -27,6 +27,15 @@ FILE is looked up here and then in configs/ beside main.py, '.yaml' optional; se
 the command line wins. Every key of a command: python main.py COMMAND --help
 """
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+# Callbacks that every Trainer command has, by the name of their settings. Resume saves last, so that its checkpoint
+# knows of what the others have done at the same step.
+CALLBACKS = {
+    "cartography": "CartographyCallback",
+    "export": "ExportBest",
+    "rows": "RowWriter",
+    "throughput": "Throughput",
+    "resume": "Resume",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,23 +51,15 @@ def main(argv: list[str] | None = None) -> int:
     from .lightning_app.cli.commands import run_function, run_trainer
 
     if words[0] in TRAINER_COMMANDS:
-        return run_trainer(words, _forced_callbacks)
+        return run_trainer(words, CALLBACKS, _forced_callbacks)
     return run_function(words)
 
 
 def _forced_callbacks() -> dict[str, type]:
-    """Callbacks that every Trainer command has, by the name of their settings; bound here, where all rooms meet."""
-    from . import datamodules, modules  # noqa: F401 - makes the short class names known
-    from .callbacks import CartographyCallback, ExportBest, Resume, RowWriter, Throughput
+    """The classes of `CALLBACKS`; imported here, where all rooms meet."""
+    from . import callbacks, datamodules, modules  # noqa: F401 - the latter make the short class names known
 
-    # Resume saves last, so that its checkpoint knows of what the others have done at the same step.
-    return {
-        "cartography": CartographyCallback,
-        "export": ExportBest,
-        "rows": RowWriter,
-        "throughput": Throughput,
-        "resume": Resume,
-    }
+    return {key: getattr(callbacks, name) for key, name in CALLBACKS.items()}
 
 
 if __name__ == "__main__":

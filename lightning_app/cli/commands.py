@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +18,7 @@ from jsonargparse import ArgumentParser
 from ..core import runs
 from ..core.errors import InputError, shorten
 from ..core.paths import PROJECT, find
+from .early import check_early
 from .next_steps import Finished, next_line
 from .parser_errors import wrong_value
 
@@ -57,12 +58,15 @@ def run_function(words: Sequence[str]) -> int:
     return _guarded(lambda: _call(name, options))
 
 
-def run_trainer(words: Sequence[str], forced_callbacks: Callable[[], dict[str, type]]) -> int:
+def run_trainer(
+    words: Sequence[str], callbacks: Mapping[str, str], forced_callbacks: Callable[[], dict[str, type]]
+) -> int:
     """Run `fit`, `validate`, `test` or `predict`.
 
     Args:
         words: The command line behind `main.py`.
-        forced_callbacks: Imports and returns the callbacks that every run has, by the name of their settings.
+        callbacks: The class names of the callbacks that every run has, by the name of their settings.
+        forced_callbacks: Imports and returns the classes themselves.
 
     Returns:
         The exit status.
@@ -71,6 +75,7 @@ def run_trainer(words: Sequence[str], forced_callbacks: Callable[[], dict[str, t
     def go() -> None:
         runs.typed_words[:] = words
         found = [words[0], *find_configs(list(words[1:]))]
+        check_early(found, callbacks, _unknown_key)
         # LightningCLI warns when it is given arguments while sys.argv holds others; DDP starts ranks from sys.argv.
         sys.argv = [sys.argv[0], *found]
         _set_up_logging()
@@ -203,14 +208,17 @@ def _one_line(message: str, parser: Any) -> str:
     for pattern in _UNKNOWN_KEY:
         match = pattern.search(message)
         if match:
-            key = match.group(1)
-            return f"{_place(key)}key '{key}' is not known{_meant(_closest(key, message, parser))}"
+            return _unknown_key(match.group(1), _known_keys(message, parser))
     wrong = wrong_value(message)
     if wrong is not None:
         return f"{_place(wrong[0])}{wrong[0]} {wrong[1]}"
     inner = [line.strip(" -") for line in message.splitlines() if line.strip()]
     text = " ".join(line for line in inner if not line.startswith(("Given value", "Subtypes", "Errors:")))
     return text if len(text) < 400 else text[:399] + "…"
+
+
+def _unknown_key(key: str, known: set[str]) -> str:
+    return f"{_place(key)}key '{key}' is not known{_meant(_closest(key, known))}"
 
 
 def _place(key: str) -> str:
@@ -238,8 +246,8 @@ def _keys(value: object) -> set[str]:
     return set()
 
 
-def _closest(key: str, message: str, parser: Any) -> list[str]:
-    """The known key that is most like this one: the command's own, and those of the class it was meant for."""
+def _known_keys(message: str, parser: Any) -> set[str]:
+    """The command's keys, and those of the class that the unknown one was meant for."""
     known = {action.dest for action in parser._actions}
     for subparser in getattr(getattr(parser, "_subcommands_action", None), "choices", {}).values():
         known |= {action.dest for action in subparser._actions}
@@ -247,6 +255,11 @@ def _closest(key: str, message: str, parser: Any) -> list[str]:
         module, _, name = path.rpartition(".")
         for base in getattr(importlib.import_module(module), name).__mro__:
             known |= set(inspect.signature(base.__init__).parameters) - {"self", "args", "kwargs"}
+    return known
+
+
+def _closest(key: str, known: set[str]) -> list[str]:
+    """The known key that is most like this one."""
     whole = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.75)
     head, _, rest = key.partition(".")
     if rest and not whole and head not in known and (near := difflib.get_close_matches(head, sorted(known), n=1)):

@@ -261,6 +261,14 @@ def is_selection(manifest: Manifest) -> bool:
     return manifest.stage == "select" or (manifest.stage == "translate" and bool(manifest.facts.get("selection")))
 
 
+def selection_stage(folder: Path) -> str | None:
+    """The stage that a folder must come from to be a selection; None if it holds a translated one, which is one too."""
+    try:
+        return None if is_selection(_parsed(folder)) else "select"
+    except (OSError, ValueError, TypeError):
+        return "select"
+
+
 def reference(path: Path, manifest: Manifest) -> dict[str, str]:
     """The entry that names this artifact among another's `inputs`."""
     return {"path": str(path), "fingerprint": manifest.fingerprint}

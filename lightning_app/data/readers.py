@@ -3,6 +3,7 @@
 import errno
 import logging
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -117,14 +118,24 @@ def read_raw(source: Source) -> tuple[pa.Table, artifacts.Manifest | None]:
         return source.table.slice(source.start, _length(source)), None
     if source.hub is not None:
         return _read_hub(source), None
-    found = find(source.path)
-    if found is None:
-        raise InputError(f"{source.path}: no such file or artifact; check `path` (looked up here, then beside main.py)")
+    found = check_path(source)
     if found.is_dir():
         artifact = artifacts.read(found)
         artifacts.check_fresh(found, artifact.manifest)
         return artifact.table.slice(source.start, _length(source)), artifact.manifest
     return files.read_file(found).slice(source.start, _length(source)), None
+
+
+def check_path(source: Source) -> Path:
+    """Look up a local source.
+
+    Raises:
+        InputError: If it is not there.
+    """
+    found = find(source.path)
+    if found is None:
+        raise InputError(f"{source.path}: no such file or artifact; check `path` (looked up here, then beside main.py)")
+    return found
 
 
 def _length(source: Source) -> int | None:
