@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from transformers.utils import logging as transformers_logging
 
-from labelbridge.lightning_app.core.artifacts import write_json
+from labelbridge.lightning_app.core.artifacts import follow_umask, write_json
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.models.card import model_card
 from labelbridge.lightning_app.models.locate import CARD_FACTS
@@ -27,7 +27,7 @@ class ExportBest(Callback):
         monitor: The metric to choose by.
         mode: Whether more or less of it is better.
         dtype: Type of the weights in the folder: `bfloat16` halves its size, and rounds each weight to 8 bits of
-            precision; training goes on in the network's own type.
+            precision; training continues in the network's own type.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class ExportBest(Callback):
         return {"best": self._best, "record": self._record}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the best check so far."""
+        """Resume from the best check so far."""
         self._best, self._record = state_dict["best"], state_dict["record"]
 
     @rank_zero_only
@@ -107,6 +107,7 @@ class ExportBest(Callback):
         facts = {**self.facts, **self._record}
         write_json(temporary / CARD_FACTS, facts)
         (temporary / "README.md").write_text(model_card(facts), encoding="utf-8")
+        follow_umask(temporary)
         if self.folder.exists():
             self.folder.rename(self._previous)
         temporary.rename(self.folder)

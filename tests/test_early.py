@@ -86,7 +86,12 @@ def test_a_wrong_path_or_label_is_told_in_the_same_words(stages: Stages, late, w
 
 
 def test_a_target_is_checked_in_test_alone(stages: Stages, late, tiny_classifier: Path):
-    words = ["--config", "test.yaml", f"--model.model={tiny_classifier}", '--data.targets={"hi": {"path": "nowhere.csv"}}']
+    words = [
+        "--config",
+        "test.yaml",
+        f"--model.model={tiny_classifier}",
+        '--data.targets={"hi": {"path": "nowhere.csv"}}',
+    ]
     assert early("test", *words) == late("test", *words)
     assert early("validate", *words) is None
 
@@ -128,13 +133,13 @@ def test_the_bundled_configs_pass(config: str, tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("subcommand", ["fit", "validate", "test", "predict"])
 def test_the_keys_are_those_of_the_full_parser(subcommand: str, monkeypatch: pytest.MonkeyPatch):
-    from labelbridge.__main__ import _forced_callbacks
+    from labelbridge.__main__ import _import_callbacks
     from labelbridge.lightning_app.cli.lightning_cli import Cli
 
     parsers = []
     monkeypatch.setattr(Cli, "parse_arguments", lambda cli, parser, args: parsers.append(parser) or sys.exit())
     with pytest.raises(SystemExit):
-        Cli(_forced_callbacks())
+        Cli(*_import_callbacks())
     actions = parsers[0]._subcommands_action.choices[subcommand]._actions
     keys = {action.dest for action in actions}
     assert {key for key in keys if not key.endswith(".help")} == parser_keys(subcommand, tuple(CALLBACKS.items())) - {
@@ -155,7 +160,9 @@ def test_the_arguments_are_those_of_the_classes():
             accepted: set[str] = set()
             for base in thing.__mro__:
                 parameters = inspect.signature(base.__init__).parameters.values()
-                accepted |= {one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
+                accepted |= {
+                    one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+                }
                 if not any(one.kind is one.VAR_KEYWORD for one in parameters):
                     break
             assert set(settings_of(name) or {}) == accepted - {"self"}, name
@@ -173,7 +180,9 @@ def test_neither_torch_nor_lightning_nor_datasets_is_imported(tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("word", ["--data.train.path=nowhere.jsonl", "--model.temprature=2", "--data.dev.path=bad.jsonl"])
+@pytest.mark.parametrize(
+    "word", ["--data.train.path=nowhere.jsonl", "--model.temprature=2", "--data.dev.path=bad.jsonl"]
+)
 def test_a_mistake_in_fit_is_reported_within_two_seconds(word: str, tmp_path: Path):
     write_jsonl(tmp_path / "bad.jsonl", [{"text": "a", "label": LABELS[0]}, {"text": "b", "label": "mixed"}])
     words = [sys.executable, str(PROJECT / "main.py"), "fit", "--config", "student.yaml", word]

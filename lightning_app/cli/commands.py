@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import yaml
 from jsonargparse import ArgumentParser
@@ -19,8 +19,9 @@ from ..core import runs
 from ..core.errors import InputError, shorten
 from ..core.paths import PROJECT, find
 from .early import check_early
+from .help_pages import asks_for_page, page, without_all
 from .next_steps import Finished, next_line
-from .parser_errors import wrong_value
+from .parser_errors import missing_settings, wrong_value
 
 log = logging.getLogger(__name__)
 
@@ -59,14 +60,14 @@ def run_function(words: Sequence[str]) -> int:
 
 
 def run_trainer(
-    words: Sequence[str], callbacks: Mapping[str, str], forced_callbacks: Callable[[], dict[str, type]]
+    words: Sequence[str], callbacks: Mapping[str, str], import_callbacks: Callable[[], tuple[dict[str, type], type]]
 ) -> int:
     """Run `fit`, `validate`, `test` or `predict`.
 
     Args:
         words: The command line behind `main.py`.
         callbacks: The class names of the callbacks that every run has, by the name of their settings.
-        forced_callbacks: Imports and returns the classes themselves.
+        import_callbacks: Imports and returns the classes themselves, and that of the progress bar.
 
     Returns:
         The exit status.
@@ -75,6 +76,10 @@ def run_trainer(
     def go() -> None:
         runs.typed_words[:] = words
         found = [words[0], *find_configs(list(words[1:]))]
+        if asks_for_page(found):
+            print(page(found), end="")
+            return
+        found = without_all(found)
         check_early(found, callbacks, _unknown_key)
         # LightningCLI warns when it is given arguments while sys.argv holds others; DDP starts ranks from sys.argv.
         sys.argv = [sys.argv[0], *found]
@@ -83,7 +88,7 @@ def run_trainer(
 
         for own_handler in ("lightning", "lightning.pytorch", "lightning.fabric"):
             logging.getLogger(own_handler).handlers.clear()  # the root logger prints their lines already
-        Cli(forced_callbacks())
+        Cli(*import_callbacks())
 
     return _guarded(go)
 
@@ -123,15 +128,24 @@ class Parser(OneLineErrors, ArgumentParser):
 def _call(name: str, options: list[str]) -> None:
     _set_up_logging()
     function = getattr(importlib.import_module(FUNCTIONS[name]), name)
-    parser = Parser(prog=f"main.py {name}", description=inspect.getdoc(function))
+    if asks_for_page([name, *options]):
+        print(page([name, *find_configs(options)], function), end="")
+        return
+    options = without_all(options)
+    parser = Parser(prog=f"main.py {name}", description=_description(function))
     parser.add_argument("-c", "--config", action="config", help="A configuration file; may be given several times.")
-    parser.add_function_arguments(function, as_positional=name == "peek")
+    parser.add_function_arguments(function, as_group=False, as_positional=name == "peek")
     settings = parser.instantiate(parser.parse_args(find_configs(options)))
     arguments = {key: value for key, value in settings.as_dict().items() if key != "config"}
     function(**arguments)
     writes = arguments.get("out") is not None
     if name != "peek" and writes and (line := next_line(_finished(name, arguments))) is not None:
         log.info("%s", line)
+
+
+def _description(function: Callable[..., Any]) -> str:
+    """What a docstring says before its list of arguments, which the parser shows by itself."""
+    return re.split(r"\n+Args:\n", inspect.getdoc(function) or "")[0]
 
 
 def _finished(name: str, arguments: dict[str, Any]) -> Finished:
@@ -175,12 +189,24 @@ def _tell(message: str) -> int:
 
 
 def _set_up_logging() -> None:
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", level=logging.INFO, handlers=[StandardError()])
     logging.getLogger().handlers[0].addFilter(lambda record: "💡" not in record.getMessage())  # Lightning's adverts
     for noisy in ("httpx", "httpx2", "openai", "filelock", "datasets", "fsspec", "absl", "urllib3", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # warns of a kernel that only 4-bit models would use
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+
+
+class StandardError(logging.StreamHandler[TextIO]):
+    """Prints to what `sys.stderr` is at that moment: a progress bar puts itself in its place, to print above itself."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override] # an attribute that is set once, there
+        """The current standard error."""
+        return sys.stderr
 
 
 def _find_config(name: str) -> str:
@@ -209,7 +235,10 @@ def _one_line(message: str, parser: Any) -> str:
         match = pattern.search(message)
         if match:
             return _unknown_key(match.group(1), _known_keys(message, parser))
-    wrong = wrong_value(message)
+    command = runs.typed_words[0] if runs.typed_words else ""
+    if (missing := missing_settings(message, command)) is not None:
+        return missing
+    wrong = wrong_value(message, command)
     if wrong is not None:
         return f"{_place(wrong[0])}{wrong[0]} {wrong[1]}"
     inner = [line.strip(" -") for line in message.splitlines() if line.strip()]

@@ -24,7 +24,12 @@ from .signatures import CLASS_KEYS, Setting, parser_keys, settings_of
 
 CLASSES = ("model", "data")  # the keys that name a class, whose arguments follow
 # The sources of rows that every DataModule with such an argument reads, by subcommand.
-READ = {"fit": ("train", "dev", "pool"), "validate": ("dev",), "test": ("targets",), "predict": ("pool", "rows", "source")}  # fmt: skip
+READ = {
+    "fit": ("train", "dev", "pool"),
+    "validate": ("dev",),
+    "test": ("targets",),
+    "predict": ("pool", "rows", "source"),
+}
 # The label column of those of GoldDataModule and MixedDataModule.
 LABELS = {"train": "label", "dev": "label", "targets": "label", "pool": "prompt_label"}
 GOLD = ("GoldDataModule", "MixedDataModule")
@@ -167,9 +172,9 @@ def _check_argument(
 def _check_places(subcommand: str, layers: Sequence[Layer], settings: Mapping[str, Any]) -> None:
     """Check the model's folder, then the sources, then the selection, as the run does."""
     model, data = settings.get("model"), settings.get("data")
-    if isinstance(model, dict) and _is_named(model, CLASSIFIERS) and isinstance(name := model.get("model"), str):
-        if name not in (BUNDLED, MINILM):
-            locate(name)
+    name = model.get("model") if isinstance(model, dict) and _is_named(model, CLASSIFIERS) else None
+    if isinstance(name, str) and name not in (BUNDLED, MINILM):
+        locate(name)
     arguments = settings_of(str(class_of(settings, "data")))
     if not isinstance(data, dict) or arguments is None:
         return
@@ -239,7 +244,10 @@ def _task(value: Any) -> Task | None:
 
 
 def _is_named(settings: Mapping[str, Any], classes: Sequence[str]) -> bool:
-    return str(settings.get("class_path")).rpartition(".")[-1] in classes and settings_of(settings["class_path"]) is not None
+    return (
+        str(settings.get("class_path")).rpartition(".")[-1] in classes
+        and settings_of(settings["class_path"]) is not None
+    )
 
 
 def _paths(settings: Mapping[str, Any], before: tuple[str, ...] = ()) -> Iterator[list[str]]:
@@ -261,7 +269,10 @@ def _flat_classes(settings: Mapping[str, Any]) -> dict[str, Any]:
             flat[key] = {"class_path": value}
         elif isinstance(value, dict):
             arguments = value.get("init_args")
-            flat[key] = {**{k: v for k, v in value.items() if k != "init_args"}, **(arguments if isinstance(arguments, dict) else {})}
+            flat[key] = {
+                **{k: v for k, v in value.items() if k != "init_args"},
+                **(arguments if isinstance(arguments, dict) else {}),
+            }
     return flat
 
 

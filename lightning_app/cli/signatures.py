@@ -70,7 +70,7 @@ def parser_keys(subcommand: str, callbacks: tuple[tuple[str, str], ...]) -> froz
         subcommand: `fit`, `validate`, `test` or `predict`.
         callbacks: The key and the class of each callback that every run has.
     """
-    keys = {"help", "print_config", "model", "model.help", "data", "data.help", "trainer", "task", *_added_options()}
+    keys = {"help", "print_config", "model", "model.help", "data", "data.help", "trainer", *added_options()}
     keys |= {f"task.{field.name}" for field in fields(Task)}
     keys |= {f"trainer.{name}" for name in trainer_settings()}
     for key, name in callbacks:
@@ -78,17 +78,23 @@ def parser_keys(subcommand: str, callbacks: tuple[tuple[str, str], ...]) -> froz
     return frozenset(keys | (_arguments(_lightning(TRAINER), "Trainer", subcommand) - _skipped(subcommand)))
 
 
-def _added_options() -> set[str]:
-    """The options that Lightning's CLI and ours add one by one."""
+@cache
+def added_options() -> dict[str, str]:
+    """The options that Lightning's CLI and ours add one by one, and what their help says."""
     files = [_lightning(CLI), *(PACKAGE / "lightning_app/cli").glob("*.py")]
     calls = (node for file in files for node in ast.walk(_parse(file) or ast.Module([], [])))
     return {
-        argument.value.removeprefix("--")
+        argument.value.removeprefix("--"): _help(call)
         for call in calls
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "add_argument"
         for argument in call.args
         if isinstance(argument, ast.Constant) and isinstance(argument.value, str) and argument.value.startswith("--")
     }
+
+
+def _help(call: ast.Call) -> str:
+    words = next((keyword.value for keyword in call.keywords if keyword.arg == "help"), None)
+    return str(words.value) if isinstance(words, ast.Constant) else ""
 
 
 def _skipped(subcommand: str) -> set[str]:

@@ -303,14 +303,14 @@ def check_fresh(path: Path, manifest: Manifest) -> None:
     Raises:
         InputError: If an ancestor has changed; names the commands that rebuild what depends on it, in order.
     """
-    changed, commands = _stale(path, manifest, frozenset())
+    changed, commands = _stale(manifest, frozenset())
     if changed:
         names = " and ".join(dict.fromkeys(changed))
         order = ", then ".join(dict.fromkeys(commands))
         raise InputError(f"{path}: out of date, {names} has been made anew since; rebuild with {order}")
 
 
-def _stale(path: Path, manifest: Manifest, seen: frozenset[Path]) -> tuple[list[str], list[str]]:
+def _stale(manifest: Manifest, seen: frozenset[Path]) -> tuple[list[str], list[str]]:
     """What has changed among the ancestors, and the commands from there down to this artifact."""
     changed: list[str] = []
     commands: list[str] = []
@@ -320,7 +320,7 @@ def _stale(path: Path, manifest: Manifest, seen: frozenset[Path]) -> tuple[list[
         if folder is None or folder in seen or not is_whole(folder):
             continue
         ancestor = read_manifest(folder)
-        deeper = _stale(folder, ancestor, seen | {folder})
+        deeper = _stale(ancestor, seen | {folder})
         changed += deeper[0]
         commands += deeper[1]
         if ancestor.fingerprint != read_then:
@@ -390,6 +390,18 @@ def write_json(path: Path, value: object) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     settle(temporary, path)
+
+
+def follow_umask(path: Path) -> None:
+    """Give a file, or every file of a folder, the permissions that a new file has.
+
+    Libraries that write through a temporary file, as safetensors does, leave it readable by its owner alone.
+    """
+    umask = os.umask(0)
+    os.umask(umask)
+    for file in [path] if path.is_file() else path.rglob("*"):
+        if file.is_file():
+            file.chmod(0o666 & ~umask)
 
 
 def versions() -> dict[str, str]:

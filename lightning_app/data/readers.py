@@ -2,6 +2,7 @@
 
 import errno
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -199,8 +200,13 @@ def _to_arrow(data: Any, source: Source) -> pa.Table:
 
 def line_of(source: Source, row: int) -> int | None:
     """The line of a text file, counted from 1, on which a row begins; None for other sources."""
+    return lines_of(source, [row]).get(row)
+
+
+def lines_of(source: Source, rows: Collection[int]) -> dict[int, int]:
+    """The lines of a text file on which rows begin, by row; empty for other sources."""
     path = find(source.path) if source.hub is None else None
-    return files.line_of(path, row) if path is not None and path.is_file() else None
+    return files.lines_of(path, rows) if path is not None and path.is_file() else {}
 
 
 def _root_cause(error: BaseException) -> str:

@@ -137,6 +137,7 @@ def _matrix(artifact: artifacts.Artifact) -> np.ndarray:
         row = int(bad.argmax())
         raise InputError(
             f"{artifact.path} row {row}: the embedding of '{artifact.table['id'][row]}' has length "
-            f"{np.sqrt(squares[row]):.3g}, expected a direction; rebuild with {artifacts.rebuild(artifact.manifest, anew=True)}"
+            f"{np.sqrt(squares[row]):.3g}, expected a direction; "
+            f"rebuild with {artifacts.rebuild(artifact.manifest, anew=True)}"
         )
     return matrix

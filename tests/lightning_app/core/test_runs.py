@@ -118,9 +118,14 @@ def test_the_command_line_names_the_program_that_was_started(
 
 def test_a_run_that_wrote_nothing_claims_nothing(tmp_path: Path):
     """Whether it raised, or was killed before its first row."""
-    with pytest.raises(ZeroDivisionError), Run(tmp_path / "raised", "select", IDENTITY) as run:
-        run.begin()
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with Run(tmp_path / "raised", "select", IDENTITY) as run:
+            run.begin()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert not (tmp_path / "raised/_identity.json").exists()
     with Run(tmp_path / "killed", "select", IDENTITY) as run:
         run.begin()
