@@ -7,8 +7,17 @@ if not __name__.startswith("labelbridge."):
 from .averaging import AverageWeights
 from .cartography import CartographyCallback
 from .export import ExportBest
+from .progress import RunProgressBar
 from .resume import Resume
 from .rows import RowWriter
 from .throughput import Throughput
 
-__all__ = ["AverageWeights", "CartographyCallback", "ExportBest", "Resume", "RowWriter", "Throughput"]
+__all__ = [
+    "AverageWeights",
+    "CartographyCallback",
+    "ExportBest",
+    "Resume",
+    "RowWriter",
+    "RunProgressBar",
+    "Throughput",
+]

@@ -214,7 +214,7 @@ class ClassifierModule(LightningModule):
             raise InputError(
                 f"model.ensemble is {self.ensemble} in {subcommand}, expected none; it serves predict and test"
             )
-        if label_order(load_config(name, self.trust_remote_code), self.task, self.label_map, name) is None:
+        if label_outputs(load_config(name, self.trust_remote_code), self.task, self.label_map, name) is None:
             raise InputError(
                 f"model.ensemble {name}: a bare encoder, expected a fine-tuned classifier, such as RUN/model"
             )

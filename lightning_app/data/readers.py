@@ -2,7 +2,9 @@
 
 import errno
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -117,16 +119,26 @@ def read_raw(source: Source) -> tuple[pa.Table, artifacts.Manifest | None]:
         return source.table.slice(source.start, _length(source)), None
     if source.hub is not None:
         return _read_hub(source), None
-    found = find(source.path)
-    if found is None:
-        raise InputError(
-            f"{source.path}: no such file or artifact; check `path` (looked up here, then in Labelbridge's folder)"
-        )
+    found = check_path(source)
     if found.is_dir():
         artifact = artifacts.read(found)
         artifacts.check_fresh(found, artifact.manifest)
         return artifact.table.slice(source.start, _length(source)), artifact.manifest
     return files.read_file(found).slice(source.start, _length(source)), None
+
+
+def check_path(source: Source) -> Path:
+    """Look up a local source.
+
+    Raises:
+        InputError: If it is not there.
+    """
+    found = find(source.path)
+    if found is None:
+        raise InputError(
+            f"{source.path}: no such file or artifact; check `path` (looked up here, then in Labelbridge's folder)"
+        )
+    return found
 
 
 def _length(source: Source) -> int | None:
@@ -190,8 +202,13 @@ def _to_arrow(data: Any, source: Source) -> pa.Table:
 
 def line_of(source: Source, row: int) -> int | None:
     """The line of a text file, counted from 1, on which a row begins; None for other sources."""
+    return lines_of(source, [row]).get(row)
+
+
+def lines_of(source: Source, rows: Collection[int]) -> dict[int, int]:
+    """The lines of a text file on which rows begin, by row; empty for other sources."""
     path = find(source.path) if source.hub is None else None
-    return files.line_of(path, row) if path is not None and path.is_file() else None
+    return files.lines_of(path, rows) if path is not None and path.is_file() else {}
 
 
 def _root_cause(error: BaseException) -> str:
