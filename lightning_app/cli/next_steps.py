@@ -7,11 +7,10 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path, PurePath
 from typing import Any
 
-import yaml
-
 from ..core.paths import find
 from ..core.task import Task
 from ..data.readers import Source
+from .named_tasks import load
 
 PROGRAM = ("python", "main.py")
 
@@ -234,7 +233,7 @@ def _beside(finished: Finished, name: str) -> str:
 def _defaults(config: str) -> dict[str, Any]:
     """What the configuration file says, found as `--config` finds it."""
     file = find(config, "configs")
-    content = yaml.safe_load(file.read_text(encoding="utf-8")) if file is not None else None
+    content = load(file.read_text(encoding="utf-8")) if file is not None else None
     return content if isinstance(content, dict) else {}
 
 
