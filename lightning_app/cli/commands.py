@@ -21,6 +21,7 @@ from ..core.program import as_called, program
 from ..core.yaml_files import YamlError, load_mapping, load_yaml
 from .early import check_early
 from .help_pages import asks_for_page, page, without_all
+from .named_tasks import MODE, replace_named_tasks
 from .next_steps import Finished, next_line
 from .parser_errors import missing_settings, wrong_value
 
@@ -108,15 +109,15 @@ def run_trainer(
 
 
 def find_configs(options: list[str]) -> list[str]:
-    """Replace each `--config FILE` by the file found here or in Labelbridge's `configs/`.
+    """Replace each `--config FILE` by the file found here or in `configs/`, and each `--task NAME` by the task's file.
 
     Raises:
         InputError: If there is no such file; names the closest one.
     """
-    found = list(options)
-    for number, word in enumerate(options):
-        if word in ("--config", "-c") and number + 1 < len(options):
-            found[number + 1] = _find_config(options[number + 1])
+    found = replace_named_tasks(options)
+    for number, word in enumerate(list(found)):
+        if word in ("--config", "-c") and number + 1 < len(found):
+            found[number + 1] = _find_config(found[number + 1])
         elif word.startswith("--config="):
             found[number] = f"--config={_find_config(word.removeprefix('--config='))}"
     return found
@@ -126,7 +127,7 @@ class OneLineErrors:
     """Mix-in for parsers: an error is raised as one `InputError` instead of a usage text, and keys are spelled out."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+        super().__init__(*args, **{"allow_abbrev": False, "parser_mode": MODE, **kwargs})
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Turn the parser's message into one line; nested parsers keep their own way."""
