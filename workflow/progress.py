@@ -39,6 +39,8 @@ class OneLineEach(logging.Filter):
         fields: dict[str, Any] = vars(record)
         if event is None:
             return record.levelno >= logging.WARNING
+        if event == LogEvent.ERROR:  # Snakemake repeats a failed job's command; its line has been shown
+            return fields.get("exception") != "RuleException"
         if event == LogEvent.JOB_INFO:
             self.jobs[fields["jobid"]] = Job(_name(fields), next(iter(fields["log"] or []), None), time.monotonic())
         if event == LogEvent.JOB_FINISHED:

@@ -46,6 +46,8 @@ def test_a_failed_job_shows_the_last_line_of_its_log(tmp_path: Path):
     failed = record(LogEvent.JOB_ERROR, logging.ERROR, jobid=3)
     assert lines.filter(failed)
     assert failed.getMessage() == f"failed: teacher seed0: error: pool.jsonl: no such file (log: {log})"
+    assert not lines.filter(record(LogEvent.ERROR, logging.ERROR, exception="RuleException"))
+    assert lines.filter(record(LogEvent.ERROR, logging.ERROR, exception="WorkflowError"))
 
 
 def test_warnings_pass_and_chatter_does_not():
