@@ -230,7 +230,7 @@ class Jobs:
         return self._teacher(place, seed) if teacher is None else self._model(place, teacher, seed)
 
     def _model(self, place: str, method: str, seed: int) -> str:
-        """SRC is the teacher itself, and with settings of its own another teacher; every other method trains a student."""
+        """SRC is the teacher itself, or another one if it has flags; every other method trains a student."""
         place = ENGLISH if place == TRANSLATE_TEST else place
         if self.grid.methods[method].selection is None:
             own = self.grid.methods[method].flags

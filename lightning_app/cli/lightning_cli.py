@@ -213,7 +213,7 @@ class Cli(LightningCLI):
         with _stoppable(self.trainer, claim.out), claim as run:
             if self.trainer.is_global_zero:
                 state = run.begin(self._setting("overwrite"))
-                if state is State.WHOLE:
+                if state is State.COMPLETE:
                     _log_metrics(artifacts.read_manifest(run.out).facts.get("metrics", {}))
                     self._conclude(run)
                     return
