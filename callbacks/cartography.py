@@ -35,7 +35,7 @@ class CartographyCallback(Callback):
     """Scores sets of rows with the current weights at the end of every epoch, and keeps the log-probabilities.
 
     It changes nothing in the training: no gradient, no dropout, no draw from the run's random numbers; the weights at
-    the end have the same bits with and without it. A resumed run discards the epochs behind its checkpoint.
+    the end have the same bits with and without it. A resumed run discards epochs recorded after its checkpoint.
 
     In a Lightning project of your own, give `rows` and `score`:
 
@@ -58,7 +58,8 @@ class CartographyCallback(Callback):
             are never scored twice: where an epoch ends with such a step, there is one check.
         before_training: Score also before the first step.
         dtype: `float16` halves the files.
-        figure: Draw the data map after every epoch (TensorBoard, `data_map.png` and `.svg` beside the dynamics).
+        figure: Draw the data map after every epoch (TensorBoard; `data_map.png` and `.svg` in `out`, for set NAME
+            `data_map-NAME`).
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class CartographyCallback(Callback):
         return self.out / ("dynamics" if name == "pool" else f"dynamics-{name}")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the rows, discard what a killed run wrote behind its checkpoint, and score once if asked to."""
+        """Take the rows, discard what a killed run wrote after its checkpoint, and score once if asked to."""
         if trainer.global_step == 0:
             self._steps, self._epochs = [], 0  # a callback may be used for one fit after another
         if trainer.is_global_zero:
@@ -142,7 +143,7 @@ class CartographyCallback(Callback):
         return {"steps": list(self._steps), "epochs": self._epochs}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on behind them."""
+        """Resume after them."""
         self._steps, self._epochs = list(state_dict["steps"]), state_dict["epochs"]
 
     def _rows(self, trainer: Trainer) -> dict[str, ScoredRows]:
@@ -189,8 +190,8 @@ class CartographyCallback(Callback):
             reference_N = store.last_check(folder, list(rows.labels)).argmax(axis=1)
             reference_N = reference_N if rows.reference is None else np.asarray(rows.reference)
             figure = data_map(statistics(checks, reference_N), reference_N, list(rows.labels), name, rows.says)
-            for suffix in ("png", "svg"):
-                figure.savefig(folder / f"data_map.{suffix}", dpi=150)
+            for suffix in ("png", "svg"):  # not in the folder, where a Parquet reader would stumble over them
+                figure.savefig(self.out / f"{folder.name.replace('dynamics', 'data_map')}.{suffix}", dpi=150)
             for logger in trainer.loggers:
                 add_figure = getattr(getattr(logger, "experiment", None), "add_figure", None)
                 if add_figure is not None:

@@ -49,6 +49,7 @@ class PairsDataModule(TokenizedDataModule):
     """
 
     NEEDS_FAST: ClassVar[bool] = False  # M2M100's and OPUS-MT's are in plain Python, and there is no other
+    ENCODES_TEXT_ALONE: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -97,6 +98,11 @@ class PairsDataModule(TokenizedDataModule):
         if not self.tests:
             raise InputError("data.tests: empty, expected one or more named sources of pairs; see codemix_test.yaml")
         return {name: self._pairs(f"tests.{name}", source) for name, source in self.tests.items()}
+
+    def check(self, subcommand: str) -> None:
+        """See `TokenizedDataModule.check`; in test the engine brings its own tokenizer."""
+        if subcommand != "test":
+            super().check(subcommand)
 
     def inputs(self, subcommand: str) -> dict[str, dict[str, str]]:
         """See `TokenizedDataModule.inputs`."""

@@ -111,7 +111,8 @@ class PromptDataModule(LightningDataModule):
     def _source_rows(self, column: str | None) -> Rows | None:
         if self.source is None or column is None:
             return None
-        keep = [*self.source.keep, *(["domain"] if "domain" not in self.source.keep else [])]
+        keep = {**(self.source.keep if isinstance(self.source.keep, dict) else dict.fromkeys(self.source.keep))}
+        keep.setdefault("domain", None)
         task = Task(self.task.name, [column], self.task.labels)
         try:
             rows = load_rows(Source(**{**vars(self.source), "keep": keep}), task, None)

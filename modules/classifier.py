@@ -2,8 +2,10 @@
 
 # B = rows of a micro-batch, C = classes
 
+import inspect
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -31,7 +33,7 @@ from labelbridge.lightning_app.models.locate import card_facts
 from .consistency import ViewLosses, view_losses
 from .corrections import Corrections
 from .dev_scores import DevScores
-from .heads import freeze_lower_layers, label_order, load_classifier, load_config, save_network
+from .heads import check_single_label, freeze_lower_layers, label_outputs, load_classifier, load_config, save_network
 from .losses import ClassCounts, RowLosses
 from .optimizers import adamw_with_linear_decay
 
@@ -39,6 +41,7 @@ log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
 NO_LABEL = -100
+BATCH = ("inputs", "real", "n_rows")  # what every step reads
 
 
 class ClassifierModule(LightningModule):
@@ -50,7 +53,8 @@ class ClassifierModule(LightningModule):
     Args:
         task: Text columns and labels.
         model: A model folder, a Hub id, or `bundled` (multilingual-e5-small).
-        label_map: The model's label -> the task's, where the names differ.
+        label_map: The model's label -> the task's, where the names differ; null leaves an output out. In predict and
+            test several may mean one of the task's, and their probabilities are added.
         trust_remote_code: Whether to run code that comes with the model.
         revision: The Hub model's commit, tag or branch.
         learning_rate: Peak learning rate of AdamW.
@@ -80,13 +84,14 @@ class ClassifierModule(LightningModule):
         seed: Seed of a new head and of dropout; linked to `seed_everything`.
     """
 
+    FIT_BATCH: ClassVar[tuple[str, ...]] = ("label",)
     STAGES: ClassVar[dict[str, str]] = {"validate": "validate", "test": "test", "predict": "pseudolabel"}
 
     def __init__(
         self,
         task: Task,
         model: str,
-        label_map: dict[str, str] | None = None,
+        label_map: dict[str, str | None] | None = None,
         trust_remote_code: bool = False,
         revision: str | None = None,
         learning_rate: float = 5e-5,
@@ -139,6 +144,7 @@ class ClassifierModule(LightningModule):
         self.members = ModuleList()
         self.seed = seed
         self.network: PreTrainedModel | None = None
+        self._features: set[str] = set()  # what its forward takes
         self._window_sums: Tensor | None = None
         self._counts: ClassCounts | None = None
         n_classes = len(task.labels)
@@ -182,12 +188,15 @@ class ClassifierModule(LightningModule):
         """Refuse a model that cannot serve, before any row is read or any weight is loaded.
 
         Raises:
-            InputError: See `heads.label_order`; or if a label prior cannot be divided out, or models not averaged.
+            InputError: See `heads.label_outputs` and `heads.check_single_label`; or if a label prior cannot be divided
+                out, or models not averaged.
         """
         config = load_config(self.model_name, self.trust_remote_code, self.revision)
-        order = label_order(config, self.task, self.label_map, self.model_name)
-        if order is None and subcommand != "fit":
-            self._load(new_head=False)
+        outputs = label_outputs(config, self.task, self.label_map, self.model_name)
+        if subcommand != "fit":
+            check_single_label(config, self.model_name)
+            if outputs is None:
+                self._load(new_head=False)
         if self.prior is not None or self.source_prior is not None:
             if subcommand in ("fit", "validate"):
                 raise InputError(
@@ -205,7 +214,7 @@ class ClassifierModule(LightningModule):
             raise InputError(
                 f"model.ensemble is {self.ensemble} in {subcommand}, expected none; it serves predict and test"
             )
-        if label_order(load_config(name, self.trust_remote_code), self.task, self.label_map, name) is None:
+        if label_outputs(load_config(name, self.trust_remote_code), self.task, self.label_map, name) is None:
             raise InputError(
                 f"model.ensemble {name}: a bare encoder, expected a fine-tuned classifier, such as RUN/model"
             )
@@ -247,6 +256,12 @@ class ClassifierModule(LightningModule):
             return
         # `from_pretrained` leaves dropout off, and Lightning keeps each submodule's mode.
         self.network = self._load(new_head=self.trainer.state.fn == "fit").train()
+        self._features = set(inspect.signature(self.network.forward).parameters)
+        tokenizer = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
+        if tokenizer is not None and self.network.config.get_text_config().pad_token_id is None:
+            # A decoder looks for the last token before the padding.
+            self.network.config.pad_token_id = tokenizer.pad_token_id
+            self.network.config.get_text_config().pad_token_id = tokenizer.pad_token_id
         self.members.extend(self._load_member(name) for name in self.ensemble)
         if self.gradient_checkpointing:
             self.network.gradient_checkpointing_enable()
@@ -260,13 +275,37 @@ class ClassifierModule(LightningModule):
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """Logits in the task's order; float32 or wider, whatever the precision of the network. Shape (B, C)."""
         assert self.network is not None, "configure_model loads the network"
-        logits_BC: Tensor = self.network(**inputs).logits
+        logits_BC: Tensor = self.network(**self._known(inputs)).logits
         wide_BC: Tensor = logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32))
         return wide_BC
+
+    def _known(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the network takes: some tokenizers mark the texts of a pair for networks that make no use of it."""
+        return {name: value for name, value in inputs.items() if not self._features or name in self._features}
 
     def row_losses(self, logits_BC: Tensor, batch: Batch) -> RowLosses:
         """Loss and weight of every row; given by the subclasses that can be fitted."""
         raise TypeError(f"{type(self).__name__} cannot be fitted; use TeacherModule or StudentModule")
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Check a batch of a user's own loader, and say which window it belongs to; ours say so themselves."""
+        self._check_batch(batch, self.FIT_BATCH)
+        if "window_rows" not in batch:
+            accumulate = int(self.trainer.accumulate_grad_batches)
+            batch["window_rows"] = batch["n_rows"] * accumulate * self.trainer.world_size
+            batch["ends_window"] = (batch_idx + 1) % accumulate == 0 or self.trainer.is_last_batch
+
+    def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Check a batch of a user's own loader."""
+        self._check_batch(batch, ("label",))
+
+    def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Check a batch of a user's own loader."""
+        self._check_batch(batch)
+
+    def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Check a batch of a user's own loader."""
+        self._check_batch(batch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """A window's loss, as far as this micro-batch goes.
@@ -362,6 +401,21 @@ class ClassifierModule(LightningModule):
         """Write the network into a folder, as safetensors, its weights in `dtype`."""
         assert self.network is not None, "configure_model loads the network"
         save_network(self.network, folder, dtype)
+
+    def _check_batch(self, batch: Any, reads: Sequence[str] = ()) -> None:
+        """Refuse what a loader of a user's own may give.
+
+        Raises:
+            InputError: If the batch lacks what this module reads.
+        """
+        has = set(batch) if isinstance(batch, dict) else set()
+        missing = [name for name in (*BATCH, *reads) if name not in has]
+        if missing:
+            shown = f"the keys {sorted(has)}" if has else f"no keys ({type(batch).__name__})"
+            raise InputError(
+                f"{type(self).__name__}: a batch with {shown}, expected also {', '.join(missing)}; make batches with "
+                "labelbridge.Collate, the collate_fn of your DataLoader"
+            )
 
     def _load_member(self, name: str) -> PreTrainedModel:
         return load_classifier(

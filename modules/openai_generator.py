@@ -149,7 +149,7 @@ class OpenAIGenerator(GeneratorModule):
         if not self._answered and status in WRONG_SET_UP:
             raise InputError(
                 f"{self.base_url}: {WRONG_SET_UP[status]} ({answer['error']}); check {self.api_key_variable}, "
-                f"--model.base_url and --model.model {self.model_name}; the same command goes on"
+                f"--model.base_url and --model.model {self.model_name}; the same command resumes"
             )
         if answer["error"] is None:
             self._answered += 1

@@ -35,6 +35,7 @@ class StudentModule(ClassifierModule):
         **classifier: As for `ClassifierModule`.
     """
 
+    FIT_BATCH: ClassVar[tuple[str, ...]] = ("label", "probs", "synthetic", "n_gold", "n_synthetic")
     STAGES: ClassVar[dict[str, str]] = {**ClassifierModule.STAGES, "fit": "student"}
 
     def __init__(

@@ -8,18 +8,21 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
-import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, set_loader
 
 from ..core import runs
-from ..core.errors import InputError, shorten
+from ..core.errors import InputError
 from ..core.paths import PROJECT, find
+from ..core.program import as_called, program
+from ..core.yaml_files import YamlError, load_mapping, load_yaml
+from .early import check_early
+from .help_pages import asks_for_page, page, without_all
 from .next_steps import Finished, next_line
-from .parser_errors import wrong_value
+from .parser_errors import missing_settings, wrong_value
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,19 @@ _UNKNOWN_KEY = (
     re.compile(r"unrecognized arguments: --([\w.\-]+)"),
     re.compile(r"Key '([\w.\-]+)' is not expected"),
 )
+
+
+def _load_value(text: str) -> Any:
+    """A configuration file, or a value of the command line; `--raw.keep name:` and `{a, b}` are texts there."""
+    value = load_yaml(text)
+    if isinstance(value, dict) and value and all(one is None for one in value.values()):
+        names = text.strip().strip("{}").replace(" ", "")
+        if names == f"{next(iter(value))}:" or set(names.split(",")) == set(value):
+            return text
+    return value
+
+
+set_loader("yaml", _load_value, exceptions=(YamlError,))
 
 
 def run_function(words: Sequence[str]) -> int:
@@ -57,12 +73,15 @@ def run_function(words: Sequence[str]) -> int:
     return _guarded(lambda: _call(name, options))
 
 
-def run_trainer(words: Sequence[str], forced_callbacks: Callable[[], dict[str, type]]) -> int:
+def run_trainer(
+    words: Sequence[str], callbacks: Mapping[str, str], import_callbacks: Callable[[], tuple[dict[str, type], type]]
+) -> int:
     """Run `fit`, `validate`, `test` or `predict`.
 
     Args:
         words: The command line behind `main.py`.
-        forced_callbacks: Imports and returns the callbacks that every run has, by the name of their settings.
+        callbacks: The class names of the callbacks that every run has, by the name of their settings.
+        import_callbacks: Imports and returns the classes themselves, and that of the progress bar.
 
     Returns:
         The exit status.
@@ -71,6 +90,11 @@ def run_trainer(words: Sequence[str], forced_callbacks: Callable[[], dict[str, t
     def go() -> None:
         runs.typed_words[:] = words
         found = [words[0], *find_configs(list(words[1:]))]
+        if asks_for_page(found):
+            print(page(found), end="")
+            return
+        found = without_all(found)
+        check_early(found, callbacks, _unknown_key)
         # LightningCLI warns when it is given arguments while sys.argv holds others; DDP starts ranks from sys.argv.
         sys.argv = [sys.argv[0], *found]
         _set_up_logging()
@@ -78,13 +102,13 @@ def run_trainer(words: Sequence[str], forced_callbacks: Callable[[], dict[str, t
 
         for own_handler in ("lightning", "lightning.pytorch", "lightning.fabric"):
             logging.getLogger(own_handler).handlers.clear()  # the root logger prints their lines already
-        Cli(forced_callbacks())
+        Cli(*import_callbacks())
 
     return _guarded(go)
 
 
 def find_configs(options: list[str]) -> list[str]:
-    """Replace each `--config FILE` by the file found here or in `configs/` beside `main.py`.
+    """Replace each `--config FILE` by the file found here or in Labelbridge's `configs/`.
 
     Raises:
         InputError: If there is no such file; names the closest one.
@@ -118,14 +142,24 @@ class Parser(OneLineErrors, ArgumentParser):
 def _call(name: str, options: list[str]) -> None:
     _set_up_logging()
     function = getattr(importlib.import_module(FUNCTIONS[name]), name)
-    parser = Parser(prog=f"main.py {name}", description=inspect.getdoc(function))
+    if asks_for_page([name, *options]):
+        print(as_called(page([name, *find_configs(options)], function)), end="")
+        return
+    options = without_all(options)
+    parser = Parser(prog=f"{program()} {name}", description=_description(function))
     parser.add_argument("-c", "--config", action="config", help="A configuration file; may be given several times.")
-    parser.add_function_arguments(function, as_positional=name == "peek")
+    parser.add_function_arguments(function, as_group=False, as_positional=name == "peek")
     settings = parser.instantiate(parser.parse_args(find_configs(options)))
     arguments = {key: value for key, value in settings.as_dict().items() if key != "config"}
     function(**arguments)
-    if name != "peek" and (line := next_line(_finished(name, arguments))) is not None:
+    writes = arguments.get("out") is not None
+    if name != "peek" and writes and (line := next_line(_finished(name, arguments))) is not None:
         log.info("%s", line)
+
+
+def _description(function: Callable[..., Any]) -> str:
+    """What a docstring says before its list of arguments, which the parser shows by itself."""
+    return re.split(r"\n+Args:\n", inspect.getdoc(function) or "")[0]
 
 
 def _finished(name: str, arguments: dict[str, Any]) -> Finished:
@@ -164,52 +198,72 @@ def _mistake_behind(error: BaseException | None) -> InputError | None:
 
 
 def _tell(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {' '.join(as_called(message).split())}", file=sys.stderr)
     return MISTAKE
 
 
 def _set_up_logging() -> None:
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
-    logging.getLogger().handlers[0].addFilter(lambda record: "💡" not in record.getMessage())  # Lightning's adverts
+    logging.basicConfig(format="%(message)s", level=logging.INFO, handlers=[StandardError()])
+    logging.getLogger().handlers[0].addFilter(_without_adverts)
+    logging.getLogger().handlers[0].addFilter(_as_called)
     for noisy in ("httpx", "httpx2", "openai", "filelock", "datasets", "fsspec", "absl", "urllib3", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # warns of a kernel that only 4-bit models would use
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
 
 
+def _without_adverts(record: logging.LogRecord) -> bool:
+    """Whether a line is none of Lightning's tips."""
+    return "💡" not in record.getMessage()
+
+
+def _as_called(record: logging.LogRecord) -> bool:
+    """Have a line's commands named as this program was called."""
+    record.msg, record.args = as_called(record.getMessage()), ()
+    return True
+
+
+class StandardError(logging.StreamHandler[TextIO]):
+    """Prints to what `sys.stderr` is at that moment: a progress bar puts itself in its place, to print above itself."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override] # an attribute that is set once, there
+        """The current standard error."""
+        return sys.stderr
+
+
 def _find_config(name: str) -> str:
     for candidate in (name, f"{name}.yaml"):
         found = find(candidate, "configs")
         if found is not None and found.is_file():
-            _check_yaml(found)
+            load_mapping(found)  # the parser's own errors do not say which file is at fault
             return str(found)
     known = [str(path.relative_to(PROJECT / "configs")) for path in sorted((PROJECT / "configs").rglob("*.yaml"))]
     close = difflib.get_close_matches(name, known, n=1)
     raise InputError(f"--config {name}: no such file here or in configs/{_meant(close)}")
 
 
-def _check_yaml(file: Path) -> None:
-    """The parser's own errors do not say which file is at fault."""
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: not YAML ({error}); mend it") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{file}: holds {shorten(content)}, expected keys and values, as in configs/; mend it")
-
-
 def _one_line(message: str, parser: Any) -> str:
     for pattern in _UNKNOWN_KEY:
         match = pattern.search(message)
         if match:
-            key = match.group(1)
-            return f"{_place(key)}key '{key}' is not known{_meant(_closest(key, message, parser))}"
-    wrong = wrong_value(message)
+            return _unknown_key(match.group(1), _known_keys(message, parser))
+    command = runs.typed_words[0] if runs.typed_words else ""
+    if (missing := missing_settings(message, command)) is not None:
+        return missing
+    wrong = wrong_value(message, command)
     if wrong is not None:
         return f"{_place(wrong[0])}{wrong[0]} {wrong[1]}"
     inner = [line.strip(" -") for line in message.splitlines() if line.strip()]
     text = " ".join(line for line in inner if not line.startswith(("Given value", "Subtypes", "Errors:")))
     return text if len(text) < 400 else text[:399] + "…"
+
+
+def _unknown_key(key: str, known: set[str]) -> str:
+    return f"{_place(key)}key '{key}' is not known{_meant(_closest(key, known))}"
 
 
 def _place(key: str) -> str:
@@ -224,7 +278,7 @@ def _place(key: str) -> str:
     files += [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
     for file in reversed(files):  # the last one wins
         found = find(file, "configs") or find(f"{file}.yaml", "configs")
-        if found is not None and last in _keys(yaml.safe_load(found.read_text(encoding="utf-8"))):
+        if found is not None and last in _keys(load_mapping(found)):
             return f"{file}: "
     return "command line: "
 
@@ -237,8 +291,8 @@ def _keys(value: object) -> set[str]:
     return set()
 
 
-def _closest(key: str, message: str, parser: Any) -> list[str]:
-    """The known key that is most like this one: the command's own, and those of the class it was meant for."""
+def _known_keys(message: str, parser: Any) -> set[str]:
+    """The command's keys, and those of the class that the unknown one was meant for."""
     known = {action.dest for action in parser._actions}
     for subparser in getattr(getattr(parser, "_subcommands_action", None), "choices", {}).values():
         known |= {action.dest for action in subparser._actions}
@@ -246,6 +300,11 @@ def _closest(key: str, message: str, parser: Any) -> list[str]:
         module, _, name = path.rpartition(".")
         for base in getattr(importlib.import_module(module), name).__mro__:
             known |= set(inspect.signature(base.__init__).parameters) - {"self", "args", "kwargs"}
+    return known
+
+
+def _closest(key: str, known: set[str]) -> list[str]:
+    """The known key that is most like this one."""
     whole = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.75)
     head, _, rest = key.partition(".")
     if rest and not whole and head not in known and (near := difflib.get_close_matches(head, sorted(known), n=1)):

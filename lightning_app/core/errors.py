@@ -1,4 +1,9 @@
-"""The one exception that stands for a mistake in the user's input."""
+"""The one exception that stands for a mistake in the user's input, or for what the operating system refuses."""
+
+import errno
+from pathlib import Path
+
+from .program import as_called
 
 
 class InputError(Exception):
@@ -8,8 +13,47 @@ class InputError(Exception):
     without a traceback and exit with status 2.
     """
 
+    def __str__(self) -> str:
+        return as_called(super().__str__())
+
 
 def shorten(value: object, width: int = 60) -> str:
     """Show a value inside an error line: quoted, on one line, cut to `width` characters."""
     text = repr(value)
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+# What to do about an error of the operating system; what is finished stays on the disk, so most runs can go on.
+_REMEDIES = {
+    errno.ENOSPC: "free some space and run the same command again",
+    errno.EDQUOT: "free some of your quota and run the same command again",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f) and run the same command again",
+    errno.EMFILE: "raise the limit on open files (ulimit -n) and run the same command again",
+    errno.ENFILE: "close other programs and run the same command again",
+    errno.EROFS: "choose another folder",
+    errno.EACCES: "change its permissions, or choose another path",
+    errno.EPERM: "change its permissions, or choose another path",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "a part of this path is a file; choose another path",
+    errno.EISDIR: "a folder is in the place of a file; remove it, or choose another path",
+    errno.EEXIST: "something else is in its place; remove it, or choose another path",
+    errno.ELOOP: "a link leads back to itself; remove it, or choose another path",
+    errno.EIO: "check the disk",
+    errno.ENOMEM: "free some memory and run the same command again",
+}
+
+
+def system_error(error: OSError, path: Path | str | None = None) -> InputError:
+    """An error of the operating system as one line: the path, what is wrong with it, and what to do.
+
+    Args:
+        error: The error.
+        path: What was being read or written, if the error itself does not say.
+    """
+    place = error.filename if error.filename is not None else path
+    if isinstance(place, bytes):
+        place = place.decode(errors="replace")
+    reason = (error.strerror or str(error) or type(error).__name__).split("\n")[0]
+    named = f"{shorten(str(place), 200)[1:-1]}: " if place is not None else ""
+    return InputError(f"{named}{reason}; {_REMEDIES.get(error.errno or 0, 'check the path and the disk')}")

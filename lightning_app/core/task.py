@@ -1,8 +1,14 @@
 """What is being classified: the text columns and the labels, in one fixed order."""
 
+import unicodedata
 from dataclasses import dataclass
 
 from .errors import InputError, shorten
+
+
+def fold(name: str) -> str:
+    """What two spellings of a name have in common: letter case and the Unicode normal form are ignored."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 @dataclass(frozen=True)
@@ -22,12 +28,12 @@ class Task:
     def __post_init__(self) -> None:
         if not 1 <= len(self.columns) <= 2:
             raise InputError(f"task {self.name}: {len(self.columns)} text columns, expected one or two")
-        if len(self.labels) < 2 or len({name.casefold() for name in self.labels}) < len(self.labels):
+        if len(self.labels) < 2 or len({fold(name) for name in self.labels}) < len(self.labels):
             raise InputError(f"task {self.name}: labels {self.labels}, expected two or more different names")
 
     def match(self, name: str) -> str | None:
-        """The task's own spelling of a label (labels match case-insensitively), or None if it is not in the task."""
-        return self._by_folded_name.get(name.casefold())
+        """The task's own spelling of a label, or None if it is not in the task; see `fold` for what is ignored."""
+        return self._by_folded_name.get(fold(name))
 
     def index(self, name: str, place: str) -> int:
         """The position of a label; `place` says in the error where the label was found.
@@ -44,4 +50,4 @@ class Task:
 
     @property
     def _by_folded_name(self) -> dict[str, str]:
-        return {label.casefold(): label for label in self.labels}
+        return {fold(label): label for label in self.labels}

@@ -1,10 +1,8 @@
 """Where rows come from, and what stands there: local files, artifacts and Hub data sets, with their own columns."""
 
-import glob
-import gzip
-import itertools
-import json
+import errno
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +12,12 @@ import pyarrow as pa
 from ..core import artifacts
 from ..core.errors import InputError, shorten
 from ..core.paths import find
+from . import files
 
 HUB = "hub:"
-# What the readers say of an empty file, beside a StopIteration.
-NO_ROWS = ("corresponds to no data", "No columns to parse")
-FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+_UNWRITABLE = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,9 @@ class Source:
         sample_seed: Seed of these draws.
         language: Language code of the rows, where the source has no `lang` column; what an artifact says of its rows
             holds.
-        keep: Further columns to carry along, such as `[domain]`; `["*"]` for all.
+        keep: Further columns to carry along, such as `[domain]`; `["*"]` for all. A map keeps only the rows that have a
+            value, or one of several, and carries its columns along too: `{lang: hi}`, `{domain: [hotels, food]}`; null
+            stands for any value.
         id_prefix: Text before every id, which tells translations of the same rows apart (`hi/`) in one set.
     """
 
@@ -58,7 +59,7 @@ class Source:
     per_class: int | None = None
     sample_seed: int = 0
     language: str | None = None
-    keep: list[str] = field(default_factory=list)
+    keep: list[str] | dict[str, str | list[str] | None] = field(default_factory=list)
     id_prefix: str = ""
 
     def __post_init__(self) -> None:
@@ -76,6 +77,19 @@ class Source:
             )
 
     @property
+    def kept_columns(self) -> list[str]:
+        """The names in `keep`."""
+        return list(self.keep)
+
+    @property
+    def row_filter(self) -> dict[str, list[str]]:
+        """Column -> the values that a row must have one of; empty where `keep` is no map."""
+        if not isinstance(self.keep, dict):
+            return {}
+        listed = {name: [value] if isinstance(value, str) else value for name, value in self.keep.items()}
+        return {name: values for name, values in listed.items() if values is not None}
+
+    @property
     def hub(self) -> str | None:
         """The Hub data set's id, if it is one."""
         return self.path.removeprefix(HUB) if self.path.startswith(HUB) else None
@@ -88,56 +102,47 @@ class Source:
         return "/".join(part for part in (self.path, self.subset, self.split) if part)
 
 
+@dataclass(frozen=True)
+class TableSource(Source):
+    """Rows in memory, under the same rules as those of a file; `path` is what errors call them.
+
+    Args:
+        table: The rows.
+    """
+
+    table: pa.Table = field(default_factory=lambda: pa.table({}))
+
+
 def read_raw(source: Source) -> tuple[pa.Table, artifacts.Manifest | None]:
     """The source's own columns and, if it is an artifact, its manifest."""
+    if isinstance(source, TableSource):
+        return source.table.slice(source.start, _length(source)), None
     if source.hub is not None:
         return _read_hub(source), None
-    found = find(source.path)
-    if found is None:
-        raise InputError(f"{source.path}: no such file or artifact; check `path` (looked up here, then beside main.py)")
+    found = check_path(source)
     if found.is_dir():
         artifact = artifacts.read(found)
         artifacts.check_fresh(found, artifact.manifest)
         return artifact.table.slice(source.start, _length(source)), artifact.manifest
-    return _read_file(found, source), None
+    return files.read_file(found).slice(source.start, _length(source)), None
+
+
+def check_path(source: Source) -> Path:
+    """Look up a local source.
+
+    Raises:
+        InputError: If it is not there.
+    """
+    found = find(source.path)
+    if found is None:
+        raise InputError(
+            f"{source.path}: no such file or artifact; check `path` (looked up here, then in Labelbridge's folder)"
+        )
+    return found
 
 
 def _length(source: Source) -> int | None:
     return None if source.stop is None else source.stop - source.start
-
-
-def _read_file(path: Path, source: Source) -> pa.Table:
-    """Read a local file through `datasets`."""
-    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
-    suffix = suffixes[-1] if suffixes else ""
-    if suffix not in FORMATS:
-        raise InputError(f"{path}: format '{suffix}' is not known, expected one of {', '.join(FORMATS)} (or .gz of it)")
-    import datasets
-
-    try:
-        options = _csv_options(path, suffix) if FORMATS[suffix] == "csv" else {}
-        # `datasets` takes the name for a pattern, in which brackets and stars would match other files.
-        data = _quiet_load(datasets, FORMATS[suffix], data_files=glob.escape(str(path)), split="train", **options)
-        table = _to_arrow(data, source)
-        table.validate(full=True)  # the JSON reader lets bytes through that are not UTF-8
-    except Exception as error:  # noqa: BLE001 - the readers of four formats raise a score of unrelated types
-        if isinstance(error, StopIteration) or any(words in str(error) for words in NO_ROWS):
-            raise InputError(f"{path}: no rows, expected at least one; fill the file, or take it out") from None
-        reason = _first_bad_line(path, suffix) or f"cannot be read ({_root_cause(error)}); mend it, or save it again"
-        raise InputError(f"{path}: {reason}") from None
-    return table
-
-
-def _csv_options(path: Path, suffix: str) -> dict[str, Any]:
-    """How CSV and TSV are read: as text, whatever a column looks like, and with the texts "None" and "NA" as such."""
-    import datasets
-    import pandas as pd
-
-    options: dict[str, Any] = {"keep_default_na": False, "encoding": "utf-8"}
-    if suffix == ".tsv":
-        options |= {"sep": "\t", "quoting": 3}
-    names = pd.read_csv(path, nrows=0, **options).columns
-    return {**options, "features": datasets.Features({str(name): datasets.Value("string") for name in names})}
 
 
 def _read_hub(source: Source) -> pa.Table:
@@ -147,11 +152,28 @@ def _read_hub(source: Source) -> pa.Table:
     try:
         data = _quiet_load(datasets, source.hub, source.subset, split=source.split, revision=source.revision)
     except Exception as error:  # noqa: BLE001 - the Hub client raises a score of unrelated types
+        _refuse_cache(error, source)
         raise InputError(
             f"{source.place}: the Hub data set cannot be loaded ({_root_cause(error)}); "
             "check name, subset, split and network, or give a local file as `path`"
         ) from None
     return _to_arrow(data, source)
+
+
+def _refuse_cache(error: BaseException | None, source: Source) -> None:
+    """Say so where it is the cache that cannot be written, not the data set that cannot be read.
+
+    Raises:
+        InputError: If an error in the chain is the operating system's refusal to write.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+            where = f" at {error.filename}" if error.filename else ""
+            raise InputError(
+                f"{source.place}: the Hugging Face cache cannot be written ({error.strerror}{where}); set HF_HOME to a "
+                "folder that can be, or free some space"
+            ) from None
+        error = error.__cause__ or error.__context__
 
 
 def _quiet_load(datasets: Any, *args: Any, **options: Any) -> Any:
@@ -179,39 +201,14 @@ def _to_arrow(data: Any, source: Source) -> pa.Table:
 
 
 def line_of(source: Source, row: int) -> int | None:
-    """The line of a JSONL file, counted from 1, that holds a row; blank ones hold none. None for other sources."""
-    path = find(source.path) if source.hub is None and ".jsonl" in source.path else None
-    if path is None or not path.is_file():
-        return None
-    with _opened(path) as stream:
-        filled = (number for number, line in enumerate(stream, start=1) if line.strip())
-        return next(itertools.islice(filled, row, None), None)
+    """The line of a text file, counted from 1, on which a row begins; None for other sources."""
+    return lines_of(source, [row]).get(row)
 
 
-def _opened(path: Path) -> Any:
-    return (gzip.open if path.suffix == ".gz" else open)(path, "rb")
-
-
-def _first_bad_line(path: Path, suffix: str) -> str | None:
-    """Where a JSONL file stops being JSON, which the reader's own error does not say."""
-    if suffix != ".jsonl":
-        return None
-    try:
-        with _opened(path) as stream:
-            return next(filter(None, (_what_is_wrong(line, number) for number, line in enumerate(stream))), None)
-    except (OSError, EOFError):  # a torn or false .gz: the reader's own error says so
-        return None
-
-
-def _what_is_wrong(line: bytes, number: int) -> str | None:
-    place = f"row {number} (line {number + 1})"
-    try:
-        parsed = json.loads(line.decode("utf-8-sig")) if line.strip() else {}
-    except UnicodeDecodeError as error:
-        return f"{place}: not UTF-8 ({error.reason}); save the file as UTF-8"
-    except json.JSONDecodeError as error:
-        return f"{place}: not JSON ({error.msg}); mend or remove the line"
-    return None if isinstance(parsed, dict) else f"{place}: {shorten(parsed)}, expected a JSON object; mend the line"
+def lines_of(source: Source, rows: Collection[int]) -> dict[int, int]:
+    """The lines of a text file on which rows begin, by row; empty for other sources."""
+    path = find(source.path) if source.hub is None else None
+    return files.lines_of(path, rows) if path is not None and path.is_file() else {}
 
 
 def _root_cause(error: BaseException) -> str:

@@ -3,9 +3,10 @@
 import difflib
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import pyarrow as pa
 from ..core import artifacts, fingerprint
 from ..core.errors import InputError, shorten
 from ..core.hashing import seeded_hash
-from ..core.task import Task
+from ..core.task import Task, fold
+from .files import check_no_duplicates
 from .readers import HUB, Source, line_of, read_raw
+from .unknown_labels import unknown_labels
 
 __all__ = ["Rows", "Source", "load_rows", "load_texts", "read_table"]
 
@@ -73,7 +76,7 @@ def load_rows(sources: Source | Sequence[Source], task: Task, label_column: str 
         label_column: `"label"`, `"prompt_label"`, or None for rows whose labels must not be looked at.
 
     Raises:
-        InputError: For a missing file, column or label, an empty text, or an id that stands twice.
+        InputError: For a missing file, column or label, an empty text, or a duplicate id.
     """
     return _load(sources, task.columns, task, label_column)
 
@@ -106,9 +109,10 @@ def _load(
         tables.append(table)
         if source_dropped:
             log.info("%s: dropped by label_map: %s", source.place, dict(source_dropped))
-    merged = pa.concat_tables(tables, promote_options="default") if tables else _empty_table(texts, label_column)
-    _check_ids(merged["id"].to_pylist(), [source.place for source in listed])
-    return Rows(merged, dict(dropped), [source.place for source in listed], lineage, manifests)
+    places = [source.place for source in listed]
+    merged = _joined(tables, places) if tables else _empty_table(texts, label_column)
+    _check_ids(merged["id"].to_pylist(), places)
+    return Rows(merged, dict(dropped), places, lineage, manifests)
 
 
 def read_table(sources: Source | Sequence[Source]) -> tuple[pa.Table, dict[str, str], dict[str, str]]:
@@ -130,48 +134,99 @@ def read_table(sources: Source | Sequence[Source]) -> tuple[pa.Table, dict[str, 
         for ours, theirs in source.columns.items():
             _column(raw, source, ours)
             raw = raw.rename_columns([ours if name == theirs else name for name in raw.column_names])
-        ids = pa.array(_ids(raw, Source(**{**vars(source), "columns": {}})), pa.string())
-        raw = raw.drop_columns(["id"] if "id" in raw.column_names else []).append_column("id", ids)
-        tables.append(_map_prompt_labels(raw, source))
-    merged = pa.concat_tables(tables, promote_options="default")
+        check_no_duplicates(raw.column_names, source.place)
+        plain = replace(source, columns={})
+        kept = _rows_kept(raw, plain)
+        ids = pa.array(_ids(raw, kept, plain), pa.string())
+        raw = raw.take(kept).drop_columns(["id"] if "id" in raw.column_names else []).append_column("id", ids)
+        tables.append(_map_prompt_labels(_without_json(raw), source))
     places = [source.place for source in listed]
+    merged = _joined(tables, places)
     _check_ids(merged["id"].to_pylist(), places)
     return merged, lineage, Rows(merged, {}, places, lineage, manifests).reference
+
+
+def _joined(tables: Sequence[pa.Table], places: Sequence[str]) -> pa.Table:
+    """The rows of several sources, one after the other; a column that one lacks is null there.
+
+    Raises:
+        InputError: If a column has one type in one source and another in another.
+    """
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowException, ValueError) as error:
+        raise InputError(
+            f"{', '.join(places)}: a column has several types ({shorten(' '.join(str(error).split()), 120)}); leave "
+            "it out of `keep`, or write it in one type"
+        ) from None
+
+
+def _without_json(raw: pa.Table) -> pa.Table:
+    """Columns with values of several types as texts: a text as it is, everything else as JSON."""
+    for place, field_ in enumerate(raw.schema):
+        if isinstance(field_.type, pa.JsonType):
+            parsed = [None if value is None else json.loads(value) for value in raw.column(place).to_pylist()]
+            texts = [value if isinstance(value, str) or value is None else json.dumps(value) for value in parsed]
+            plain = [None if text is None else text.encode(errors="replace").decode() for text in texts]
+            raw = raw.set_column(place, field_.name, pa.array(plain, pa.string()))
+    return raw
 
 
 def _under_our_names(
     raw: pa.Table, source: Source, texts: Sequence[str], task: Task | None, label_column: str | None, is_artifact: bool
 ) -> tuple[pa.Table, Counter[str]]:
-    """Rename, check and filter one source's rows."""
+    """Rename, filter and check one source's rows; what is dropped need not be right."""
     _check_column_names(source, texts)
     ours = [*texts, *([label_column] if label_column else [])]
-    kept_along = _others(raw, source, ours) if source.keep == ["*"] else source.keep
-    columns = {name: _column(raw, source, name, as_it_is=name in kept_along) for name in [*ours, *kept_along]}
-    row_ids = [source.id_prefix + one for one in _ids(raw, source)]
-    for name in texts:
-        _check_texts(columns[name], name, source)
-    kept = np.arange(raw.num_rows)
+    columns = {name: _column(raw, source, name) for name in ours}
+    kept = _rows_kept(raw, source)
     dropped = Counter[str]()
     if label_column and task is not None:
-        columns[label_column], kept, dropped = _map_labels(columns[label_column], source, task)
-        if source.per_class is not None:
-            labels = np.asarray([columns[label_column][row] for row in kept])
-            kept = kept[_sample_per_class(labels, [row_ids[row] for row in kept], source)]
-    else:
+        columns[label_column], kept, dropped = _map_labels(columns[label_column], kept, source, task)
+    for name in texts:
+        _check_texts(columns[name], name, kept, source)
+    row_ids = _ids(raw, kept, source)
+    if label_column and task is not None and source.per_class is not None:
+        labels = np.asarray([columns[label_column][row] for row in kept])
+        picked = _sample_per_class(labels, row_ids, source)
+        kept, row_ids = kept[picked], [row_ids[place] for place in picked]
+    elif source.per_class is not None:
         _refuse_draw(source, "per_class", "labels are not read")
     if source.sample is not None:
-        kept = kept[_sample([row_ids[row] for row in kept], source)]
-    language = _languages(raw, source, is_artifact)
-    strings = {"id": row_ids, **columns, "lang": language}
-    table = pa.table(
-        {
-            name: pa.array(
-                [values[row] for row in kept], _type(raw, source, name) if name in kept_along else pa.string()
+        picked = _sample(row_ids, source)
+        kept, row_ids = kept[picked], [row_ids[place] for place in picked]
+    language = _languages(raw, kept, source, is_artifact)
+    names = _others(raw, source, ours) if "*" in source.kept_columns else source.kept_columns
+    table = {
+        "id": pa.array(row_ids, pa.string()),
+        **{name: pa.array([columns[name][row] for row in kept], pa.string()) for name in ours},
+        **{name: _carried(raw, kept, source, name) for name in names if name not in (*ours, "id", "lang", "*")},
+        "lang": pa.array(language, pa.string()),
+    }
+    return pa.table(table), dropped
+
+
+def _rows_kept(raw: pa.Table, source: Source) -> np.ndarray:
+    """Numbers of the rows that `keep`, where it is a map, lets through.
+
+    Raises:
+        InputError: If no row is left.
+    """
+    kept = np.arange(raw.num_rows)
+    for name, wanted in source.row_filter.items():
+        values = [None if value is None else fold(str(value)) for value in _column(raw, source, name)]
+        allowed = {fold(value) for value in wanted}
+        left = np.array([row for row in kept if values[row] in allowed], dtype=np.int64)
+        if not len(left) and len(kept):
+            present = list(dict.fromkeys(values[row] for row in kept))
+            raise InputError(
+                f"{source.place}: no row has {name} {' or '.join(map(repr, wanted))} as `keep` asks; the column holds "
+                f"{shorten(present)}"
             )
-            for name, values in strings.items()
-        }
-    )
-    return table, dropped
+        kept = left
+    if len(kept) < raw.num_rows:
+        log.info("%s: %d of %d rows kept by %s", source.place, len(kept), raw.num_rows, source.row_filter)
+    return kept
 
 
 def _refuse_draw(source: Source, name: str, reason: str) -> None:
@@ -187,28 +242,38 @@ def _others(raw: pa.Table, source: Source, ours: Sequence[str]) -> list[str]:
     return [name for name in raw.column_names if name not in taken]
 
 
-def _type(raw: pa.Table, source: Source, name: str) -> pa.DataType:
-    own = raw.schema.field(source.columns.get(name, name)).type
-    return own.storage_type if isinstance(own, pa.JsonType) else own
+def _carried(raw: pa.Table, kept: np.ndarray, source: Source, name: str) -> pa.Array:
+    """A column that is carried along, in its own type; one with values of several types as JSON, unless numbers."""
+    column = _own_column(raw, source, name).take(kept)
+    if not isinstance(column.type, pa.JsonType):
+        return column
+    try:
+        return pa.array([None if value is None else json.loads(value) for value in column.to_pylist()])
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+        return column.cast(pa.string())
 
 
-def _column(raw: pa.Table, source: Source, name: str, as_it_is: bool = False) -> list[Any]:
+def _own_column(raw: pa.Table, source: Source, name: str) -> pa.ChunkedArray:
     theirs = source.columns.get(name, name)
     if theirs not in raw.column_names:
         raise InputError(
             f"{source.place}: no column '{theirs}' among {raw.column_names}; "
             f"say which one holds '{name}' with `columns: {{{name}: ...}}`"
         )
-    values: list[Any] = raw[theirs].to_pylist()
-    # `datasets` writes a JSONL column of texts and other things as JSON, the texts in quotation marks.
-    if isinstance(raw.schema.field(theirs).type, pa.JsonType) and not as_it_is:
+    return raw[theirs]
+
+
+def _column(raw: pa.Table, source: Source, name: str) -> list[Any]:
+    column = _own_column(raw, source, name)
+    values: list[Any] = column.to_pylist()
+    if isinstance(column.type, pa.JsonType):
         values = [None if value is None else json.loads(value) for value in values]
     return values
 
 
 def _check_column_names(source: Source, texts: Sequence[str]) -> None:
     """Refuse a key of `columns` that nothing will ever ask for: a slip of the pen, it would be passed over."""
-    known = [*texts, "id", "label", "prompt_label", "lang", *source.keep]
+    known = [*texts, "id", "label", "prompt_label", "lang", *source.kept_columns]
     unknown = next((name for name in source.columns if name not in known), None)
     if unknown is not None:
         close = difflib.get_close_matches(unknown, known, n=1)
@@ -218,60 +283,93 @@ def _check_column_names(source: Source, texts: Sequence[str]) -> None:
         )
 
 
-def _ids(raw: pa.Table, source: Source) -> list[str]:
-    """The source's own ids, or `<source>/<split>/<row>`."""
+def _ids(raw: pa.Table, kept: np.ndarray, source: Source) -> list[str]:
+    """The own ids of the rows that are kept, or `<source>/<split>/<row>`, after the source's prefix."""
     if source.columns.get("id", "id") in raw.column_names:
         values = _column(raw, source, "id")
-        missing = next((row for row, value in enumerate(values) if value in (None, "")), None)
-        if missing is not None:
-            raise InputError(f"{_row_place(source, missing)}: empty id; fill it in, or remove the id column")
-        return [str(value) for value in values]
+        for row in kept:
+            if not _is_name(values[row]):
+                raise InputError(
+                    f"{_row_place(source, row)}: id is {shorten(values[row])}, expected a name or a number; fill it "
+                    "in, or remove the id column"
+                )
+        return [source.id_prefix + str(values[row]) for row in kept]
     if "id" in source.columns:
-        _column(raw, source, "id")
+        _own_column(raw, source, "id")
     if source.hub is None:
         path = Path(source.path)
         prefix = f"{path.resolve().parent.name}/{path.name.split('.')[0]}"
     else:
         prefix = source.place.removeprefix(HUB)
-    return [f"{prefix}/{source.start + row}" for row in range(raw.num_rows)]
+    return [f"{source.id_prefix}{prefix}/{source.start + int(row)}" for row in kept]
 
 
-def _check_texts(values: Sequence[Any], name: str, source: Source) -> None:
-    for row, value in enumerate(values):
+def _is_name(value: Any) -> bool:
+    """Whether a value can be an id: a text that is not empty, or a number."""
+    if isinstance(value, str):
+        return value != "" and is_unicode(value)
+    return isinstance(value, int | np.integer) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _check_texts(values: Sequence[Any], name: str, kept: np.ndarray, source: Source) -> None:
+    for row in kept:
+        value = values[row]
         if not isinstance(value, str) or not value.strip():
             raise InputError(
                 f"{_row_place(source, row)}: {name} is {shorten(value)}, expected a text; "
-                "remove the row, or name another column with `columns`"
+                "remove the row, drop it with `label_map` or `keep`, or name another column with `columns`"
+            )
+        if not is_unicode(value):
+            raise InputError(
+                f"{_row_place(source, row)}: {name} is {shorten(value)}, which holds half of a surrogate pair (a "
+                "cut emoji); remove it"
             )
 
 
-def _map_labels(values: Sequence[Any], source: Source, task: Task) -> tuple[list[str | None], np.ndarray, Counter[str]]:
-    """Labels in the task's spelling, the rows that keep one, and what was dropped."""
-    mapping = {key.casefold(): value for key, value in source.label_map.items()}
-    mapped: list[str | None] = []
+def is_unicode(text: str) -> bool:
+    """Whether a text can be encoded: one with half of a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _map_labels(
+    values: Sequence[Any], kept: np.ndarray, source: Source, task: Task
+) -> tuple[list[str | None], np.ndarray, Counter[str]]:
+    """Labels in the task's spelling (of rows that are kept), the rows that keep one, and what was dropped."""
+    mapping = {fold(key): value for key, value in source.label_map.items()}
+    mapped: list[str | None] = [None] * len(values)
     dropped = Counter[str]()
-    for row, value in enumerate(values):
-        name = "null" if value is None else str(value)
-        target = mapping.get(name.casefold(), name)
-        if target is None:
+    known: dict[str, str | None] = {}  # there are few labels, and many rows
+    unknown: dict[str, list[int]] = {}
+    for row in kept:
+        name = "null" if values[row] is None else str(values[row])
+        if name not in known:
+            target = mapping.get(fold(name), name)
+            known[name] = None if target is None else task.match(target)
+            if target is not None and known[name] is None:
+                unknown[name] = []
+        mapped[row] = known[name]
+        if name in unknown:
+            unknown[name].append(source.start + int(row))
+        elif mapped[row] is None:
             dropped[name] += 1
-            mapped.append(None)
-        else:
-            # The place is worked out for a label that is not the task's alone: to find its line takes the whole file.
-            mapped.append(task.match(target) or task.labels[task.index(target, _row_place(source, row))])
-    kept = np.array([row for row, label in enumerate(mapped) if label is not None], dtype=np.int64)
-    return mapped, kept, dropped
+    if unknown:
+        raise unknown_labels(source.place, unknown, task, source)
+    return mapped, np.array([row for row in kept if mapped[row] is not None], dtype=np.int64), dropped
 
 
 def _map_prompt_labels(raw: pa.Table, source: Source) -> pa.Table:
     """Prompt labels by `label_map`, where both are there; labels that it does not name stay as they are."""
     if not source.label_map or "prompt_label" not in raw.column_names:
         return raw
-    mapping = {key.casefold(): value for key, value in source.label_map.items()}
+    mapping = {fold(key): value for key, value in source.label_map.items()}
     labels = raw["prompt_label"].to_pylist()
     names = ["null" if label is None else str(label) for label in labels]
-    mapped = [mapping.get(name.casefold(), label) for name, label in zip(names, labels, strict=True)]
-    dropped = [name.casefold() in mapping and mapping[name.casefold()] is None for name in names]
+    mapped = [mapping.get(fold(name), label) for name, label in zip(names, labels, strict=True)]
+    dropped = [mapping.get(fold(name), name) is None for name in names]
     if any(dropped):
         counts = Counter(name for name, is_dropped in zip(names, dropped, strict=True) if is_dropped)
         log.info("%s: dropped by label_map: %s", source.place, dict(counts))
@@ -300,24 +398,25 @@ def _sample_per_class(labels: np.ndarray, row_ids: Sequence[str], source: Source
     return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *chosen]))
 
 
-def _languages(raw: pa.Table, source: Source, is_artifact: bool) -> list[str | None]:
+def _languages(raw: pa.Table, kept: np.ndarray, source: Source, is_artifact: bool) -> list[str | None]:
     """What the rows are in: what an artifact says, else `language`, else what the file says.
 
     Raises:
         InputError: If `language` and the file name two languages: a target's labels must not pass for English ones.
     """
     has_own = source.columns.get("lang", "lang") in raw.column_names
-    own = _column(raw, source, "lang") if has_own else [None] * raw.num_rows
+    values = _column(raw, source, "lang") if has_own else [None] * raw.num_rows
+    own = [None if values[row] in (None, "") else str(values[row]) for row in kept]
     if source.language is None or (is_artifact and has_own):
         return own
     told = _base(source.language)
-    for row, value in enumerate(own):
+    for row, value in zip(kept, own, strict=True):
         if value is not None and told is not None and _base(value) not in (None, told):
             raise InputError(
                 f"{_row_place(source, row)}: lang is {shorten(value)}, but `language` says '{source.language}'; "
-                "take `language` out (null), or mend the file"
+                "remove `language` (null), keep the rows of one language with `keep: {lang: ...}`, or fix the file"
             )
-    return [source.language] * raw.num_rows
+    return [source.language] * len(kept)
 
 
 def _base(code: str) -> str | None:
@@ -330,12 +429,12 @@ def _check_ids(row_ids: Iterable[str], places: Sequence[str]) -> None:
     seen: set[str] = set()
     for one in row_ids:
         if one in seen:
-            raise InputError(f"{', '.join(places)}: id {shorten(one)} stands twice; ids must differ within a set")
+            raise InputError(f"{', '.join(places)}: duplicate id {shorten(one)}; ids must be unique")
         seen.add(one)
 
 
 def _row_place(source: Source, row: int) -> str:
-    number = source.start + row
+    number = source.start + int(row)
     line = line_of(source, number)
     return f"{source.place} row {number}" + (f" (line {line})" if line else "")
 

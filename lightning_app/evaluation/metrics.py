@@ -11,6 +11,13 @@ from ..core.task import Task
 # N = rows, C = classes
 
 BINS = 15
+# What `classification_metrics` gives and a report can show; `significance.statistic` resamples each.
+NAMES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "ece": "calibration error",
+    "ce": "cross-entropy",
+}
 
 
 def target_metrics(table: pa.Table, task: Task) -> dict[str, dict[str, float]]:

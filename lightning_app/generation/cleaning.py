@@ -3,8 +3,8 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,27 @@ import pyarrow as pa
 from ..core import artifacts, fingerprint
 from ..core.errors import InputError
 from ..core.paths import find
+from ..core.results import Result
 from ..core.runs import Run, State, command_line
 from ..core.task import Task
 from ..data.sources import Source, load_rows, read_table
+from ..data.unknown_labels import unknown_labels
 from .filters import alive, beyond_size, doubled, key_of, near_duplicates_of, other_language, reject, same_meaning
 from .parsing import parse
 from .prompts import read_spec
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pool(Result):
+    """The pool; `summary["counts"]` says by class and domain what became of the raw rows.
+
+    Args:
+        rejected: The rejected rows as they came, with the reason.
+    """
+
+    rejected: pa.Table = field(default_factory=lambda: pa.table({}))
 
 
 def clean(
@@ -41,9 +54,9 @@ def clean(
     semantic_duplicates: float = 0.95,
     size: int | None = None,
     seed: int = 0,
-    out: str = "runs/clean",
+    out: str | None = "runs/clean",
     overwrite: bool = False,
-) -> None:
+) -> Pool:
     """Make the pool: parse answers, filter, remove duplicates, take a seeded part.
 
     Args:
@@ -65,7 +78,7 @@ def clean(
         semantic_duplicates: Cosine from which a later row says the same.
         size: Keep at most so many rows, drawn by the seed.
         seed: Seed of that draw.
-        out: The output folder: the pool, and `out/rejected`.
+        out: The output folder: the pool, and `out/_rejected`; null writes nothing, and only says what would be kept.
         overwrite: Replace what another run left there.
     """
     began = time.perf_counter()
@@ -87,10 +100,8 @@ def clean(
         "known": {name: fingerprint.of_value(sorted(texts)) for name, texts in known.items()},
         **({"semantic_duplicates": semantic_duplicates} if embeddings else {}),
     }  # fmt: skip
-    with Run(Path(out), "clean", {"task": asdict(task), "raw": reference["fingerprint"], **settings}) as run:
-        if run.begin(overwrite) is State.WHOLE:
-            log.info("%s: whole already, nothing to do", out)
-            return
+
+    def cleaned() -> Pool:
         texts, reasons = _judge(rows, task, sides, min_words, max_words, keep_cut)
         if language is not None:
             reject(reasons, "language", other_language(texts, reasons, language))
@@ -108,15 +119,13 @@ def clean(
         counts = _count(rows, reasons)
         for line in [*summary_lines(counts), balance_line(kept, task)]:
             log.info("%s", line)
-        inputs = {"raw": reference}
-        shared: dict[str, Any] = {
-            "inputs": inputs, "lineage": lineage, "command": command_line(),
-            "config": {"task": asdict(task), **settings},
-        }  # fmt: skip
-        artifacts.write(Path(out) / "rejected", rejected, stage="rejected", **shared)
-        artifacts.write(Path(out), kept, stage="clean", facts={"labels": task.labels, "counts": counts}, **shared)
-    took = time.perf_counter() - began
-    log.info("%s: %d of %d rows kept, %.0f rows/s", out, kept.num_rows, len(texts), len(texts) / max(took, 1e-9))
+        rate = len(texts) / max(time.perf_counter() - began, 1e-9)
+        log.info("%s: %d of %d rows kept, %.0f rows/s", out or "pool", kept.num_rows, len(texts), rate)
+        return Pool(kept, {"labels": task.labels, "counts": counts}, rejected=rejected)
+
+    if out is None:
+        return cleaned()
+    return _written(Path(out), cleaned, reference, lineage, {"task": asdict(task), **settings}, overwrite)
 
 
 def summary_lines(counts: dict[str, dict[str, int]]) -> list[str]:
@@ -138,6 +147,31 @@ def balance_line(kept: pa.Table, task: Task) -> str:
     return "kept by class: " + ", ".join(shares)
 
 
+def _written(
+    out: Path,
+    cleaned: Callable[[], Pool],
+    raw: dict[str, str],
+    lineage: dict[str, str],
+    config: dict[str, Any],
+    overwrite: bool,
+) -> Pool:
+    """Clean and write the artifacts, or read what the same run has written."""
+    with Run(out, "clean", {"raw": raw["fingerprint"], **config}) as run:
+        if run.begin(overwrite) is State.WHOLE:
+            written, rejected = artifacts.read(out, "clean"), artifacts.read(out / artifacts.REJECTED)
+            for line in summary_lines(written.manifest.facts["counts"]):
+                log.info("%s", line)
+            return Pool(written.table, written.manifest.facts, out, rejected.table)
+        pool = cleaned()
+        shared: dict[str, Any] = {
+            "inputs": {"raw": raw}, "lineage": lineage, "command": command_line(), "config": config,
+        }  # fmt: skip
+        artifacts.write(out / artifacts.REJECTED, pool.rejected, stage="rejected", **shared)
+        files = artifacts.files_of(out / artifacts.REJECTED)
+        artifacts.write(out, pool.table, stage="clean", facts=pool.summary, files=files, **shared)
+    return replace(pool, path=out)
+
+
 def _rows(table: pa.Table, task: Task, sides: Sequence[str], place: str) -> dict[str, list[Any]]:
     """The raw columns as lists; labels in the task's spelling."""
     for name in ("text", *sides):
@@ -152,11 +186,15 @@ def _rows(table: pa.Table, task: Task, sides: Sequence[str], place: str) -> dict
     for name in sides:
         rows[name] = ["" if text is None else str(text) for text in rows[name]]
     for name in ("prompt_label", "domain", "finish", "error", "lang"):
-        rows.setdefault(name, [None] * count)
-    rows["prompt_label"] = [
-        None if label is None else task.labels[task.index(str(label), f"{place} row {row}")]
-        for row, label in enumerate(rows["prompt_label"])
-    ]
+        values = rows.get(name, [None] * count)
+        rows[name] = [None if value is None or value == "" else str(value) for value in values]
+    unknown: dict[str, list[int]] = {}
+    for row, label in enumerate(rows["prompt_label"]):
+        if label is not None and task.match(label) is None:
+            unknown.setdefault(label, []).append(row)
+    if unknown:
+        raise unknown_labels(place, unknown, task)
+    rows["prompt_label"] = [None if label is None else task.match(label) for label in rows["prompt_label"]]
     return rows
 
 

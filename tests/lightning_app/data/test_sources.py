@@ -160,11 +160,11 @@ def test_files_that_cannot_be_read(tmp_path: Path, task: Task, name: str, messag
         ("a.jsonl", b"", "no rows"),
         ("a.csv", b"", "no rows"),
         ("a.csv", b"text,label\n", "no rows"),
-        ("a.csv", b"text,label\none,neutral\none, two,neutral\n", "line 3.*mend it"),
+        ("a.csv", b"text,label\none,neutral\none, two,neutral\n", "row 1 .line 3.*3 cells, expected 2"),
         ("a.csv", "text,label\ncaf\u00e9,neutral\n".encode("latin1"), "utf-8"),
         ("a.jsonl", b'{"text": "a", "label": "neutral"}\n{"text": "caf\xe9", "label": "neutral"}\n', "row 1 .*UTF-8"),
         ("a.jsonl.gz", gzip.compress(b'{"text": "a", "label": "neutral"}\n' * 99, mtime=0)[:-9], "ended before"),
-        ("a.jsonl.gz", b"plain", "cannot be read.*mend it"),
+        ("a.jsonl.gz", b"plain", "cannot be read.*save it again"),
         ("a.parquet", b"plain", "cannot be read"),
     ],
 )
@@ -190,7 +190,7 @@ def test_a_number_among_texts_is_named_and_leaves_the_others_alone(tmp_path: Pat
     rows = [{"id": n, "text": f"t{n}", "label": "neutral"} for n in range(3)]
     path = write_jsonl(tmp_path / "a.jsonl", [*rows, {"id": "x", "text": 3, "label": 1}])
     with pytest.raises(InputError, match=r"a.jsonl row 3 \(line 4\): text is 3, expected a text"):
-        load_rows(Source(path=str(path)), task, "label")
+        load_rows(Source(path=str(path), label_map={"1": "positive"}), task, "label")
     write_jsonl(path, [*rows, {"id": "x", "text": "t3", "label": 1}])
     loaded = load_rows(Source(path=str(path), label_map={"1": "positive"}), task, "label").table
     assert loaded["id"].to_pylist() == ["0", "1", "2", "x"]
@@ -283,7 +283,7 @@ def test_a_language_may_be_more_exact_than_the_file(tmp_path: Path, task: Task):
 
 def test_a_language_that_contradicts_the_file_is_refused(tmp_path: Path, task: Task):
     path = write_jsonl(tmp_path / "rows.jsonl", [{**row, "lang": "hi"} for row in labelled(3, 1)])
-    with pytest.raises(InputError, match=r"rows.jsonl row 0 .line 1.: lang is 'hi', but `language` says 'en'; take"):
+    with pytest.raises(InputError, match=r"rows.jsonl row 0 .line 1.: lang is 'hi', but `language` says 'en'; remove"):
         load_rows(Source(path=str(path), language="en"), task, "label")
 
 
@@ -307,5 +307,5 @@ def test_a_row_is_found_by_its_line_also_behind_blank_ones(tmp_path: Path, task:
     rows = [json.dumps(row) for row in labelled(3, 1)]
     path = tmp_path / "rows.jsonl"
     path.write_text(f"{rows[0]}\n\n  \n{rows[1]}\n\n{rows[2].replace('positive', 'superb')}\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"rows.jsonl row 2 .line 6.: label 'superb'"):
+    with pytest.raises(InputError, match=r"rows.jsonl: labels outside .*: 'superb' in 1 row \(line 6\)"):
         load_rows(Source(path=str(path)), task, "label")

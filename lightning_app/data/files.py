@@ -1,0 +1,287 @@
+"""Rows of a local file: JSONL, JSON, CSV, TSV or Parquet, read afresh every time and checked row by row.
+
+Nothing is cached, so what a run sees is what the file holds now. Cells of CSV and TSV are text whatever they look like,
+and an empty cell is null. Rows of JSON may lack keys, which are null then, and a column may hold values of several
+types, which are then kept as JSON: only the columns that are used later have to be of one type.
+"""
+
+import codecs
+import csv
+import gzip
+import io
+import itertools
+import json
+import stat
+import zlib
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..core.errors import InputError, shorten, system_error
+
+FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+MOST_CHARACTERS = 2**31 - 1  # of a cell; the csv module's own limit is 131,072
+_TORN = (EOFError, gzip.BadGzipFile, zlib.error)
+
+
+def read_file(path: Path) -> pa.Table:
+    """Read a local file, also gzipped.
+
+    Args:
+        path: The file. Its name says what it holds; see `FORMATS`.
+
+    Returns:
+        Its rows under its own column names.
+
+    Raises:
+        InputError: If it cannot be read, holds no row, or a row is not what its format asks for; names the line.
+    """
+    kind = FORMATS.get(_suffix(path))
+    if kind is None:
+        raise InputError(
+            f"{path}: format '{_suffix(path)}' is not known, expected one of {', '.join(FORMATS)} (or .gz of it)"
+        )
+    try:
+        _check_regular(path)
+        if kind == "parquet":
+            table = _read_parquet(path)
+        else:
+            with _opened(path) as stream:
+                table = _read_csv(stream, path) if kind == "csv" else _read_json(stream, path)
+    except _TORN as error:
+        raise InputError(
+            f"{path}: cannot be read ({error}); the file is incomplete or damaged, save it again"
+        ) from None
+    except OSError as error:
+        raise system_error(error, path) from None
+    if not table.num_rows:
+        raise InputError(f"{path}: no rows, expected at least one; fill the file, or remove it from the configuration")
+    return table
+
+
+def line_of(path: Path, row: int) -> int | None:
+    """The line of one row; see `lines_of`."""
+    return lines_of(path, [row]).get(row)
+
+
+def lines_of(path: Path, rows: Collection[int]) -> dict[int, int]:
+    """The lines, counted from 1, on which rows of a text file begin, by row; empty for Parquet and for a JSON array."""
+    wanted = set(rows)
+    try:
+        with _opened(path) as stream:
+            if _suffix(path) == ".jsonl":
+                lines: Iterable[int] = (number for number, _ in _filled_lines(stream))
+            elif FORMATS.get(_suffix(path)) == "csv":
+                records = _records(stream, path)
+                next(records, None)
+                lines = (number for number, _ in records)
+            else:
+                return {}
+            numbered = enumerate(itertools.islice(lines, max(wanted, default=-1) + 1))
+            return {row: number for row, number in numbered if row in wanted}
+    except (InputError, OSError, *_TORN):
+        return {}
+
+
+def check_no_duplicates(names: Sequence[str], place: str) -> None:
+    """Refuse columns of one name, of which only one could be used.
+
+    Raises:
+        InputError: If a name occurs twice.
+    """
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise InputError(f"{place}: duplicate column {shorten(twice)}; rename or remove one of the two")
+
+
+def _suffix(path: Path) -> str:
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
+    return suffixes[-1] if suffixes else ""
+
+
+def _check_regular(path: Path) -> None:
+    """Refuse pipes and devices, which may never end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise InputError(f"{path}: not a regular file; write the rows into a file first")
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.open(path, "rb")) if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+# JSON
+
+
+def _read_json(stream: IO[bytes], path: Path) -> pa.Table:
+    """JSON lines, or one JSON array of objects."""
+    first = cast("io.BufferedReader", stream).peek(64)[:64].removeprefix(codecs.BOM_UTF8).lstrip()
+    is_array = _suffix(path) == ".json" and first.startswith(b"[")
+    return _as_columns(_json_array(stream, path) if is_array else _json_lines(stream, path), path)
+
+
+def _json_lines(stream: IO[bytes], path: Path) -> Iterator[dict[str, Any]]:
+    for row, (number, line) in enumerate(_filled_lines(stream)):
+        parsed = _parsed(line, f"{path}: row {row} (line {number})", "fix or remove the line")
+        if not isinstance(parsed, dict):
+            raise InputError(
+                f"{path}: row {row} (line {number}): {shorten(parsed)}, expected a JSON object; fix the line"
+            )
+        yield parsed
+
+
+def _json_array(stream: IO[bytes], path: Path) -> Iterator[dict[str, Any]]:
+    for row, parsed in enumerate(_parsed(stream.read(), str(path), "fix the file")):
+        if not isinstance(parsed, dict):
+            raise InputError(f"{path}: row {row}: {shorten(parsed)}, expected a JSON object; fix the file")
+        yield parsed
+
+
+def _filled_lines(stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    return ((number, line) for number, line in enumerate(stream, start=1) if line.strip())
+
+
+def _parsed(text: bytes, place: str, remedy: str) -> Any:
+    try:
+        return json.loads(text.decode("utf-8-sig"), object_pairs_hook=_object)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{place}: not UTF-8 ({error.reason}); save the file as UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{place}: not JSON ({error.msg}); {remedy}") from None
+    except RecursionError:
+        raise InputError(f"{place}: nested too deeply; {remedy}") from None
+    except ValueError as error:  # a number of thousands of digits, or a duplicate key
+        raise InputError(f"{place}: {shorten(str(error), 120)}; {remedy}") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"duplicate key {shorten(twice)}")
+    return found
+
+
+def _as_columns(rows: Iterator[dict[str, Any]], path: Path) -> pa.Table:
+    columns: dict[str, list[Any]] = {}
+    count = 0
+    for row in rows:
+        for name, value in row.items():
+            values = columns.get(name)
+            if values is None:
+                values = columns[name] = [None] * count
+            values.append(value)
+        count += 1
+        if len(row) < len(columns):
+            for values in columns.values():
+                if len(values) < count:
+                    values.append(None)
+    if not columns:
+        if count:
+            raise InputError(f"{path}: {count} rows without any key, expected a text in each; fix the file")
+        return pa.table({})
+    return pa.table({_encodable(name): _array(values) for name, values in columns.items()})
+
+
+def _array(values: list[Any]) -> pa.Array:
+    """A column in the type that all of its values share; if there is none, each value as JSON.
+
+    Whole numbers beside others count as another type: `1` must not become `1.0`.
+    """
+    if len({type(value) for value in values if value is not None}) <= 1:
+        try:
+            return pa.array(values)
+        except (pa.ArrowException, OverflowError, UnicodeEncodeError):  # objects of several shapes, an integer of
+            pass  # 20 digits, half of a surrogate pair: whoever needs the column is told so
+    as_json = [None if value is None else json.dumps(value) for value in values]
+    return pa.array(as_json, pa.string()).cast(pa.json_())
+
+
+def _encodable(name: str) -> str:
+    return name.encode(errors="replace").decode()
+
+
+# CSV and TSV
+
+
+def _read_csv(stream: IO[bytes], path: Path) -> pa.Table:
+    records = _records(stream, path)
+    _, header = next(records, (0, []))
+    names = [name.strip() or f"Unnamed: {place}" for place, name in enumerate(header)]
+    check_no_duplicates(names, str(path))
+    columns: list[list[str | None]] = [[] for _ in names]
+    for row, (number, cells) in enumerate(records):
+        if len(cells) != len(names):
+            raise InputError(
+                f"{path}: row {row} (line {number}): {len(cells)} cells, expected {len(names)}, one for each of "
+                f"{shorten(names)}; fix the line (put a text that contains the separator in quotes)"
+            )
+        for values, cell in zip(columns, cells, strict=True):
+            values.append(cell or None)
+    return pa.table({name: pa.array(values, pa.string()) for name, values in zip(names, columns, strict=True)})
+
+
+def _records(stream: IO[bytes], path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The line on which each record begins, and its cells; blank lines are skipped."""
+    csv.field_size_limit(MOST_CHARACTERS)
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+    if _suffix(path) == ".tsv":
+        reader = csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
+    else:
+        reader = csv.reader(text, strict=True)
+    number = 1
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{path}: line {reader.line_num + 1} or later: not utf-8 ({error.reason}); save the file as UTF-8"
+            ) from None
+        except csv.Error as error:
+            what = "a quotation mark that is never closed" if "end of data" in str(error) else str(error)
+            raise InputError(
+                f"{path}: line {number}: {what}; fix the line (a quotation mark inside a quoted cell is written twice)"
+            ) from None
+        if cells:
+            yield number, cells
+        number = reader.line_num + 1
+
+
+# Parquet
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    try:
+        schema = pq.read_schema(path)
+        check_no_duplicates(schema.names, str(path))
+        table = pq.read_table(path)
+        table.validate(full=True)
+    except (pa.ArrowException, ValueError) as error:
+        raise InputError(
+            f"{path}: cannot be read ({shorten(' '.join(str(error).split()), 200)}); save the file again"
+        ) from None
+    return _with_class_names(table)
+
+
+def _with_class_names(table: pa.Table) -> pa.Table:
+    """Class numbers replaced by the names that `datasets` wrote into the file's metadata; -1 is a missing label."""
+    try:
+        metadata = json.loads((table.schema.metadata or {})[b"huggingface"])
+        features = metadata["info"]["features"]
+        named = {name: one["names"] for name, one in features.items() if one.get("_type") == "ClassLabel"}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return table
+    for name, names in named.items():
+        if name in table.column_names:
+            place = table.column_names.index(name)
+            values = [
+                names[number] if number is not None and 0 <= number < len(names) else None
+                for number in table[name].to_pylist()
+            ]
+            table = table.set_column(place, name, pa.array(values, pa.string()))
+    return table
