@@ -58,7 +58,7 @@ LINKS = {
     "trainer.default_root_dir": "out",
 }
 # What the model's card holds that a test passes on to the report.
-REPORTED = ("gold_counts", "dev", "label_prior")
+REPORTED = ("gold_counts", "synthetic_counts", "dev", "label_prior")
 # Stands where no task is given; sentence pairs need none.
 NO_TASK = Task("none", ["text"], ["no", "task"])
 
