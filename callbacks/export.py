@@ -34,9 +34,11 @@ class ExportBest(Callback):
         self,
         out: str,
         monitor: str = "dev/accuracy",
-        mode: str = "max",
+        mode: Literal["max", "min"] = "max",
         dtype: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
+        if mode not in ("max", "min"):
+            raise InputError(f"export.mode is {mode!r}, expected max or min")
         self.folder = Path(out) / "model"
         self.monitor = monitor
         self.mode = mode

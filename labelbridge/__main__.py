@@ -49,10 +49,12 @@ def main(argv: list[str] | None = None) -> int:
 def _forced_callbacks() -> dict[str, type]:
     """Callbacks that every Trainer command has, by the name of their settings; bound here, where all rooms meet."""
     from . import datamodules, modules  # noqa: F401 - makes the short class names known
-    from .callbacks import CartographyCallback, ExportBest, Resume, RowWriter, Throughput
+    from .callbacks import CartographyCallback, ExportBest, Resume, RowWriter, StopAtNonFinite, Throughput
 
     # Resume saves last, so that its checkpoint knows of what the others have done at the same step.
+    # StopAtNonFinite comes first: nothing is scored, exported or saved of a model that holds nan.
     return {
+        "finite": StopAtNonFinite,
         "cartography": CartographyCallback,
         "export": ExportBest,
         "rows": RowWriter,

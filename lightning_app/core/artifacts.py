@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 
 from .. import __version__
 from . import fingerprint
+from .contracts import check_columns, check_facts, check_no_duplicates, check_vectors
+from .documents import checked, read_json
 from .errors import InputError
 from .paths import find
 
@@ -50,7 +52,7 @@ class Manifest:
     Args:
         stage: The stage that wrote it, such as `select`.
         rows: Number of rows over all shards.
-        fingerprint: SHA-256 over schema and rows in order.
+        fingerprint: SHA-256 over schema, rows in order, and the labels in the order of the rows' vectors.
         columns: Column name -> Arrow type.
         inputs: What the stage read: name -> `{"path", "fingerprint"}`.
         lineage: Fingerprints of all ancestors by name, the inputs' own ancestors included.
@@ -98,18 +100,23 @@ def write(
     """Write rows as shards of `SHARD_ROWS` in the given order, then the manifest.
 
     A stage whose product is not rows (a model folder) gives no table, but the product's own fingerprint.
+
+    Raises:
+        InputError: If two columns have one name, or a vector is not what it should be; then nothing is touched.
     """
+    rows = table if table is not None else pa.table({})
+    check_no_duplicates(rows.column_names, str(out))
+    check_vectors(rows, facts or {}, out, "nothing was written; check the model that computed it")
     out.mkdir(parents=True, exist_ok=True)
     (out / MANIFEST).unlink(missing_ok=True)
     for stale in (*out.glob("part-*.parquet"), *out.glob(".*.*.tmp")):  # the latter a killed process left half written
         stale.unlink()
-    rows = table if table is not None else pa.table({})
     for number, start in enumerate(range(0, rows.num_rows or int(table is not None), SHARD_ROWS)):
         write_parquet(out / f"part-{number:05d}.parquet", rows.slice(start, SHARD_ROWS))
     manifest = Manifest(
         stage=stage,
         rows=rows.num_rows,
-        fingerprint=fingerprint_of_files or fingerprint.of_table(rows),
+        fingerprint=fingerprint_of_files or fingerprint.of_table(rows, (facts or {}).get("labels")),
         columns={column.name: str(column.type) for column in rows.schema},
         inputs=dict(inputs or {}),
         lineage={**(lineage or {}), **{name: one["fingerprint"] for name, one in (inputs or {}).items()}},
@@ -144,10 +151,9 @@ def read_manifest(path: Path, stage: str | None = None) -> Manifest:
     if not is_whole(path):
         remedy = f'; run "{MAKERS[stage]}" again, it resumes' if stage in MAKERS else "; run its stage again"
         raise InputError(f"{path}: no {MANIFEST}, so the artifact is not whole{remedy}")
-    try:
-        manifest = Manifest(**json.loads((path / MANIFEST).read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path / MANIFEST}: not a manifest ({error}){maker or '; run its stage again'}") from None
+    remedy = maker.removeprefix("; ") or "run its stage again"
+    manifest = checked(Manifest, read_json(path / MANIFEST, remedy), path / MANIFEST, remedy)
+    check_facts(manifest.stage, manifest.facts, path / MANIFEST, remedy)
     if stage is not None and manifest.stage != stage:
         raise InputError(f"{path}: written by stage '{manifest.stage}', expected '{stage}'{maker}")
     return manifest
@@ -166,11 +172,15 @@ def read(path: Path, stage: str | None = None) -> Artifact:
         table = pa.concat_tables([pq.read_table(shard) for shard in sorted(path.glob("part-*.parquet"))])
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{path}: unreadable shard ({error}); rebuild with {rebuild(manifest)}") from None
-    if fingerprint.of_table(table) != manifest.fingerprint:
+    if fingerprint.of_table(table, manifest.facts.get("labels")) != manifest.fingerprint:
         raise InputError(
             f"{path}: {table.num_rows} rows that do not match the manifest ({manifest.rows} rows, "
             f"{manifest.fingerprint[:15]}…); rebuild with {rebuild(manifest)}"
         )
+    remedy = f"rebuild with {rebuild(manifest)}"
+    if stage is not None:
+        check_columns(stage, table, path, remedy)
+    check_vectors(table, manifest.facts, path, remedy)
     return Artifact(path, table, manifest)
 
 

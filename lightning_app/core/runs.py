@@ -94,11 +94,18 @@ class Run:
             for folder in (PARTS, CHECKPOINTS):  # a kill right after the manifest leaves them
                 shutil.rmtree(self.out / folder, ignore_errors=True)
         elif previous is None:
+            # Rows and checkpoints without an identity may be any run's.
+            shutil.rmtree(self.out / PARTS, ignore_errors=True)
+            (self.out / CHECKPOINTS / "last.ckpt").unlink(missing_ok=True)
             artifacts.write_json(self.out / IDENTITY, self.identity)
             self._state = State.NEW
         else:
             self._state = State.PARTIAL
         return self._state
+
+    def give_up(self) -> None:
+        """Lay no claim to the folder: what was written shows why nothing came of the run, and is no start of one."""
+        (self.out / IDENTITY).unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Remove what earlier runs wrote here.

@@ -13,13 +13,14 @@ import json
 import stat
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..core.contracts import check_no_duplicates
 from ..core.errors import InputError, shorten, system_error
 
 FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
@@ -77,17 +78,6 @@ def line_of(path: Path, row: int) -> int | None:
             return next((number for place, number in enumerate(lines) if place == row), None)
     except (InputError, OSError, *_TORN):
         return None
-
-
-def check_no_duplicates(names: Sequence[str], place: str) -> None:
-    """Refuse columns of one name, of which only one could be used.
-
-    Raises:
-        InputError: If a name occurs twice.
-    """
-    twice = next((name for name, count in Counter(names).items() if count > 1), None)
-    if twice is not None:
-        raise InputError(f"{place}: duplicate column {shorten(twice)}; rename or remove one of the two")
 
 
 def _suffix(path: Path) -> str:

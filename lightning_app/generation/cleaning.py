@@ -15,14 +15,19 @@ import pyarrow as pa
 from ..core import artifacts, fingerprint
 from ..core.errors import InputError
 from ..core.paths import find
+from ..core.ranges import check_range
 from ..core.runs import Run, State, command_line
 from ..core.task import Task
+from ..data.embeddings import unit_embeddings
 from ..data.sources import Source, load_rows, read_table
 from .filters import alive, beyond_size, doubled, key_of, near_duplicates_of, other_language, reject, same_meaning
 from .parsing import parse
 from .prompts import read_spec
 
 log = logging.getLogger(__name__)
+
+# How servers call the end that a text came to by itself.
+CLEAN_ENDS = ("stop", "eos", "eos_token", "stop_sequence", "end_turn")
 
 
 def clean(
@@ -41,6 +46,7 @@ def clean(
     semantic_duplicates: float = 0.95,
     size: int | None = None,
     seed: int = 0,
+    allow_empty: bool = False,
     out: str = "runs/clean",
     overwrite: bool = False,
 ) -> None:
@@ -65,10 +71,16 @@ def clean(
         semantic_duplicates: Cosine from which a later row says the same.
         size: Keep at most so many rows, drawn by the seed.
         seed: Seed of that draw.
+        allow_empty: Write the pool even if no row is left.
         out: The output folder: the pool, and `out/rejected`.
         overwrite: Replace what another run left there.
     """
     began = time.perf_counter()
+    check_range("min_words", min_words, least=0)
+    check_range("max_words", max_words, least=max(min_words, 1))
+    check_range("near_duplicates", near_duplicates, above=0, most=1)
+    check_range("semantic_duplicates", semantic_duplicates, above=-1, most=1)
+    check_range("size", size, least=1)
     target_column = text_column or task.columns[-1]
     if target_column not in task.columns:
         raise InputError(f"text_column '{target_column}': expected one of the task's columns {task.columns}")
@@ -80,13 +92,14 @@ def clean(
         "exclude_targets": _texts(exclude_targets, task, [*sides, target_column]),
         "examples": _examples(prompts, task),
     }
-    units_ND = _embeddings(embeddings, rows["id"])
+    evidence = _embeddings(embeddings)
     settings = {
         "text_column": target_column, "min_words": min_words, "max_words": max_words, "keep_cut": keep_cut,
         "language": language, "near_duplicates": near_duplicates, "size": size, "seed": seed,
         "known": {name: fingerprint.of_value(sorted(texts)) for name, texts in known.items()},
-        **({"semantic_duplicates": semantic_duplicates} if embeddings else {}),
     }  # fmt: skip
+    if evidence is not None:
+        settings |= {"semantic_duplicates": semantic_duplicates, "embeddings": evidence.manifest.fingerprint}
     with Run(Path(out), "clean", {"task": asdict(task), "raw": reference["fingerprint"], **settings}) as run:
         if run.begin(overwrite) is State.WHOLE:
             log.info("%s: whole already, nothing to do", out)
@@ -100,7 +113,8 @@ def clean(
         reject(reasons, "duplicate", doubled(keys, reasons))
         if near_duplicates is not None:
             reject(reasons, "near duplicate", near_duplicates_of(keys, reasons, near_duplicates))
-        if units_ND is not None:
+        if evidence is not None:
+            units_ND = _joined(evidence, rows["id"])
             reject(reasons, "same meaning", same_meaning(units_ND, reasons, semantic_duplicates))
         if size is not None:
             reject(reasons, "beyond size", beyond_size(rows["id"], reasons, size, seed))
@@ -114,9 +128,27 @@ def clean(
             "config": {"task": asdict(task), **settings},
         }  # fmt: skip
         artifacts.write(Path(out) / "rejected", rejected, stage="rejected", **shared)
+        _refuse_empty(run, kept, reasons, allow_empty)
         artifacts.write(Path(out), kept, stage="clean", facts={"labels": task.labels, "counts": counts}, **shared)
     took = time.perf_counter() - began
     log.info("%s: %d of %d rows kept, %.0f rows/s", out, kept.num_rows, len(texts), len(texts) / max(took, 1e-9))
+
+
+def _refuse_empty(run: Run, kept: pa.Table, reasons: Sequence[str | None], allow_empty: bool) -> None:
+    """Refuse a pool without rows; the rejected ones stay to be looked at.
+
+    Raises:
+        InputError: Says what most rows were rejected for.
+    """
+    if kept.num_rows or allow_empty:
+        return
+    run.give_up()
+    worst = ", ".join(f"{reason} ({count})" for reason, count in Counter(reasons).most_common(3))
+    raise InputError(
+        f"{run.out}: no row is left of {len(reasons)}, rejected as {worst}; look at them with "
+        f'"python main.py peek {run.out / "rejected"}" and relax what rejects them, or accept an empty pool with '
+        "--allow_empty true"
+    )
 
 
 def summary_lines(counts: dict[str, dict[str, int]]) -> list[str]:
@@ -179,8 +211,8 @@ def _judge(
         reason = parsed.reason
         if error is not None:
             reason = "failed"
-        elif reason is None and finish == "length" and not keep_cut:
-            reason = "cut"
+        elif reason is None and (end := _unfinished(finish, keep_cut)) is not None:
+            reason = end
         elif reason is None and min(words) < min_words:
             reason = "short"
         elif reason is None and max_words is not None and max(words) > max_words:
@@ -188,6 +220,15 @@ def _judge(
         texts.append(parsed.text or (answer or ""))
         reasons.append(reason)
     return texts, reasons
+
+
+def _unfinished(finish: str | None, keep_cut: bool) -> str | None:
+    """Why a text that did not come to a clean end is rejected; a file without the column says nothing of it."""
+    if finish is None or finish.casefold() in CLEAN_ENDS:
+        return None
+    if finish == "length":
+        return None if keep_cut else "cut"
+    return "filtered" if finish == "content_filter" else "unfinished"
 
 
 def _texts(sources: list[Source] | None, task: Task, columns: Sequence[str]) -> set[tuple[str, ...]]:
@@ -201,20 +242,26 @@ def _examples(prompts: str | None, task: Task) -> set[tuple[str, ...]]:
     return {(key_of(text),) for text in read_spec(prompts, task).all_examples()} if prompts else set()
 
 
-def _embeddings(path: str | None, ids: Sequence[str]) -> np.ndarray | None:
+def _embeddings(path: str | None) -> artifacts.Artifact | None:
+    """The embeddings, if any are given."""
+    if path is None:
+        return None
+    artifact = artifacts.read(find(path) or Path(path), "embed")
+    artifacts.check_fresh(artifact.path, artifact.manifest)
+    return artifact
+
+
+def _joined(artifact: artifacts.Artifact, ids: Sequence[str]) -> np.ndarray:
     """Unit embeddings of the rows, joined by id.
 
     Raises:
         InputError: If a row has none.
     """
-    if path is None:
-        return None
-    artifact = artifacts.read(find(path) or Path(path), "embed")
     place = {one: row for row, one in enumerate(artifact.table["id"].to_pylist())}
     missing = next((one for one in ids if one not in place), None)
     if missing is not None:
-        raise InputError(f"{path}: no row for id '{missing}'; embed the rows that are cleaned here")
-    return np.asarray(artifact.table["embedding"].to_pylist(), dtype=np.float32)[[place[one] for one in ids]]
+        raise InputError(f"{artifact.path}: no row for id '{missing}'; embed the rows that are cleaned here")
+    return unit_embeddings(artifact)[[place[one] for one in ids]]
 
 
 def _tables(
