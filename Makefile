@@ -7,7 +7,7 @@ JOBS ?= 2
 SNAKEMAKE_FLAGS := --rerun-triggers mtime --rerun-incomplete --nolock --quiet rules host reason --show-failed-logs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench clean
+.PHONY: help demo test test-slow lint layout bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+layout: ## write the list of files in CONTRIBUTING.md anew
+	$(PYTHON) tests/layout.py
 
 bench: $(VENV)/.dev ## measure; each line is a ratio against a peer on the same work
 	$(BIN)/python -m benchmarks

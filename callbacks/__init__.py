@@ -1,5 +1,10 @@
 """Trainer hooks to side effects."""
 
+# Imported as a top-level package, every class in here would exist twice, once under either name.
+if not __name__.startswith("labelbridge."):
+    raise ImportError(f"'{__name__}' is a part of Labelbridge; import it as 'labelbridge.{__name__}'")
+
+from .averaging import AverageWeights
 from .cartography import CartographyCallback
 from .export import ExportBest
 from .finite import StopAtNonFinite
@@ -7,4 +12,12 @@ from .resume import Resume
 from .rows import RowWriter
 from .throughput import Throughput
 
-__all__ = ["CartographyCallback", "ExportBest", "Resume", "RowWriter", "StopAtNonFinite", "Throughput"]
+__all__ = [
+    "AverageWeights",
+    "CartographyCallback",
+    "ExportBest",
+    "Resume",
+    "RowWriter",
+    "StopAtNonFinite",
+    "Throughput",
+]

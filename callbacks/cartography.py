@@ -56,7 +56,8 @@ class CartographyCallback(Callback):
             are never scored twice: where an epoch ends with such a step, there is one check.
         before_training: Score also before the first step.
         dtype: `float16` halves the files.
-        figure: Draw the data map after every epoch (TensorBoard, `data_map.png` and `.svg` beside the dynamics).
+        figure: Draw the data map after every epoch (TensorBoard; `data_map.png` and `.svg` in `out`, for set NAME
+            `data_map-NAME`).
     """
 
     def __init__(
@@ -187,8 +188,8 @@ class CartographyCallback(Callback):
             reference_N = store.last_check(folder, list(rows.labels)).argmax(axis=1)
             reference_N = reference_N if rows.reference is None else np.asarray(rows.reference)
             figure = data_map(statistics(checks, reference_N), reference_N, list(rows.labels), name, rows.says)
-            for suffix in ("png", "svg"):
-                figure.savefig(folder / f"data_map.{suffix}", dpi=150)
+            for suffix in ("png", "svg"):  # not in the folder, where a Parquet reader would stumble over them
+                figure.savefig(self.out / f"{folder.name.replace('dynamics', 'data_map')}.{suffix}", dpi=150)
             for logger in trainer.loggers:
                 add_figure = getattr(getattr(logger, "experiment", None), "add_figure", None)
                 if add_figure is not None:

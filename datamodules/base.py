@@ -152,12 +152,18 @@ class TokenizedDataModule(LightningDataModule):
         return encoded
 
     def windows_of(
-        self, dataset: RowBatches, lengths: np.ndarray, n_gold: int, batch_size: int, seed: int
+        self,
+        dataset: RowBatches,
+        lengths: np.ndarray,
+        n_gold: int,
+        batch_size: int,
+        seed: int,
+        balance: np.ndarray | None = None,
     ) -> WindowLoader:
         """This rank's training batches, window by window; of the rows, the gold ones come first."""
         assert self.trainer is not None, "loaders are made for a Trainer"
         shape = WindowShape(batch_size, self.trainer.accumulate_grad_batches, self.trainer.world_size)
-        sampler = WindowSampler(lengths, n_gold, shape, self.trainer.global_rank, seed)
+        sampler = WindowSampler(lengths, n_gold, shape, self.trainer.global_rank, seed, balance)
         return WindowLoader(dataset, sampler, self.num_workers, self.pins_memory)
 
     def budget_batches(self, dataset: RowBatches, lengths: np.ndarray) -> DataLoader[Batch]:

@@ -50,7 +50,7 @@ class TextDataModule(LightningDataModule):
         source_language: The language of the rows; linked to the module's.
         label_column: `label` (gold, targets), `prompt_label` (pool, selection), or null for rows without.
         gates: What a translation must pass.
-        failing: `aside` puts rows that fail into `out/rejected`; `keep` leaves them in, marked, for test sets.
+        failing: `aside` puts rows that fail into `out/_rejected`; `keep` leaves them in, marked, for test sets.
         tokens_per_batch: Texts times the longest text of a batch, at most.
         allow_empty: Write the translation even if no row passes the gates.
     """

@@ -23,8 +23,8 @@ Other commands:
   export     make a model folder ready for the Hub   --model RUN/model --out FOLDER
   peek       look into an artifact                   ARTIFACT
 
-FILE is looked up here and then in configs/ beside main.py, '.yaml' optional; several files merge left to right, and
-the command line wins. Every key of a command: python main.py COMMAND --help
+FILE is looked up here and then in Labelbridge's configs/, '.yaml' optional; several files merge left to right,
+and the command line wins. Every key of a command: python main.py COMMAND --help
 """
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 
@@ -37,7 +37,9 @@ def main(argv: list[str] | None = None) -> int:
     """
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] in ("-h", "--help", "help"):
-        print(HELP, end="")
+        from .lightning_app.core.program import as_called
+
+        print(as_called(HELP), end="")
         return 0
     from .lightning_app.cli.commands import run_function, run_trainer
 
@@ -49,16 +51,26 @@ def main(argv: list[str] | None = None) -> int:
 def _forced_callbacks() -> dict[str, type]:
     """Callbacks that every Trainer command has, by the name of their settings; bound here, where all rooms meet."""
     from . import datamodules, modules  # noqa: F401 - makes the short class names known
-    from .callbacks import CartographyCallback, ExportBest, Resume, RowWriter, StopAtNonFinite, Throughput
+    from .callbacks import (
+        AverageWeights,
+        CartographyCallback,
+        ExportBest,
+        Resume,
+        RowWriter,
+        StopAtNonFinite,
+        Throughput,
+    )
 
-    # Resume saves last, so that its checkpoint knows of what the others have done at the same step.
-    # StopAtNonFinite comes first: nothing is scored, exported or saved of a model that holds nan.
+    # StopAtNonFinite comes first: nothing is scored, exported or saved of a model that holds nan. The average gives the
+    # weights back after the export. Resume saves last, so that its checkpoint knows of what the others have done at the
+    # same step.
     return {
         "finite": StopAtNonFinite,
         "cartography": CartographyCallback,
         "export": ExportBest,
         "rows": RowWriter,
         "throughput": Throughput,
+        "average": AverageWeights,
         "resume": Resume,
     }
 

@@ -242,7 +242,7 @@ def test_bleu_and_chrf_are_those_of_sacrebleu(cli: Command, words):
     assert read.table.column_names[:4] == ["id", "set", "source", "reference"]
     assert read.table["set"].to_pylist() == ["held out"] * 13 + ["dev"] * 11
     rows = [row for row in read.table.to_pylist() if row["set"] == "held out"]
-    metrics = json.loads(Path("score/metrics.json").read_text())
+    metrics = json.loads(Path("score/_metrics.json").read_text())
     assert metrics == read.manifest.facts["metrics"]
     written, truth = [row["translation"] for row in rows], [row["target"] for row in pairs(13, 3)]
     assert metrics["held out"]["bleu"] == sacrebleu.corpus_bleu(written, [truth]).score
@@ -263,7 +263,7 @@ def test_any_translator_can_be_scored(cli: Command, tmp_path: Path):
     outcome = cli("test", "--config", "codemix_test.yaml", *engine, "--model.source_language=en",
                   "--model.target_language=hi", tests, "--out=score", *QUIET)  # fmt: skip
     assert outcome.code == 0, outcome.err
-    assert json.loads(Path("score/metrics.json").read_text())["mine"]["chrf"] > 0
+    assert json.loads(Path("score/_metrics.json").read_text())["mine"]["chrf"] > 0
 
 
 def test_a_language_whose_words_nothing_cuts_is_refused_before_any_is_translated(

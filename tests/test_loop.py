@@ -135,11 +135,11 @@ def test_a_whole_stage_says_so_and_writes_nothing(loop: Stages, caplog: pytest.L
     caplog.set_level("INFO")
     for folder, stage in (("teacher", loop.teacher), ("pseudolabel", loop.pseudolabel), ("select", loop.select),
                           ("student", loop.student), ("test", loop.test)):  # fmt: skip
-        before = (Path(folder) / "manifest.json").stat().st_mtime_ns
+        before = (Path(folder) / "_manifest.json").stat().st_mtime_ns
         caplog.clear()
         assert stage().code == 0
         assert f"{folder}: whole already" in caplog.text
-        assert (Path(folder) / "manifest.json").stat().st_mtime_ns == before
+        assert (Path(folder) / "_manifest.json").stat().st_mtime_ns == before
 
 
 def test_the_same_seed_gives_the_same_bits(loop: Stages):
@@ -205,7 +205,7 @@ def test_tensorboard_shows_the_scalars_of_a_fit(loop: Stages):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     assert loop.student("--out=logged", "--trainer.logger=true", "--trainer.log_every_n_steps=1").code == 0
-    events = EventAccumulator("logged/logs")
+    events = EventAccumulator("logged/_logs")
     events.Reload()
     assert {
         "dev/accuracy", "dev/macro_f1", "dev/ece", "dev/loss", "train/loss", "train/ce", "train/kl", "train/gold_rows",

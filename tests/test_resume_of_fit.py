@@ -84,7 +84,7 @@ def test_a_killed_fit_resumes_to_the_same_bits(fit, whole, tmp_path: Path):
     for batch, hook in moments:
         out = f"killed-{batch}-{hook}"
         assert warm.run(fit(out, *kill_at(batch, hook)), tmp_path) == -signal.SIGKILL, warm.said(tmp_path)
-        assert not Path(out, "manifest.json").exists()
+        assert not Path(out, "_manifest.json").exists()
         assert warm.run(fit(out), tmp_path) == 0, warm.said(tmp_path)
         same(ending(f"{out}.pt"), whole, out)
         assert model_of(out) == model_of("whole"), out
@@ -95,8 +95,8 @@ def test_a_killed_fit_resumes_to_the_same_bits(fit, whole, tmp_path: Path):
 
 WRITES = [
     ("last.ckpt", 1, False), ("last.ckpt", 4, False), ("last.ckpt", 6, True), ("labelbridge.json", 1, False),
-    (".model.previous", 1, True), ("model", 1, False), ("model", 2, True), ("manifest.json", 1, False),
-    ("manifest.json", 1, True),
+    (".model.previous", 1, True), ("model", 1, False), ("model", 2, True), ("_manifest.json", 1, False),
+    ("_manifest.json", 1, True),
 ]  # fmt: skip
 
 
@@ -199,10 +199,10 @@ def test_a_fit_killed_while_it_writes_dynamics_writes_the_same(fit, stages: Stag
     assert warm.run(fit("whole", *mapped), tmp_path) == 0, warm.said(tmp_path)
     expected = artifacts.read_manifest(Path("whole/dynamics"))
     assert expected.facts["steps"] == [2, 4, 6, 7, 8, 10, 12, 14]
-    for name in ("epoch-00000.parquet", "epoch-00003.parquet", "epoch-00007.parquet", "manifest.json"):
+    for name in ("epoch-00000.parquet", "epoch-00003.parquet", "epoch-00007.parquet", "_manifest.json"):
         kill = warm.probe("KillWriting", name=name)
         assert warm.run(fit(f"killed-{name}", *mapped, *kill), tmp_path) == -signal.SIGKILL, warm.said(tmp_path)
-        assert not Path(f"killed-{name}/dynamics/manifest.json").exists()
+        assert not Path(f"killed-{name}/dynamics/_manifest.json").exists()
         assert warm.run(fit(f"killed-{name}", *mapped), tmp_path) == 0, warm.said(tmp_path)
         assert artifacts.read_manifest(Path(f"killed-{name}/dynamics")).fingerprint == expected.fingerprint
         same(ending(f"killed-{name}.pt"), ending("whole.pt"))

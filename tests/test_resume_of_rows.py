@@ -55,13 +55,13 @@ def count_rows(table: pa.Table) -> tuple[int, int]:
 def content(out: str) -> tuple[str, dict[str, bytes]]:
     """An artifact's rows by fingerprint, and every file of it but what tells of the run itself."""
     files = {path.name: path.read_bytes() for path in Path(out).iterdir() if path.is_file()}
-    told = ("manifest.json", "config.yaml")
+    told = ("_manifest.json", "_config.yaml")
     return artifacts.read(Path(out)).manifest.fingerprint, {
         name: b"" if name in told else one for name, one in files.items()
     }
 
 
-WRITES = [("identity.json", 1), ("*.parquet", 5), ("*.parquet", 23), ("part-00000.parquet", 1), ("manifest.json", 1)]
+WRITES = [("_identity.json", 1), ("*.parquet", 5), ("*.parquet", 23), ("part-00000.parquet", 1), ("_manifest.json", 1)]
 
 
 @pytest.mark.parametrize("stage", ["predict", "test"])
@@ -70,9 +70,9 @@ def test_a_killed_run_resumes_to_the_same_bits(words, tmp_path: Path, stage: str
     assert warm.run(words(stage, "whole"), tmp_path) == 0, warm.said(tmp_path)
     expected, files = content("whole")
     kills = [killed_at(batch, stage) for batch in random.Random(0).sample(range(1, 38), 14)]
-    writes = [*WRITES, ("metrics.json", 1)] if stage == "test" else WRITES
+    writes = [*WRITES, ("_metrics.json", 1)] if stage == "test" else WRITES
     kills += [warm.probe("KillWriting", name=name, time=time) for name, time in writes]
-    kills += [warm.probe("KillWriting", name="manifest.json", after="true")]
+    kills += [warm.probe("KillWriting", name="_manifest.json", after="true")]
     lost = doubled = 0
     for number, kill in enumerate(kills):
         out = f"killed-{number}"

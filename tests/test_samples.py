@@ -133,5 +133,5 @@ def test_cleaning_the_raw_sample_gives_the_pool_back(cli: Command):
     cleaned = {row["text"] for row in artifacts.read(Path("pool")).table.to_pylist()}
     pool = {row["text"] for row in rows(Path("sentiment/pool/train.jsonl"))}
     assert len(cleaned & pool) > 0.93 * len(pool)
-    reasons = set(artifacts.read(Path("pool/rejected")).table["reason"].to_pylist())
+    reasons = set(artifacts.read(Path("pool/_rejected")).table["reason"].to_pylist())
     assert reasons >= {"refusal", "cut", "failed", "duplicate", "near duplicate", "language"}

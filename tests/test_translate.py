@@ -42,7 +42,7 @@ def translate(cli: Command, dictionary: Path):
 def test_gold_rows_keep_ids_and_labels_and_change_their_language(translate, files: Files):
     outcome = translate(files.gold, "hi")
     assert outcome.code == 0, outcome.err
-    read, rejected = artifacts.read(Path("hi"), "translate"), artifacts.read(Path("hi/rejected"))
+    read, rejected = artifacts.read(Path("hi"), "translate"), artifacts.read(Path("hi/_rejected"))
     gold = labelled(37, 1)
     rows = {row["id"]: row for row in read.table.to_pylist()}
     assert len(rows) + rejected.table.num_rows == len(gold)
@@ -65,7 +65,7 @@ def test_the_same_command_again_does_nothing(translate, files: Files, caplog: py
     assert translate(files.gold, "hi").code == 0
     caplog.clear()
     assert translate(files.gold, "hi").code == 0
-    assert "hi: whole already" in caplog.text
+    assert "hi: already complete" in caplog.text
     refused = translate(files.gold, "hi", "--model.ratio=0.5")
     assert refused.code == 2
     assert "hi: holds another run (model.ratio: 1.0 -> 0.5)" in refused.err
@@ -201,7 +201,7 @@ def test_a_translation_that_loses_every_row_is_an_error(translate, tmp_path: Pat
         assert "hi: all 37 rows were rejected, {'script': 37}; look at them with" in refused.err
         assert "Traceback" not in refused.err
         assert not artifacts.is_whole(Path("hi"))
-    assert artifacts.read(Path("hi/rejected")).table.num_rows == 37
+    assert artifacts.read(Path("hi/_rejected")).table.num_rows == 37
     assert translate(files.gold, "hi", "--overwrite=true").code == 0
 
 

@@ -27,7 +27,9 @@ def planned(grid: str, out: Path, *words: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("grid", GRIDS)
 def test_every_grid_can_be_planned(grid: str, tmp_path: Path):
-    assert "main.py report" in planned(grid, tmp_path / "out", *(FOLDERS if grid.startswith("evidence") else ()))
+    assert "main.py report" in planned(
+        grid, tmp_path / "out", *(FOLDERS if grid.startswith(("evidence", "beyond")) else ())
+    )
 
 
 @pytest.mark.slow
@@ -123,3 +125,27 @@ def test_only_the_first_seeds_weights_are_kept_where_the_grid_says_so(tmp_path: 
     dropped = {folder for folder, line in tests.items() if f"&& rm -r {out}" in line}
     assert dropped == {folder for folder in tests if "/seed1/" in folder}
     assert len(dropped) == len(tests) / 2
+
+
+@pytest.mark.slow
+def test_additions_that_read_translations_or_other_pseudolabels_wait_for_them(tmp_path: Path):
+    out = tmp_path / "out"
+    said = planned("beyond.yaml", out, *FOLDERS)
+    fits, made, selects = (commands(said, stage) for stage in ("fit", "predict", "select"))
+    consistent = fits[f"{out}/SRC-consistent/seed0/teacher"]
+    assert f"--data.views {out}/mr/train" in consistent
+    assert f"{out}/mr/train" in made
+    assert "--model.ratio 0.5" in made[f"{out}/mr-mixed/train"]
+    assert f"{out}/mr/pool" not in made  # nothing reads it
+    translated = fits[f"{out}/SRC-translated-dev/seed2/teacher"]
+    assert translated.index("sst5/dev.jsonl") < translated.index(f"{out}/mr/dev")  # the later one holds
+    assert "--model.prior uniform" in made[f"{out}/pseudolabel-uniform/seed0"]
+    assert f"--model.model {out}/teacher/seed0/model" in made[f"{out}/pseudolabel-uniform/seed0"]
+    assert f"--model.model {out}/SRC-logit-adjusted/seed0/teacher/model" in made[f"{out}/pseudolabel-adjusted/seed0"]
+    chosen = selects[f"{out}/select/top-uniform/seed0"]
+    assert f"--pseudolabels {out}/pseudolabel-uniform/seed0 " in chosen
+    assert "--pseudolabels uniform" not in chosen
+    assert f"--pseudolabels {out}/pseudolabel/seed0 " in selects[f"{out}/select/top/seed0"]
+    tests = commands(said, "test")
+    assert f"--model.model {out}/SRC-uniform/seed1/teacher/model" in tests[f"{out}/SRC-uniform/seed1/test"]
+    assert f"--model.model {out}/teacher/seed1/model" in tests[f"{out}/SRC/seed1/test"]

@@ -17,6 +17,7 @@ from jsonargparse import ArgumentParser, set_loader
 from ..core import runs
 from ..core.errors import InputError
 from ..core.paths import PROJECT, find
+from ..core.program import as_called, program
 from ..core.yaml_files import YamlError, load_mapping, load_yaml
 from .next_steps import Finished, next_line
 from .parser_errors import wrong_value
@@ -97,7 +98,7 @@ def run_trainer(words: Sequence[str], forced_callbacks: Callable[[], dict[str, t
 
 
 def find_configs(options: list[str]) -> list[str]:
-    """Replace each `--config FILE` by the file found here or in `configs/` beside `main.py`.
+    """Replace each `--config FILE` by the file found here or in Labelbridge's `configs/`.
 
     Raises:
         InputError: If there is no such file; names the closest one.
@@ -131,13 +132,14 @@ class Parser(OneLineErrors, ArgumentParser):
 def _call(name: str, options: list[str]) -> None:
     _set_up_logging()
     function = getattr(importlib.import_module(FUNCTIONS[name]), name)
-    parser = Parser(prog=f"main.py {name}", description=inspect.getdoc(function))
+    parser = Parser(prog=f"{program()} {name}", description=inspect.getdoc(function))
     parser.add_argument("-c", "--config", action="config", help="A configuration file; may be given several times.")
     parser.add_function_arguments(function, as_positional=name == "peek")
     settings = parser.instantiate(parser.parse_args(find_configs(options)))
     arguments = {key: value for key, value in settings.as_dict().items() if key != "config"}
     function(**arguments)
-    if name != "peek" and (line := next_line(_finished(name, arguments))) is not None:
+    writes = arguments.get("out") is not None
+    if name != "peek" and writes and (line := next_line(_finished(name, arguments))) is not None:
         log.info("%s", line)
 
 
@@ -177,17 +179,29 @@ def _mistake_behind(error: BaseException | None) -> InputError | None:
 
 
 def _tell(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {' '.join(as_called(message).split())}", file=sys.stderr)
     return MISTAKE
 
 
 def _set_up_logging() -> None:
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
-    logging.getLogger().handlers[0].addFilter(lambda record: "💡" not in record.getMessage())  # Lightning's adverts
+    logging.getLogger().handlers[0].addFilter(_without_adverts)
+    logging.getLogger().handlers[0].addFilter(_as_called)
     for noisy in ("httpx", "httpx2", "openai", "filelock", "datasets", "fsspec", "absl", "urllib3", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # warns of a kernel that only 4-bit models would use
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+
+
+def _without_adverts(record: logging.LogRecord) -> bool:
+    """Whether a line is none of Lightning's tips."""
+    return "💡" not in record.getMessage()
+
+
+def _as_called(record: logging.LogRecord) -> bool:
+    """Have a line's commands named as this program was called."""
+    record.msg, record.args = as_called(record.getMessage()), ()
+    return True
 
 
 def _find_config(name: str) -> str:

@@ -4,7 +4,7 @@ import inspect
 import logging
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from multiprocessing.process import BaseProcess
@@ -20,11 +20,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from ..core import artifacts
 from ..core.errors import InputError
-from ..core.runs import CHECKPOINTS, Run, State, command_line
+from ..core.runs import CHECKPOINTS, CONFIG, DYNAMICS, LOGS, Run, State, command_line
 from ..core.task import Task
+from ..evaluation.metrics import conformal_metrics
 from ..evaluation.predicted_classes import count_classes, one_class_warnings, table_lines
 from ..evaluation.unseen import check_unseen
-from ..models.fingerprints import check_model_fresh, model_fingerprint
+from ..models.fingerprints import check_model_fresh, model_files, model_fingerprint
 from ..models.locate import CARD_FACTS, card_facts
 from . import identity
 from .commands import OneLineErrors
@@ -52,7 +53,7 @@ LINKS = {
     "trainer.default_root_dir": "out",
 }
 # What the model's card holds that a test passes on to the report.
-REPORTED = ("gold_counts", "dev")
+REPORTED = ("gold_counts", "dev", "label_prior")
 # Stands where no task is given; sentence pairs need none.
 NO_TASK = Task("none", ["text"], ["no", "task"])
 
@@ -62,7 +63,7 @@ class TrainerParser(OneLineErrors, LightningArgumentParser):
 
 
 class Cli(LightningCLI):
-    """LightningCLI with `task`, `out`, `method`, `setting` and `overwrite`, which knows whole and partial runs.
+    """LightningCLI with `task`, `out`, `method`, `setting` and `overwrite`, which knows complete and partial runs.
 
     Args:
         forced_callbacks: Callbacks that every run has, by the name of their settings; each takes `out` if it can.
@@ -116,7 +117,7 @@ class Cli(LightningCLI):
             kwargs["precision"] = "bf16-mixed"
             log.info("trainer.precision: bf16-mixed, since this CPU has bfloat16 units (32-true turns it off)")
         if chosen.get("logger") in (None, True):
-            kwargs["logger"] = TensorBoardLogger(self._setting("out"), name="logs", version="")
+            kwargs["logger"] = TensorBoardLogger(self._setting("out"), name=LOGS, version="")
         try:
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ModuleNotFoundError, TypeError, ValueError) as error:
@@ -158,14 +159,16 @@ class Cli(LightningCLI):
             if table is None:
                 return
             metrics = self.datamodule.metrics(table)
-            artifacts.write_json(run.out / "metrics.json", metrics)
-            self._write(run, table, {"metrics": metrics})
-            for target, one in metrics.items():
-                numbers = {name: value for name, value in one.items() if isinstance(value, float)}
-                log.info("%s: %s", target, ", ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
-                if self.trainer.logger is not None:
-                    self.trainer.logger.log_metrics({f"test/{target}/{name}": value for name, value in numbers.items()})
+            if (conformal := card_facts(self.model.model_name).get("conformal")) is not None:
+                for target, numbers in conformal_metrics(table, self.model.task, conformal["threshold"]).items():
+                    metrics[target].update(numbers)
+            artifacts.write_json(run.out / artifacts.METRICS, metrics)
+            self._write(run, table, {"metrics": metrics}, files=[run.out / artifacts.METRICS])
+            _log_metrics(metrics)
             if self.trainer.logger is not None:
+                for target, values in metrics.items():
+                    numbers = {f"test/{target}/{name}": value for name, value in _numbers(values).items()}
+                    self.trainer.logger.log_metrics(numbers)
                 self.trainer.logger.save()
             self._warn_of_one_class(table)
 
@@ -190,7 +193,7 @@ class Cli(LightningCLI):
         self._stage("predict", go)
 
     def _stage(self, subcommand: str, go: Callable[[Run], None]) -> None:
-        """Claim the output folder, then go; a whole run is left as it is."""
+        """Claim the output folder, then go; a complete run is left as it is."""
         stage = self._stage_name(subcommand)
         if getattr(self.datamodule, "task", None) == NO_TASK:
             raise InputError("task: not given, expected name, columns and labels; lay a file of configs/tasks over it")
@@ -204,13 +207,11 @@ class Cli(LightningCLI):
             if self.trainer.is_global_zero:
                 state = run.begin(self._setting("overwrite"))
                 if state is State.WHOLE:
-                    log.info("%s: whole already, nothing to do", run.out)
+                    _log_metrics(artifacts.read_manifest(run.out).facts.get("metrics", {}))
                     self._conclude(run)
                     return
-                if state is State.PARTIAL:
-                    log.info("%s: partial, going on", run.out)
                 self._save_config(run.out)
-            elif artifacts.is_whole(run.out) and not self._setting("overwrite"):
+            elif run.is_complete():
                 return  # a rank that was started beside rank 0, not by it
             if subcommand == "fit" and self.trainer.strategy.root_device.type == "cpu":
                 keep_freed_memory()
@@ -298,7 +299,9 @@ class Cli(LightningCLI):
             expected = expected.append_column(merged.field(column), merged[column])
         return expected
 
-    def _write(self, run: Run, table: Any, facts: dict[str, Any], rejected: Any = None) -> None:
+    def _write(
+        self, run: Run, table: Any, facts: dict[str, Any], rejected: Any = None, files: Sequence[Path] = ()
+    ) -> None:
         """Write the run's artifact; rows that it keeps aside lie in an artifact of their own inside it."""
         inputs = self.datamodule.inputs(self.subcommand)
         name = self.model.model_name
@@ -306,18 +309,24 @@ class Cli(LightningCLI):
             "path": name,
             "fingerprint": run.identity["model"]["model"],
         }
+        for number, member in enumerate(getattr(self.model, "ensemble", []), start=2):
+            inputs[f"{'teacher' if run.stage == 'pseudolabel' else 'model'}.{number}"] = {
+                "path": member,
+                "fingerprint": model_fingerprint(member),
+            }
         shared: dict[str, Any] = {
             "inputs": inputs, "lineage": self.datamodule.lineage, "config": run.identity, "command": command_line(),
         }  # fmt: skip
         if rejected is not None:
-            artifacts.write(run.out / "rejected", rejected, stage="rejected", **shared)
+            artifacts.write(run.out / artifacts.REJECTED, rejected, stage="rejected", **shared)
+            files = artifacts.files_of(run.out / artifacts.REJECTED)
             if rejected.num_rows and not table.num_rows and not self.datamodule.allow_empty:
                 raise InputError(
                     f"{run.out}: all {rejected.num_rows} rows were rejected, {facts['gates']}; look at them with "
-                    f'"python main.py peek {run.out / "rejected"}", then change gates or engine, or accept an empty '
-                    "translation with --data.allow_empty true, and --overwrite true"
+                    f'"python main.py peek {run.out / artifacts.REJECTED}", then change gates or engine, or accept an '
+                    "empty translation with --data.allow_empty true, and add --overwrite=true"
                 )
-        artifacts.write(run.out, table, stage=run.stage, facts={**self._facts(), **facts}, **shared)
+        artifacts.write(run.out, table, stage=run.stage, facts={**self._facts(), **facts}, files=files, **shared)
         self._get(self.config_init, "rows").spool.clear()
         log.info("%s: %d rows written", run.out, table.num_rows)
 
@@ -328,11 +337,13 @@ class Cli(LightningCLI):
             raise InputError(f"{run.out}: no check on the source dev set happened, so there is no best model; set "
                              "trainer.val_check_interval or trainer.check_val_every_n_epoch")  # fmt: skip
         base = {"path": self.model.model_name, "fingerprint": run.identity["model"]["model"]}
+        dynamics = [run.out / name for name in DYNAMICS if artifacts.is_whole(run.out / name)]
         artifacts.write(
             run.out,
             None,
             stage=run.stage,
             fingerprint_of_files=model_fingerprint(str(model)),
+            files=[*model_files(model), *(file for folder in dynamics for file in artifacts.files_of(folder))],
             inputs={**self.datamodule.inputs("fit"), "base": base},
             lineage=self.datamodule.lineage,
             config=run.identity,
@@ -354,8 +365,8 @@ class Cli(LightningCLI):
         task: Task | None = getattr(self.datamodule, "task", None)
         own = self.model.facts() if hasattr(self.model, "facts") else {}
         return {
-            **own,
             **{name: known[name] for name in REPORTED if name in known},
+            **own,
             **({"task": asdict(task), "labels": task.labels} if task is not None else {}),
             "method": self._setting("method") or known.get("method") or self.model.model_name,
             "setting": self._setting("setting") or known.get("setting") or "zero-shot",
@@ -402,10 +413,20 @@ class Cli(LightningCLI):
     def _save_config(self, out: Path) -> None:
         parser = self._parser(self.subcommand)
         config = self.config[str(self.subcommand)]
-        parser.save(config, out / "config.yaml", skip_unset=False, overwrite=True, multifile=False)
+        parser.save(config, out / CONFIG, skip_unset=False, overwrite=True, multifile=False)
 
     def _setting(self, key: str) -> Any:
         return self._get(self.config, key)
+
+
+def _log_metrics(metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print what a test found on each target."""
+    for target, values in metrics.items():
+        log.info("%s: %s", target, ", ".join(f"{name} {value:.4g}" for name, value in _numbers(values).items()))
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if isinstance(value, float)}
 
 
 def _computes_in_bf16(accelerator: Any) -> bool:

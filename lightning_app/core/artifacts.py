@@ -1,13 +1,17 @@
-"""Artifacts: folders of Parquet shards whose manifest, written last, says that they are whole.
+"""Artifacts: folders of Parquet shards whose manifest, written last, names every shard and its size.
 
 This is the only code that opens artifact files. A shard is written under a temporary name and renamed; the manifest
-follows when all rows are there. `datasets`, pandas and DuckDB read the shards directly.
+follows when all rows are there.
+
+Other tools open the folder as it is: pandas and pyarrow skip names that begin with `_` or `.`, as all files beside the
+shards do; `datasets.load_dataset` reads `.huggingface.yaml`, which names the shards; DuckDB and polars take the pattern
+`FOLDER/*.parquet`.
 """
 
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -24,7 +28,11 @@ from .documents import checked, read_json
 from .errors import InputError
 from .paths import find
 
-MANIFEST = "manifest.json"
+MANIFEST = "_manifest.json"
+IDENTITY = "_identity.json"  # what determines the rows, and the command; written before the first row
+HUGGING_FACE = ".huggingface.yaml"  # says to `datasets` which files are rows
+METRICS = "_metrics.json"
+REJECTED = "_rejected"  # the artifact of the rows that a stage refused, inside its own
 SHARD_ROWS = 50_000
 STACK = ("torch", "lightning", "transformers", "datasets", "pyarrow", "numpy")
 # What to run when an artifact is missing or out of date and carries no command of its own.
@@ -52,6 +60,7 @@ class Manifest:
     Args:
         stage: The stage that wrote it, such as `select`.
         rows: Number of rows over all shards.
+        files: Size in bytes of every shard (or of every file of a model), by its path inside the folder.
         fingerprint: SHA-256 over schema, rows in order, and the labels in the order of the rows' vectors.
         columns: Column name -> Arrow type.
         inputs: What the stage read: name -> `{"path", "fingerprint"}`.
@@ -67,6 +76,7 @@ class Manifest:
     rows: int
     fingerprint: str
     columns: dict[str, str]
+    files: dict[str, int] = field(default_factory=dict)
     inputs: dict[str, dict[str, str]] = field(default_factory=dict)
     lineage: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
@@ -78,11 +88,15 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A whole artifact in memory: its rows and its manifest."""
+    """A complete artifact in memory: its rows and its manifest."""
 
     path: Path
     table: pa.Table
     manifest: Manifest
+
+    def to_pandas(self) -> Any:
+        """The rows as a `pandas.DataFrame`."""
+        return self.table.to_pandas()
 
 
 def write(
@@ -91,6 +105,7 @@ def write(
     *,
     stage: str,
     fingerprint_of_files: str = "",
+    files: Iterable[Path] = (),
     inputs: Mapping[str, dict[str, str]] | None = None,
     lineage: Mapping[str, str] | None = None,
     config: Mapping[str, Any] | None = None,
@@ -99,7 +114,17 @@ def write(
 ) -> Manifest:
     """Write rows as shards of `SHARD_ROWS` in the given order, then the manifest.
 
-    A stage whose product is not rows (a model folder) gives no table, but the product's own fingerprint.
+    Args:
+        out: The folder.
+        table: The rows; None for a stage whose product is something else, such as a model.
+        stage: The stage's name.
+        fingerprint_of_files: The product's own fingerprint, where there are no rows.
+        files: Further files inside `out` without which it is incomplete, such as those of a model.
+        inputs: See `Manifest`, as for all that follow.
+        lineage: Of the inputs' own ancestors; the inputs themselves are added.
+        config: See `Manifest`.
+        facts: See `Manifest`.
+        command: See `Manifest`.
 
     Raises:
         InputError: If two columns have one name, or a vector is not what it should be; then nothing is touched.
@@ -111,13 +136,18 @@ def write(
     (out / MANIFEST).unlink(missing_ok=True)
     for stale in (*out.glob("part-*.parquet"), *out.glob(".*.*.tmp")):  # the latter a killed process left half written
         stale.unlink()
+    parts = list(files)
     for number, start in enumerate(range(0, rows.num_rows or int(table is not None), SHARD_ROWS)):
-        write_parquet(out / f"part-{number:05d}.parquet", rows.slice(start, SHARD_ROWS))
+        parts.append(out / f"part-{number:05d}.parquet")
+        write_parquet(parts[-1], rows.slice(start, SHARD_ROWS))
+    if table is not None:
+        name_row_files(out, "part-*.parquet")
     manifest = Manifest(
         stage=stage,
         rows=rows.num_rows,
         fingerprint=fingerprint_of_files or fingerprint.of_table(rows, (facts or {}).get("labels")),
         columns={column.name: str(column.type) for column in rows.schema},
+        files={file.relative_to(out).as_posix(): file.stat().st_size for file in parts},
         inputs=dict(inputs or {}),
         lineage={**(lineage or {}), **{name: one["fingerprint"] for name, one in (inputs or {}).items()}},
         config=dict(config or {}),
@@ -130,9 +160,54 @@ def write(
     return manifest
 
 
+def name_row_files(folder: Path, pattern: str) -> None:
+    """Tell `datasets` which files of the folder are its rows: it reads all others too, and fails at the first one."""
+    settings = f"configs:\n- config_name: default\n  data_files: {pattern}\n"
+    (folder / HUGGING_FACE).write_text(settings, encoding="utf-8")
+
+
 def is_whole(path: Path) -> bool:
-    """Whether the folder carries a manifest; it is written last, so then everything else is there too."""
-    return (path / MANIFEST).is_file()
+    """Whether the folder has a manifest, and every file that it names with the recorded size."""
+    return why_incomplete(path) is None
+
+
+def why_incomplete(path: Path) -> str | None:
+    """What an artifact lacks; None if it is complete."""
+    if not (path / MANIFEST).is_file():
+        return f"there is no {MANIFEST}"
+    try:
+        manifest = _parsed(path)
+    except InputError as error:
+        return f"{MANIFEST} is not a manifest ({error})"
+    lacking = _lacking(path, manifest)
+    return f"{lacking[0]}{f' and {len(lacking) - 1} more' if len(lacking) > 1 else ''}" if lacking else None
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files of a complete artifact, its manifest included, for the `files` of the artifact that it lies in."""
+    return [path / MANIFEST, *(path / name for name in _parsed(path).files)]
+
+
+def _parsed(path: Path, remedy: str = "run its stage again") -> Manifest:
+    """The manifest as it is declared.
+
+    Raises:
+        InputError: If it cannot be read, or says something else.
+    """
+    file = path / MANIFEST
+    manifest = checked(Manifest, read_json(file, remedy), file, remedy)
+    check_facts(manifest.stage, manifest.facts, file, remedy)
+    return manifest
+
+
+def _lacking(path: Path, manifest: Manifest) -> list[str]:
+    """The files that are missing or not of the recorded size, in words."""
+    sizes = {name: (path / name).stat().st_size if (path / name).is_file() else None for name in manifest.files}
+    return [
+        f"{name} is missing" if sizes[name] is None else f"{name} has {sizes[name]} bytes instead of {size}"
+        for name, size in manifest.files.items()
+        if sizes[name] != size
+    ]
 
 
 def read_manifest(path: Path, stage: str | None = None) -> Manifest:
@@ -143,39 +218,54 @@ def read_manifest(path: Path, stage: str | None = None) -> Manifest:
         stage: The stage it must come from, if that matters; also names the command in the error.
 
     Raises:
-        InputError: If the folder is missing, not whole, or from another stage.
+        InputError: If the folder is missing, incomplete, or from another stage.
     """
     maker = f'; make it with "{MAKERS[stage]}"' if stage in MAKERS else ""
     if not path.is_dir():
         raise InputError(f"{path}: no such artifact, expected a folder with {MANIFEST}{maker}")
-    if not is_whole(path):
-        remedy = f'; run "{MAKERS[stage]}" again, it resumes' if stage in MAKERS else "; run its stage again"
-        raise InputError(f"{path}: no {MANIFEST}, so the artifact is not whole{remedy}")
-    remedy = maker.removeprefix("; ") or "run its stage again"
-    manifest = checked(Manifest, read_json(path / MANIFEST, remedy), path / MANIFEST, remedy)
-    check_facts(manifest.stage, manifest.facts, path / MANIFEST, remedy)
+    begun = _begun_by(path) or MAKERS.get(stage or "", "")
+    if not (path / MANIFEST).is_file():
+        remedy = f'run "{begun}" to complete it' if begun else "run its stage again"
+        raise InputError(f"{path}: incomplete, there is no {MANIFEST}; {remedy}")
+    manifest = _parsed(path, f'make it with "{begun}"' if begun else "run its stage again")
+    if _lacking(path, manifest):
+        raise InputError(f"{path}: incomplete, {why_incomplete(path)}; rebuild it with {rebuild(manifest)}")
     if stage is not None and manifest.stage != stage:
         raise InputError(f"{path}: written by stage '{manifest.stage}', expected '{stage}'{maker}")
     return manifest
 
 
+def _begun_by(path: Path) -> str:
+    """The command that began an artifact; empty if the folder does not say."""
+    try:
+        identity = read_json(path / IDENTITY)
+    except InputError:
+        return ""
+    return str(identity.get("command", "")) if isinstance(identity, dict) else ""
+
+
 def read(path: Path, stage: str | None = None) -> Artifact:
-    """Read a whole artifact and check its rows against the manifest.
+    """Read a complete artifact and check its rows against the manifest.
 
     Raises:
-        InputError: If it is missing, not whole, from another stage, or its shards do not match its manifest.
+        InputError: If it is missing, incomplete, from another stage, or its shards do not match its manifest.
     """
     manifest = read_manifest(path, stage)
     if not manifest.columns:
-        raise InputError(f"{path}: stage '{manifest.stage}' wrote a model, not rows; see {path / 'model'}")
+        inside = [str(folder) for folder in sorted(path.iterdir()) if folder.is_dir() and folder.name[0] not in "._"]
+        raise InputError(
+            f"{path}: stage '{manifest.stage}' wrote no rows of its own; see {' and '.join(inside) or path}"
+        )
     try:
         table = pa.concat_tables([pq.read_table(shard) for shard in sorted(path.glob("part-*.parquet"))])
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path}: unreadable shard ({error}); rebuild with {rebuild(manifest)}") from None
+        raise InputError(
+            f"{path}: unreadable shard ({error}); remove its shards, then rebuild it with {rebuild(manifest)}"
+        ) from None
     if fingerprint.of_table(table, manifest.facts.get("labels")) != manifest.fingerprint:
         raise InputError(
             f"{path}: {table.num_rows} rows that do not match the manifest ({manifest.rows} rows, "
-            f"{manifest.fingerprint[:15]}…); rebuild with {rebuild(manifest)}"
+            f"{manifest.fingerprint[:15]}…); remove its shards, then rebuild it with {rebuild(manifest)}"
         )
     remedy = f"rebuild with {rebuild(manifest)}"
     if stage is not None:
@@ -210,7 +300,7 @@ def check_same_ancestor(artifact: Artifact, ancestor: str, expected: str, expect
     if found != expected:
         raise InputError(
             f"{artifact.path}: built from another {ancestor} ({(found or 'none named')[:15]}…) than {expected_path} "
-            f"({expected[:15]}…); rebuild it with {rebuild(artifact.manifest)}"
+            f"({expected[:15]}…); rebuild it with {rebuild(artifact.manifest, anew=True)}"
         )
 
 
@@ -223,14 +313,14 @@ def check_fresh(path: Path, manifest: Manifest) -> None:
     Raises:
         InputError: If an ancestor has changed; names the commands that rebuild what depends on it, in order.
     """
-    changed, commands = _stale(path, manifest, frozenset())
+    changed, commands = _stale(manifest, frozenset())
     if changed:
         names = " and ".join(dict.fromkeys(changed))
-        order = ", then ".join(f'"{command}"' for command in dict.fromkeys(commands))
+        order = ", then ".join(dict.fromkeys(commands))
         raise InputError(f"{path}: out of date, {names} has been made anew since; rebuild with {order}")
 
 
-def _stale(path: Path, manifest: Manifest, seen: frozenset[Path]) -> tuple[list[str], list[str]]:
+def _stale(manifest: Manifest, seen: frozenset[Path]) -> tuple[list[str], list[str]]:
     """What has changed among the ancestors, and the commands from there down to this artifact."""
     changed: list[str] = []
     commands: list[str] = []
@@ -240,13 +330,12 @@ def _stale(path: Path, manifest: Manifest, seen: frozenset[Path]) -> tuple[list[
         if folder is None or folder in seen or not is_whole(folder):
             continue
         ancestor = read_manifest(folder)
-        deeper = _stale(folder, ancestor, seen | {folder})
+        deeper = _stale(ancestor, seen | {folder})
         changed += deeper[0]
         commands += deeper[1]
         if ancestor.fingerprint != read_then:
             changed.append(f"{name} {place}")
-    own = manifest.command or MAKERS.get(manifest.stage, f"the stage of {path}")
-    return changed, [*commands, own] if changed else []
+    return changed, [*commands, rebuild(manifest, anew=True)] if changed else []
 
 
 def _inputs(manifest: Manifest) -> Iterator[tuple[str, str, str]]:
@@ -260,15 +349,37 @@ def _inputs(manifest: Manifest) -> Iterator[tuple[str, str, str]]:
         yield from ((name, place, print_) for place, print_ in zip(places, prints, strict=True))
 
 
-def rebuild(manifest: Manifest) -> str:
-    """The quoted command that makes this artifact anew."""
-    return f'"{manifest.command or MAKERS.get(manifest.stage, "its stage")}"'
+def rebuild(manifest: Manifest, *, anew: bool = False) -> str:
+    """The quoted command that makes this artifact again.
+
+    Args:
+        manifest: The artifact's manifest.
+        anew: The inputs have changed, so that the command would meet another run in its folder: what that has computed
+            is to be replaced.
+    """
+    command = manifest.command or MAKERS.get(manifest.stage, "")
+    if not command:
+        return f"the stage '{manifest.stage}'"
+    return f'"{command}{" --overwrite=true" if anew else ""}"'
 
 
-def write_parquet(path: Path, table: pa.Table) -> None:
-    """Write one shard under a temporary name, then rename it: it is there whole or not at all."""
+def write_parquet(path: Path, table: pa.Table, *, counter: str | None = None) -> None:
+    """Write one shard under a temporary name, then rename it: it is there whole or not at all.
+
+    Args:
+        path: The file.
+        table: Its rows.
+        counter: A column that counts up from row to row, which as differences takes hardly any space.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    pq.write_table(table, temporary, compression="zstd")
+    counted = counter in table.column_names
+    pq.write_table(
+        table,
+        temporary,
+        compression="zstd",
+        use_dictionary=[name for name in table.column_names if name != counter] if counted else True,
+        column_encoding={counter: "DELTA_BINARY_PACKED"} if counted else None,
+    )
     settle(temporary, path)
 
 

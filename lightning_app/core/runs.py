@@ -1,10 +1,11 @@
-"""One output folder, one run: its identity, its lock, and whether it is new, partial or whole."""
+"""One output folder, one run: its identity, its lock, and whether it is new, partial or complete."""
 
 import json
+import logging
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, Self
@@ -12,14 +13,29 @@ from typing import Any, Self
 import filelock
 
 from . import artifacts
+from .artifacts import IDENTITY
+from .documents import read_json
 from .errors import InputError, shorten
+from .program import program
 
-IDENTITY = "identity.json"
+CONFIG = "_config.yaml"
+LOGS = "_logs"
 LOCK = ".lock"
 CHECKPOINTS = "checkpoints"
 PARTS = ".parts"
+DYNAMICS = ("dynamics", "dynamics-gold")
+log = logging.getLogger(__name__)
+
 # What runs write, beside their logs.
-PRODUCTS = (artifacts.MANIFEST, PARTS, CHECKPOINTS, "model", ".model.previous", "dynamics", "dynamics-gold", "rejected")
+PRODUCTS = (
+    artifacts.MANIFEST,
+    PARTS,
+    CHECKPOINTS,
+    "model",
+    ".model.previous",
+    *DYNAMICS,
+    artifacts.REJECTED,
+)
 # The words behind `main.py` as they were typed; `sys.argv` holds them with configs already looked up.
 typed_words: list[str] = []
 
@@ -36,7 +52,8 @@ class Run:
     """Claims an output folder for one process and one identity, until the `with` block ends.
 
     The identity is what determines the rows or the weights: inputs by fingerprint, model, method, seed; not devices,
-    batch sizes or paths. It is written before the first row, so that a later command knows whether it may resume.
+    batch sizes or paths. It is written before the first row, so that a later command knows whether it may resume. A
+    run that has written nothing else has no claim to the folder.
 
     Args:
         out: The output folder.
@@ -55,9 +72,7 @@ class Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # A run that a mistake ended before it had written anything has no claim to the folder.
-        mistake = kind is not None and issubclass(kind, InputError)
-        if mistake and self._state is State.NEW and not any((self.out / name).exists() for name in PRODUCTS):
+        if kind is not None and self._state is State.NEW and not self._has_products():
             (self.out / IDENTITY).unlink(missing_ok=True)
         self._lock.release()
 
@@ -65,7 +80,8 @@ class Run:
         """Lock the folder and compare identities.
 
         Args:
-            overwrite: Clear what another run left here, and begin anew.
+            overwrite: Clear what another run left here, and begin anew. What a run of the same identity has computed
+                is kept, and resumed from.
 
         Raises:
             InputError: If another process is at work here, or another identity has been.
@@ -81,7 +97,7 @@ class Run:
                 "another --out (the lock ends with its process, a file left behind locks nothing)"
             ) from None
         previous = self._previous()
-        if overwrite and previous is not None:
+        if previous is not None and previous != self.identity and (overwrite or not self._has_products()):
             self.clear()
             previous = None
         if previous is not None and previous != self.identity:
@@ -93,51 +109,98 @@ class Run:
             self._state = State.WHOLE
             for folder in (PARTS, CHECKPOINTS):  # a kill right after the manifest leaves them
                 shutil.rmtree(self.out / folder, ignore_errors=True)
-        elif previous is None:
-            # Rows and checkpoints without an identity may be any run's.
-            shutil.rmtree(self.out / PARTS, ignore_errors=True)
-            (self.out / CHECKPOINTS / "last.ckpt").unlink(missing_ok=True)
-            artifacts.write_json(self.out / IDENTITY, self.identity)
+        elif previous is None or not self._has_products():
+            if previous is None:  # rows and checkpoints without an identity may be any run's
+                shutil.rmtree(self.out / PARTS, ignore_errors=True)
+                (self.out / CHECKPOINTS / "last.ckpt").unlink(missing_ok=True)
+            artifacts.write_json(self.out / IDENTITY, {**self.identity, "command": command_line()})
             self._state = State.NEW
         else:
             self._state = State.PARTIAL
+        self._say(overwrite)
+        if self._state is State.PARTIAL:  # files of the recorded sizes would look complete before they are
+            (self.out / artifacts.MANIFEST).unlink(missing_ok=True)
         return self._state
 
     def give_up(self) -> None:
         """Lay no claim to the folder: what was written shows why nothing came of the run, and is no start of one."""
         (self.out / IDENTITY).unlink(missing_ok=True)
 
+    def _say(self, overwrite: bool) -> None:
+        if self._state is State.WHOLE:
+            remedy = " (--overwrite replaces other runs alone; to compute this one again, remove the folder)"
+            log.info("%s: already complete, nothing to do%s", self.out, remedy if overwrite else "")
+        elif self._state is State.PARTIAL and (self.out / artifacts.MANIFEST).is_file():
+            log.warning("%s: incomplete, %s; computing it again", self.out, artifacts.why_incomplete(self.out))
+        elif self._state is State.PARTIAL:
+            log.info("%s: incomplete, resuming", self.out)
+
+    def is_complete(self) -> bool:
+        """Whether a run of this identity is complete here; for ranks that leave `begin` to rank 0."""
+        return self._previous() == self.identity and artifacts.is_whole(self.out)
+
+    def replaces(self, stage: str) -> bool:
+        """Whether the folder holds a run of this stage."""
+        return (self._previous() or {}).get("stage") == stage
+
     def clear(self) -> None:
         """Remove what earlier runs wrote here.
 
-        The manifest goes first, so that nothing looks whole meanwhile, and the identity last, so that what a kill
+        The manifest goes first, so that nothing looks complete meanwhile, and the identity last, so that what a kill
         leaves is still known for another run's.
         """
         (self.out / artifacts.MANIFEST).unlink(missing_ok=True)
+        (self.out / artifacts.HUGGING_FACE).unlink(missing_ok=True)
         for shard in self.out.glob("part-*.parquet"):
             shard.unlink()
-        for folder in ("logs", *PRODUCTS[1:]):
+        for folder in (LOGS, *PRODUCTS[1:]):
             shutil.rmtree(self.out / folder, ignore_errors=True)
         (self.out / IDENTITY).unlink(missing_ok=True)
+
+    def _has_products(self) -> bool:
+        """Whether a run has written anything here that would be lost."""
+        products = (*PRODUCTS, artifacts.METRICS)
+        return any((self.out / name).exists() for name in products) or any(self.out.glob("part-*.parquet"))
 
     def _previous(self) -> dict[str, Any] | None:
         file = self.out / IDENTITY
         if not file.is_file():
-            if artifacts.is_whole(self.out):
-                return {"stage": artifacts.read_manifest(self.out).stage}
-            return None
+            file = self.out / artifacts.MANIFEST
+            if not file.is_file():
+                return None
         try:
-            previous: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:
+            previous = read_json(file)
+        except InputError:
+            previous = None
+        if not isinstance(previous, dict):
             return {"stage": "unreadable"}
-        return previous
+        if file.name == artifacts.MANIFEST:
+            return {"stage": previous.get("stage")}
+        return {key: value for key, value in previous.items() if key != "command"}
 
 
 def command_line() -> str:
-    """The command as the user typed it, for manifests and for going on after a stop."""
-    script = Path(sys.argv[0]).name or "main.py"
-    program = {"labelbridge": ["labelbridge"], "__main__.py": ["python", "-m", "labelbridge"]}
-    return shlex.join([*program.get(script, ["python", script]), *(typed_words or sys.argv[1:])])
+    """The command as the user typed it, but for `--overwrite`: for manifests, and to resume after a stop.
+
+    With the same identity a run resumes with or without `--overwrite`; without it, no later run is replaced by mistake.
+    Of a script that calls us, the script's own; empty where there is none, as in a notebook.
+    """
+    if typed_words:
+        return f"{program()} {shlex.join(_without_overwrite(typed_words))}"
+    script = Path(sys.argv[0]) if sys.argv else Path()
+    is_script = script.suffix == ".py" and "site-packages" not in script.parts
+    return shlex.join(["python", *sys.argv]) if is_script else ""
+
+
+def _without_overwrite(words: Sequence[str]) -> list[str]:
+    kept: list[str] = []
+    follows = False  # whether the last word was `--overwrite`, whose value comes next
+    for word in words:
+        is_value = follows and not word.startswith("-")
+        follows = word == "--overwrite"
+        if not (is_value or follows or word.startswith("--overwrite=")):
+            kept.append(word)
+    return kept
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -96,11 +96,11 @@ def _check_bounds(text: str) -> None:
     open_nodes: list[tuple[str | None, int]] = []  # anchor, and the nodes before it
     nodes = 0
     for event in yaml.parse(text, Loader=_Loader):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark is not None else 0
         if isinstance(event, yaml.AliasEvent):
             if event.anchor in {anchor for anchor, _ in open_nodes}:
                 raise YamlError(f"line {line}: *{event.anchor} is inside of what it names; write it out")
-            nodes += sizes.get(event.anchor, 1)
+            nodes += sizes.get(event.anchor or "", 1)
         elif isinstance(event, yaml.NodeEvent):
             nodes += 1
             open_nodes.append((event.anchor, nodes - 1))

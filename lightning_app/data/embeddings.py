@@ -15,7 +15,7 @@ def unit_embeddings(artifact: artifacts.Artifact) -> np.ndarray:
     Raises:
         InputError: If one has no direction: all zeros, or not finite.
     """
-    remedy = f"rebuild with {artifacts.rebuild(artifact.manifest)}"
+    remedy = f"rebuild with {artifacts.rebuild(artifact.manifest, anew=True)}"
     matrix = vectors(artifact.table, EMBEDDINGS, artifact.path, remedy).astype(np.float32, copy=False)
     squares = np.einsum("nd,nd->n", matrix, matrix, dtype=np.float64)
     bad = ~((squares > 0) & np.isfinite(squares))

@@ -92,7 +92,7 @@ def _check_regular(path: Path) -> None:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
+    return cast("IO[bytes]", gzip.open(path, "rb")) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
 # JSON
@@ -209,7 +209,7 @@ def _read_csv(stream: IO[bytes], path: Path) -> pa.Table:
 def _records(stream: IO[bytes], path: Path) -> Iterator[tuple[int, list[str]]]:
     """The line on which each record begins, and its cells; blank lines are skipped."""
     csv.field_size_limit(MOST_CHARACTERS)
-    text = io.TextIOWrapper(cast("IO[bytes]", stream), encoding="utf-8-sig", newline="")
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
     if _suffix(path) == ".tsv":
         reader = csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
     else:

@@ -100,13 +100,28 @@ class Source:
         return "/".join(part for part in (self.path, self.subset, self.split) if part)
 
 
+@dataclass(frozen=True)
+class TableSource(Source):
+    """Rows in memory, under the same rules as those of a file; `path` is what errors call them.
+
+    Args:
+        table: The rows.
+    """
+
+    table: pa.Table = field(default_factory=lambda: pa.table({}))
+
+
 def read_raw(source: Source) -> tuple[pa.Table, artifacts.Manifest | None]:
     """The source's own columns and, if it is an artifact, its manifest."""
+    if isinstance(source, TableSource):
+        return source.table.slice(source.start, _length(source)), None
     if source.hub is not None:
         return _read_hub(source), None
     found = find(source.path)
     if found is None:
-        raise InputError(f"{source.path}: no such file or artifact; check `path` (looked up here, then beside main.py)")
+        raise InputError(
+            f"{source.path}: no such file or artifact; check `path` (looked up here, then in Labelbridge's folder)"
+        )
     if found.is_dir():
         artifact = artifacts.read(found)
         artifacts.check_fresh(found, artifact.manifest)

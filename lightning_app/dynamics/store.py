@@ -1,7 +1,8 @@
 """Training dynamics: a teacher's log-probabilities for the same rows after every epoch, and what they say of a row.
 
-On the disk: `ids.parquet` once, then one file an epoch (`epoch-00000.parquet`, a column a label, float32 or float16),
-each there whole or not at all, and the manifest last. 130,000 rows x 3 labels x 15 epochs are 23 MB in float32.
+On the disk: `_ids/ids.parquet` once, then one file an epoch (`epoch-00000.parquet`: `epoch`, `row`, and a column a
+label, float32 or float16), each there whole or not at all, and the manifest last. `row` is the place among the ids.
+130,000 rows x 3 labels x 15 epochs are 23 MB in float32.
 """
 
 # E = epochs, N = rows, C = classes
@@ -20,7 +21,8 @@ from ..core.errors import InputError
 from ..core.task import Task
 
 STAGE = "dynamics"
-IDS = "ids.parquet"
+EPOCH, ROW = "epoch", "row"
+IDS = "_ids/ids.parquet"  # in a folder, so that the pattern `FOLDER/*.parquet` takes epochs alone
 REMEDY = "train the teacher again"
 # Log-probabilities of 8-bit mantissas still sum to one within this.
 SUM_TOLERANCE = 0.05
@@ -92,8 +94,11 @@ def write_epoch(folder: Path, epoch: int, log_probs_NC: np.ndarray, labels: Sequ
     """Write one epoch's log-probabilities, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     values = np.clip(log_probs_NC, np.finfo(dtype).min, 0).astype(dtype)
-    table = pa.table({label: pa.array(np.ascontiguousarray(values[:, one])) for one, label in enumerate(labels)})
-    artifacts.write_parquet(epoch_file(folder, epoch), table)
+    # For other tools, which read all epochs as one table; a label of the same name goes first.
+    places = {EPOCH: np.full(len(values), epoch, dtype=np.int32), ROW: np.arange(len(values), dtype=np.int32)}
+    columns = {label: np.ascontiguousarray(values[:, number]) for number, label in enumerate(labels)}
+    table = pa.table({**{name: column for name, column in places.items() if name not in columns}, **columns})
+    artifacts.write_parquet(epoch_file(folder, epoch), table, counter=ROW)
 
 
 def write_ids(folder: Path, rows: ScoredRows) -> None:
@@ -101,7 +106,9 @@ def write_ids(folder: Path, rows: ScoredRows) -> None:
     columns = {"id": pa.array([str(one) for one in rows.ids], pa.string())}
     if rows.reference is not None:
         columns["reference"] = pa.array([rows.labels[int(one)] for one in rows.reference], pa.string())
+    (folder / IDS).parent.mkdir(parents=True, exist_ok=True)
     artifacts.write_parquet(folder / IDS, pa.table(columns))
+    artifacts.name_row_files(folder, "epoch-*.parquet")
 
 
 def read_checks(folder: Path, labels: Sequence[str]) -> Iterator[np.ndarray]:
@@ -150,7 +157,7 @@ def finish(folder: Path, facts: dict[str, Any], **manifest: Any) -> None:
     """Write the manifest, when all epochs are there."""
     files = [folder / IDS, *sorted(folder.glob("epoch-*.parquet"))]
     artifacts.write(
-        folder, None, stage=STAGE, fingerprint_of_files=_fingerprint(files, facts["labels"]),
+        folder, None, stage=STAGE, fingerprint_of_files=_fingerprint(files, facts["labels"]), files=files,
         facts={**facts, "epochs": len(files) - 1}, **manifest,
     )  # fmt: skip
 

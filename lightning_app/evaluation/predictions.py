@@ -50,6 +50,7 @@ class Tested:
         dev: Accuracy of the exported model on the source dev set, if recorded.
         gold_counts: Gold rows per label that the model was trained on, in the task's order, if recorded.
         by_target: Predictions by target.
+        corrected: Whether the model, or the test, has changed the label prior already.
     """
 
     path: str
@@ -60,11 +61,12 @@ class Tested:
     dev: float | None
     gold_counts: list[int] | None
     by_target: dict[str, Predictions]
+    corrected: bool = False
 
     @property
     def has_gold_prior(self) -> bool:
-        """Whether the model was trained on gold rows, so that there is a prior to divide by."""
-        return bool(self.gold_counts) and sum(self.gold_counts or []) > 0
+        """Whether the predictions are made under the label prior of gold rows, so that there is one to divide by."""
+        return not self.corrected and bool(self.gold_counts) and sum(self.gold_counts or []) > 0
 
     def probs(self, target: str, prior: str) -> np.ndarray:
         """Probabilities as predicted, or with the gold's prior divided out.
@@ -100,6 +102,7 @@ def read(folder: Path) -> Tested:
         facts.get("dev", {}).get("dev/accuracy"),
         None if counts is None else [int(counts.get(label, 0)) for label in task.labels],
         _by_target(artifact.table, task),
+        "label_prior" in facts,
     )
 
 

@@ -3,7 +3,7 @@
 import glob
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,30 +11,45 @@ import pyarrow as pa
 
 from ..core import artifacts
 from ..core.errors import InputError
+from ..core.results import Result
 from ..core.runs import Run, command_line
 from .comparison import Results, results_of
-from .metrics import classification_metrics
+from .metrics import NAMES, classification_metrics
 from .predictions import AS_TRAINED, DIVIDED, Tested, check_priors, read
 from .significance import RESAMPLES
-from .tables import NAMES, markdown
+from .tables import markdown
 
 log = logging.getLogger(__name__)
+
+CELLS = "cells"  # the artifact of the tables' cells, inside the report
+
+
+@dataclass(frozen=True)
+class Report(Result):
+    """One row a cell of the tables; `summary` is what `report.json` holds.
+
+    Args:
+        markdown: The tables as text.
+    """
+
+    markdown: str = ""
 
 
 def report(
     runs: str | list[str],
-    out: str = "runs/report",
+    out: str | None = "runs/report",
     metric: str | list[str] = "accuracy",
     baseline: str | list[str] | None = None,
     prior: Literal["as_trained", "divided", "both"] = "as_trained",
     by: str | None = None,
     overwrite: bool = False,
-) -> None:
+) -> Report:
     """Write the tables of methods and targets as Markdown and JSON; an earlier report in `out` is replaced.
 
     Args:
         runs: A folder of `test`, a pattern such as `runs/*/test`, or a list of them; rows are in this order.
-        out: The output folder: `report.md`, `report.json`.
+        out: The output folder: `report.md`, `report.json`, and `cells`, an artifact with a row for each cell;
+            null writes nothing.
         metric: `accuracy`, `macro_f1`, `ece`, `ce`, or a list of them: one table each.
         baseline: The method, or a list of methods, that all others are compared with (paired bootstrap over rows and
             seeds, Holm's correction within a table); the first method by default.
@@ -43,6 +58,23 @@ def report(
             test must `keep` it.
         overwrite: Replace the artifact of another stage in `out`.
     """
+    made = make_report(runs, out, metric, baseline, prior, by, overwrite)
+    print(made.markdown)
+    if out is not None:
+        log.info("%s: report.md, report.json", out)
+    return made
+
+
+def make_report(
+    runs: str | list[str],
+    out: str | None = None,
+    metric: str | list[str] = "accuracy",
+    baseline: str | list[str] | None = None,
+    prior: Literal["as_trained", "divided", "both"] = "as_trained",
+    by: str | None = None,
+    overwrite: bool = False,
+) -> Report:
+    """The tables of `report`, without printing them."""
     metrics = _metrics(metric)
     folders = _folders(_listed(runs))
     tested = [read(folder) for folder in folders]
@@ -55,20 +87,20 @@ def report(
     text = markdown(results, metrics, shown, by)
     inputs = {f"run.{folder}": artifacts.reference(folder, artifacts.read_manifest(folder)) for folder in folders}
     settings = {"metric": metric, "baseline": baseline, "prior": prior, "by": by}
+    made = Report(_table(results), {**settings, **_as_json(results, tested, priors)}, markdown=text)
+    if out is None:
+        return made
     with Run(Path(out), "report", {}) as run:
-        run.begin(overwrite or _is_report(Path(out)))
-        artifacts.write_json(Path(out) / "report.json", {**settings, **_as_json(results, tested, priors)})
+        run.begin(overwrite or run.replaces("report"))
+        artifacts.write_json(Path(out) / "report.json", made.summary)
         (Path(out) / "report.md").write_text(text, encoding="utf-8")
-        artifacts.write(
-            Path(out),
-            pa.Table.from_pylist([{**asdict(cell), "by_seed": list(cell.by_seed.values())} for cell in results.cells]),
-            stage="report",
-            inputs=inputs,
-            config={"runs": runs, **settings},
-            command=command_line(),
-        )
-    print(text)
-    log.info("%s: report.md, report.json", out)
+        shared: dict[str, Any] = {
+            "inputs": inputs, "config": {"runs": runs, **settings}, "command": command_line(),
+        }  # fmt: skip
+        cells = artifacts.write(Path(out) / CELLS, made.table, stage="cells", **shared)
+        files = [Path(out) / "report.json", Path(out) / "report.md", *artifacts.files_of(Path(out) / CELLS)]
+        artifacts.write(Path(out), None, stage="report", fingerprint_of_files=cells.fingerprint, files=files, **shared)
+    return replace(made, path=Path(out))
 
 
 def _listed(names: str | list[str]) -> list[str]:
@@ -104,8 +136,9 @@ def _all_priors_known(tested: Sequence[Tested]) -> bool:
     return True
 
 
-def _is_report(out: Path) -> bool:
-    return artifacts.is_whole(out) and artifacts.read_manifest(out).stage == "report"
+def _table(results: Results) -> pa.Table:
+    """One row a cell of the tables."""
+    return pa.Table.from_pylist([{**asdict(cell), "by_seed": list(cell.by_seed.values())} for cell in results.cells])
 
 
 def _as_json(results: Results, tested: Sequence[Tested], priors: Sequence[str]) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ..core import artifacts, fingerprint
 from ..core.errors import InputError
 from ..core.paths import find
 from ..core.ranges import check_range
+from ..core.results import Result
 from ..core.runs import Run, State, command_line
 from ..core.task import Task
 from ..data.embeddings import unit_embeddings
@@ -28,6 +29,17 @@ log = logging.getLogger(__name__)
 
 # How servers call the end that a text came to by itself.
 CLEAN_ENDS = ("stop", "eos", "eos_token", "stop_sequence", "end_turn")
+
+
+@dataclass(frozen=True)
+class Pool(Result):
+    """The pool; `summary["counts"]` says by class and domain what became of the raw rows.
+
+    Args:
+        rejected: The rejected rows as they came, with the reason.
+    """
+
+    rejected: pa.Table = field(default_factory=lambda: pa.table({}))
 
 
 def clean(
@@ -47,9 +59,9 @@ def clean(
     size: int | None = None,
     seed: int = 0,
     allow_empty: bool = False,
-    out: str = "runs/clean",
+    out: str | None = "runs/clean",
     overwrite: bool = False,
-) -> None:
+) -> Pool:
     """Make the pool: parse answers, filter, remove duplicates, take a seeded part.
 
     Args:
@@ -72,7 +84,7 @@ def clean(
         size: Keep at most so many rows, drawn by the seed.
         seed: Seed of that draw.
         allow_empty: Write the pool even if no row is left.
-        out: The output folder: the pool, and `out/rejected`.
+        out: The output folder: the pool, and `out/_rejected`; null writes nothing, and only says what would be kept.
         overwrite: Replace what another run left there.
     """
     began = time.perf_counter()
@@ -98,12 +110,9 @@ def clean(
         "language": language, "near_duplicates": near_duplicates, "size": size, "seed": seed,
         "known": {name: fingerprint.of_value(sorted(texts)) for name, texts in known.items()},
     }  # fmt: skip
-    if evidence is not None:
-        settings |= {"semantic_duplicates": semantic_duplicates, "embeddings": evidence.manifest.fingerprint}
-    with Run(Path(out), "clean", {"task": asdict(task), "raw": reference["fingerprint"], **settings}) as run:
-        if run.begin(overwrite) is State.WHOLE:
-            log.info("%s: whole already, nothing to do", out)
-            return
+    settings |= _of_evidence(evidence, semantic_duplicates)
+
+    def cleaned() -> Pool:
         texts, reasons = _judge(rows, task, sides, min_words, max_words, keep_cut)
         if language is not None:
             reject(reasons, "language", other_language(texts, reasons, language))
@@ -122,32 +131,29 @@ def clean(
         counts = _count(rows, reasons)
         for line in [*summary_lines(counts), balance_line(kept, task)]:
             log.info("%s", line)
-        inputs = {"raw": reference}
-        shared: dict[str, Any] = {
-            "inputs": inputs, "lineage": lineage, "command": command_line(),
-            "config": {"task": asdict(task), **settings},
-        }  # fmt: skip
-        artifacts.write(Path(out) / "rejected", rejected, stage="rejected", **shared)
-        _refuse_empty(run, kept, reasons, allow_empty)
-        artifacts.write(Path(out), kept, stage="clean", facts={"labels": task.labels, "counts": counts}, **shared)
-    took = time.perf_counter() - began
-    log.info("%s: %d of %d rows kept, %.0f rows/s", out, kept.num_rows, len(texts), len(texts) / max(took, 1e-9))
+        rate = len(texts) / max(time.perf_counter() - began, 1e-9)
+        log.info("%s: %d of %d rows kept, %.0f rows/s", out or "pool", kept.num_rows, len(texts), rate)
+        return Pool(kept, {"labels": task.labels, "counts": counts}, rejected=rejected)
+
+    if out is None:
+        return cleaned()
+    return _written(Path(out), cleaned, reference, lineage, {"task": asdict(task), **settings}, overwrite, allow_empty)
 
 
-def _refuse_empty(run: Run, kept: pa.Table, reasons: Sequence[str | None], allow_empty: bool) -> None:
+def _refuse_empty(run: Run, pool: Pool) -> None:
     """Refuse a pool without rows; the rejected ones stay to be looked at.
 
     Raises:
         InputError: Says what most rows were rejected for.
     """
-    if kept.num_rows or allow_empty:
+    if pool.table.num_rows:
         return
     run.give_up()
-    worst = ", ".join(f"{reason} ({count})" for reason, count in Counter(reasons).most_common(3))
+    worst = ", ".join(f"{why} ({n})" for why, n in Counter(pool.rejected["reason"].to_pylist()).most_common(3))
     raise InputError(
-        f"{run.out}: no row is left of {len(reasons)}, rejected as {worst}; look at them with "
-        f'"python main.py peek {run.out / "rejected"}" and relax what rejects them, or accept an empty pool with '
-        "--allow_empty true"
+        f"{run.out}: no row is left of {pool.rejected.num_rows}, rejected as {worst}; look at them with "
+        f'"python main.py peek {run.out / artifacts.REJECTED}" and relax what rejects them, or accept an empty pool '
+        "with --allow_empty true"
     )
 
 
@@ -168,6 +174,34 @@ def balance_line(kept: pa.Table, task: Task) -> str:
     counts = Counter(kept["prompt_label"].to_pylist())
     shares = [f"{label} {counts[label]} ({100 * counts[label] / max(kept.num_rows, 1):.1f} %)" for label in task.labels]
     return "kept by class: " + ", ".join(shares)
+
+
+def _written(
+    out: Path,
+    cleaned: Callable[[], Pool],
+    raw: dict[str, str],
+    lineage: dict[str, str],
+    config: dict[str, Any],
+    overwrite: bool,
+    allow_empty: bool,
+) -> Pool:
+    """Clean and write the artifacts, or read what the same run has written."""
+    with Run(out, "clean", {"raw": raw["fingerprint"], **config}) as run:
+        if run.begin(overwrite) is State.WHOLE:
+            written, rejected = artifacts.read(out, "clean"), artifacts.read(out / artifacts.REJECTED)
+            for line in summary_lines(written.manifest.facts["counts"]):
+                log.info("%s", line)
+            return Pool(written.table, written.manifest.facts, out, rejected.table)
+        pool = cleaned()
+        shared: dict[str, Any] = {
+            "inputs": {"raw": raw}, "lineage": lineage, "command": command_line(), "config": config,
+        }  # fmt: skip
+        artifacts.write(out / artifacts.REJECTED, pool.rejected, stage="rejected", **shared)
+        if not allow_empty:
+            _refuse_empty(run, pool)
+        files = artifacts.files_of(out / artifacts.REJECTED)
+        artifacts.write(out, pool.table, stage="clean", facts=pool.summary, files=files, **shared)
+    return replace(pool, path=out)
 
 
 def _rows(table: pa.Table, task: Task, sides: Sequence[str], place: str) -> dict[str, list[Any]]:
@@ -249,6 +283,13 @@ def _embeddings(path: str | None) -> artifacts.Artifact | None:
     artifact = artifacts.read(find(path) or Path(path), "embed")
     artifacts.check_fresh(artifact.path, artifact.manifest)
     return artifact
+
+
+def _of_evidence(evidence: artifacts.Artifact | None, semantic_duplicates: float) -> dict[str, Any]:
+    """What of the comparison by meaning determines the pool; nothing where there is none."""
+    if evidence is None:
+        return {}
+    return {"semantic_duplicates": semantic_duplicates, "embeddings": evidence.manifest.fingerprint}
 
 
 def _joined(artifact: artifacts.Artifact, ids: Sequence[str]) -> np.ndarray:

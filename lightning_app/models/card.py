@@ -113,7 +113,31 @@ def _classifier_card(facts: Mapping[str, Any]) -> str:
         example=example,
         **_common(facts),
     )
-    return card + _results_table(facts, "target", {"accuracy": "accuracy", "macro_f1": "macro-F1"}, ".4f")
+    results = _results_table(facts, "target", {"accuracy": "accuracy", "macro_f1": "macro-F1"}, ".4f")
+    return card + _correction_note(facts) + results
+
+
+def _correction_note(facts: Mapping[str, Any]) -> str:
+    """What was changed in the head after training, or in the training, about the label prior."""
+    prior, temperature = facts.get("label_prior"), facts.get("temperature")
+    sentences = []
+    if "averaged" in facts:
+        runs = ", ".join(f"`{run['path']}`" for run in facts["averaged"])
+        sentences.append(f"Its weights are the mean of the weights of {len(facts['averaged'])} runs: {runs}.")
+    if temperature is not None:
+        sentences.append(f"Its logits are divided by a temperature of {temperature:.4f}, fitted on the source dev set.")
+    if prior is not None and "target" in prior:
+        shares = {name: ", ".join(f"{label} {share:.3f}" for label, share in prior[name].items())
+                  for name in ("source", "target")}  # fmt: skip
+        sentences.append(
+            f"Its gold had the class shares {shares['source']}; its output bias is corrected to {shares['target']} "
+            f"({prior['how']}). Figures on the source dev set are those before the correction."
+        )
+        if prior.get("transductive"):
+            sentences.append("These shares were estimated on unlabelled target text (transductive).")
+    elif prior is not None:
+        sentences.append(f"It was trained against the label prior of its gold ({prior['how']}).")
+    return "\n## After training\n\n" + "\n".join(sentences) + "\n" if sentences else ""
 
 
 def _translator_card(facts: Mapping[str, Any]) -> str:

@@ -30,7 +30,7 @@ def model_fingerprint(name: str, revision: str | None = None) -> str:
             return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
     located = Path(locate(name))
     if located.is_dir():
-        own = _of_files(located, (*_WEIGHTS, "config.json", ADAPTER, *_TOKENIZER))
+        own = fingerprint.of_files(model_files(located))
         base = adapter_base(name)
         return (
             own if base is None else fingerprint.of_value([own, model_fingerprint(base, adapter_base_revision(name))])
@@ -45,10 +45,15 @@ def model_fingerprint(name: str, revision: str | None = None) -> str:
     return f"hub:{name}@{getattr(config, '_commit_hash', None)}"
 
 
+def model_files(folder: Path) -> list[Path]:
+    """The files that a local model consists of: weights, configuration and tokenizer."""
+    return _matching(folder, (*_WEIGHTS, "config.json", ADAPTER, *_TOKENIZER))
+
+
 def tokenizer_fingerprint(name: str, revision: str | None = None) -> str:
     """SHA-256 of a local tokenizer's files, without a model's weights; a Hub tokenizer is named by its commit."""
     folder = find(name)
-    return model_fingerprint(name, revision) if folder is None else _of_files(folder, _TOKENIZER)
+    return model_fingerprint(name, revision) if folder is None else fingerprint.of_files(_matching(folder, _TOKENIZER))
 
 
 def check_base(name: str) -> None:
@@ -76,5 +81,5 @@ def check_model_fresh(name: str) -> None:
         check_fresh(folder, read_manifest(folder))
 
 
-def _of_files(folder: Path, patterns: Sequence[str]) -> str:
-    return fingerprint.of_files([file for pattern in patterns for file in folder.glob(pattern)])
+def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    return [file for pattern in patterns for file in folder.glob(pattern)]

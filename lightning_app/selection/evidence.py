@@ -70,7 +70,7 @@ def gather(
     if pseudolabels:
         artifact, index = of_pool("pseudolabels", pseudolabels, "pseudolabel")
         labels = artifact.manifest.facts.get("labels", task.labels)
-        remedy = f"rebuild with {artifacts.rebuild(artifact.manifest)}"
+        remedy = f"rebuild with {artifacts.rebuild(artifact.manifest, anew=True)}"
         probs_NC = read_probs(artifact.table, labels, task, str(artifact.path), remedy)[index]
     if dynamics:
         read = read_dynamics(find(dynamics) or Path(dynamics), task)
@@ -114,7 +114,7 @@ def _join(path: Path, manifest: artifacts.Manifest, ids: list[str], rows: Rows) 
     missing = next((one for one in rows.ids if one not in position), None)
     if missing is not None or len(position) != len(ids) or len(position) != len(rows.ids):
         named = f"no row for id '{missing}'" if missing is not None else "ids that are not the pool's, once each"
-        raise InputError(f"{path}: {named}; rebuild with {artifacts.rebuild(manifest)}")
+        raise InputError(f"{path}: {named}; rebuild with {artifacts.rebuild(manifest, anew=True)}")
     return np.array([position[one] for one in rows.ids], dtype=np.int64)
 
 

@@ -4,7 +4,7 @@
 
 import logging
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,13 +13,14 @@ import pyarrow as pa
 
 from ..core import artifacts
 from ..core.errors import InputError, shorten
+from ..core.results import Result
 from ..core.runs import Run, State, command_line
 from ..core.task import Task
 from ..data.sources import Rows, Source, load_rows
 from ..evaluation.diversity import diversity_score
 from .evidence import Evidence, gather
 from .quotas import cut, quotas_by_class
-from .strategies import BY_LAST_EPOCH, Candidates, Choice, code_of, find_strategy
+from .strategies import BY_LAST_EPOCH, Candidates, Choice, Strategy, code_of, find_strategy
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,15 @@ log = logging.getLogger(__name__)
 WRITTEN = ("class", "probs", "cluster", "strategy", "score", "rank", "why")
 
 ClassFrom = Literal["teacher", "prompt", "last_epoch"]
+
+
+@dataclass(frozen=True)
+class Selection(Result):
+    """The rows that a strategy keeps, class by class and best first.
+
+    `summary` holds the method's settings and, by class, the rows that were available and kept, the shortfall and the
+    ties at the cut.
+    """
 
 
 @dataclass(frozen=True)
@@ -53,10 +63,13 @@ class Method:
     seed: int
     options: dict[str, Any] = field(default_factory=dict)
     code: str | None = None
+    prompt_labels: bool = True
 
     def as_facts(self) -> dict[str, Any]:
         """JSON values; what has no say in the result is left out, so that older selections stay the same run."""
-        plain = {"variant": "paper", "agreement": False, "min_words": 0, "options": {}, "code": None}
+        plain = {
+            "variant": "paper", "agreement": False, "min_words": 0, "options": {}, "code": None, "prompt_labels": True,
+        }  # fmt: skip
         return {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
 
 
@@ -75,10 +88,11 @@ def select(
     target_embeddings: str | None = None,
     options: dict[str, Any] | None = None,
     seed: int = 0,
+    prompt_labels: bool = True,
     allow_empty: bool = False,
-    out: str = "runs/select",
+    out: str | None = "runs/select",
     overwrite: bool = False,
-) -> None:
+) -> Selection:
     """Keep a quota of pool rows per class: those a strategy scores highest.
 
     Args:
@@ -99,36 +113,68 @@ def select(
         target_embeddings: Embeddings of unlabelled target text (near_target).
         options: Settings of the strategy, such as `{clusters: 25}`.
         seed: Seed of random draws and of ties.
+        prompt_labels: False for unlabelled target text, which a student's pseudolabels turn into rows to train on
+            (self-training; transductive: a test refuses rows with that text).
         allow_empty: Write the selection even if it has no rows, or all but one of the classes that the quota asks for
             are empty.
-        out: The output folder.
+        out: The output folder; null writes nothing, and only says what would be kept.
         overwrite: Replace what another run left there.
 
     Raises:
         InputError: If there are no rows to select, or of one class alone where the quota asks for several; see
             `allow_empty`.
     """
-    rows = load_rows(pool, task, "prompt_label")
+    rows = load_rows(pool, task, "prompt_label" if prompt_labels else None)
     _refuse_own_columns(rows)
+    if not prompt_labels and (class_from == "prompt" or agreement):
+        key = "agreement" if agreement else "class_from prompt"
+        raise InputError(f"{key}: given with prompt_labels false, expected class_from teacher and no agreement")
     if strategy in BY_LAST_EPOCH and variant == "released" and class_from == "teacher":
         class_from = "last_epoch"
     quotas = quotas_by_class(quota, task)
     scorer = find_strategy(strategy, options)
-    method = Method(strategy, class_from, variant, quotas, agreement, min_words, seed, options or {}, code_of(strategy))
+    code = code_of(strategy)
+    method = Method(
+        strategy, class_from, variant, quotas, agreement, min_words, seed, options or {}, code, prompt_labels
+    )
     evidence = gather(rows, task, pseudolabels, dynamics, embeddings, target_embeddings)
+    return select_rows(rows, evidence, method, scorer, task, allow_empty=allow_empty, out=out, overwrite=overwrite)
+
+
+def select_rows(
+    rows: Rows,
+    evidence: Evidence,
+    method: Method,
+    scorer: Strategy,
+    task: Task,
+    *,
+    allow_empty: bool = False,
+    out: str | None = None,
+    overwrite: bool = False,
+) -> Selection:
+    """Keep rows by what is known of them, and write the artifact unless `out` is None; see `select`.
+
+    Args:
+        rows: The pool.
+        evidence: What the strategy may look at.
+        method: The settings.
+        scorer: The strategy that `method` names, its options set.
+        task: Text columns and labels.
+        allow_empty: As for `select`.
+        out: As for `select`.
+        overwrite: As for `select`.
+    """
     inputs = {"pool": rows.reference, **evidence.inputs}
     prints = {name: one["fingerprint"] for name, one in inputs.items()}
-    classes_N = _classes(rows, evidence, task, class_from)
+    classes_N = _classes(rows, evidence, task, method.class_from)
     agrees_N = _agrees(rows, evidence, classes_N, method, task)
     allowed_N, dropped = _filter(rows, agrees_N, method, task)
     if not allow_empty:  # before the run begins, which with `overwrite` removes what is in the folder
         candidates_C = np.bincount(classes_N[allowed_N], minlength=len(task.labels))
         available = dict(zip(task.labels, candidates_C.tolist(), strict=True))
-        _refuse_empty_classes(available, available, method, dropped, _place_of_classes(inputs, class_from))
-    with Run(Path(out), "select", {"task": asdict(task), "inputs": prints, **method.as_facts()}) as run:
-        if run.begin(overwrite) is State.WHOLE:
-            log.info("%s: whole already, nothing to do", out)
-            return
+        _refuse_empty_classes(available, available, method, dropped, _place_of_classes(inputs, method.class_from))
+
+    def chosen() -> Selection:
         kept = [
             _keep(rows, evidence, classes_N, allowed_N, one, method, scorer, task) for one in range(len(task.labels))
         ]
@@ -137,22 +183,33 @@ def select(
                 dict(zip(task.labels, counts, strict=True))
                 for counts in ([one.available for one in kept], [len(one.rows) for one in kept])
             )
-            _refuse_empty_classes(selected, available, method, dropped, f"strategy '{strategy}'")
+            _refuse_empty_classes(selected, available, method, dropped, f"strategy '{method.strategy}'")
         table = _table(rows, evidence, kept, method, task)
         summary = _summary(table, kept, agrees_N, dropped, method, task, evidence)
         facts = {"labels": task.labels, **method.as_facts(), **summary}
-        _report(facts, out)
+        _report(facts, out or "selection")
+        return Selection(table, facts)
+
+    if out is None:
+        return chosen()
+    with Run(Path(out), "select", {"task": asdict(task), "inputs": prints, **method.as_facts()}) as run:
+        if run.begin(overwrite) is State.WHOLE:
+            written = artifacts.read(Path(out), "select")
+            _report(written.manifest.facts, out)
+            return Selection(written.table, written.manifest.facts, written.path)
+        selection = chosen()
         artifacts.write(
             Path(out),
-            table,
+            selection.table,
             stage="select",
             inputs=inputs,
             lineage={**rows.lineage, **evidence.lineage},
             config={"task": asdict(task), **method.as_facts()},
-            facts=facts,
+            facts=selection.summary,
             command=command_line(),
         )
-    log.info("%s: %d rows kept of %d", out, table.num_rows, rows.table.num_rows)
+    log.info("%s: %d rows kept of %d", out, len(selection), rows.table.num_rows)
+    return replace(selection, path=Path(out))
 
 
 def _refuse_own_columns(rows: Rows) -> None:
@@ -196,6 +253,8 @@ def _agrees(rows: Rows, evidence: Evidence, classes_N: np.ndarray, method: Metho
     Raises:
         InputError: If only agreeing rows are to be kept, and there is no teacher.
     """
+    if not method.prompt_labels:
+        return None
     if method.class_from == "prompt" and evidence.probs_NC is None:
         if method.agreement:
             raise InputError("agreement: needs the teacher's probabilities; give --pseudolabels, or leave it out")
@@ -372,14 +431,14 @@ def _summary(
             }
             for label, one in zip(task.labels, kept, strict=True)
         },
-        "prompt_labels": dict(Counter(table["prompt_label"].to_pylist())),
+        **({"prompt_labels": dict(Counter(table["prompt_label"].to_pylist()))} if method.prompt_labels else {}),
         "agreement_with_prompt": float(agrees_N[index].mean()) if agrees_N is not None and len(index) else None,
     }
     if dropped:
         summary["dropped_by_filter"] = dropped
     if evidence.embeddings_ND is not None:
         summary["diversity"] = diversity_score(evidence.embeddings_ND[index])
-    if evidence.target_MD is not None:
+    if evidence.target_MD is not None or not method.prompt_labels:
         summary["transductive"] = "looked at unlabelled target text, which test refuses to score"
     return summary
 
@@ -390,7 +449,9 @@ def _report(facts: dict[str, Any], out: str) -> None:
         if one["shortfall"]:
             log.warning("%s: %s: %d rows short of its quota of %d", out, label, one["shortfall"], one["quota"])
         if one["ties_at_cut"]:
-            log.info("%s: %s: %d rows with the same score were left out by lot", out, label, one["ties_at_cut"])
+            log.info(
+                "%s: %s: %d rows tied at the cut were excluded by a seeded tie-break", out, label, one["ties_at_cut"]
+            )
     for name, count in facts.get("dropped_by_filter", {}).items():
         log.info("%s: %d rows dropped by %s", out, count, name)
     if facts.get("diversity") is not None:

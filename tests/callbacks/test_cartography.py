@@ -65,9 +65,9 @@ def test_the_data_map_is_drawn(stages: Stages):
 
     words = (f"--data.pool.path={stages.files.pool}", "--trainer.logger=true")
     assert stages.teacher(*words).code == 0
-    assert Path("teacher/dynamics/data_map.png").read_bytes()[:4] == b"\x89PNG"
-    assert "<svg" in Path("teacher/dynamics/data_map.svg").read_text()
-    events = EventAccumulator("teacher/logs")
+    assert Path("teacher/data_map.png").read_bytes()[:4] == b"\x89PNG"
+    assert "<svg" in Path("teacher/data_map.svg").read_text()
+    events = EventAccumulator("teacher/_logs")
     events.Reload()
     assert len(events.Images("data_map/pool")) == 2
 

@@ -198,12 +198,12 @@ def test_both_engines_write_the_same_rows_through_the_command_line(
     for name, folder in (("CTranslate2Translator", converted), ("TransformersTranslator", tiny_nllb)):
         outcome = cli(*words(name, folder, files.gold, name))
         assert outcome.code == 0, outcome.err
-        tables.append([artifacts.read(Path(name) / part).table.to_pylist() for part in ("", "rejected")])
+        tables.append([artifacts.read(Path(name) / part).table.to_pylist() for part in ("", "_rejected")])
     assert tables[0] == tables[1]
     kept, rejected = tables[0]
     assert len(kept) + len(rejected) == 37
     assert {row["label"] for row in kept} == {"negative", "neutral", "positive"}
-    manifest = json.loads(Path("CTranslate2Translator/manifest.json").read_text())
+    manifest = json.loads(Path("CTranslate2Translator/_manifest.json").read_text())
     assert manifest["inputs"]["model"]["fingerprint"] == model_fingerprint(str(converted))
 
 

@@ -240,7 +240,7 @@ def test_a_text_ends_at_the_first_line_break(tiny_gguf: Path):
     assert generator.line_breaks == {line_break}
     written = torch.tensor([[first, line_break, second, 0], [first, second, first, second], [line_break, 0, 0, 0]])
     generator.network = SimpleNamespace(
-        generate=lambda input_ids, **_: torch.cat([input_ids, written], dim=1),
+        generate=lambda input_ids, **_: SimpleNamespace(sequences=torch.cat([input_ids, written], dim=1), cache=None),
         generation_config=SimpleNamespace(eos_token_id=2, bos_token_id=1),
     )
     answers = generator.answer(["a", "b", "c"], [""] * 3, [""] * 3, ["Text:", "Text:", "Text:"])
@@ -255,7 +255,9 @@ def test_a_line_break_inside_a_token_keeps_the_text_before_it(tiny_gguf: Path):
     token = generator.tokenizer.convert_tokens_to_ids(".\n")
     assert token in generator.line_breaks
     generator.network = SimpleNamespace(
-        generate=lambda input_ids, **_: torch.cat([input_ids, torch.tensor([[token, 0]])], dim=1),
+        generate=lambda input_ids, **_: SimpleNamespace(
+            sequences=torch.cat([input_ids, torch.tensor([[token, 0]])], dim=1), cache=None
+        ),
         generation_config=SimpleNamespace(eos_token_id=2, bos_token_id=1),
     )
     assert generator.answer(["a"], [""], [""], ["Text:"])["text"] == ["."]
@@ -488,7 +490,7 @@ def test_a_server_that_stumbles_loses_no_row(cli: Command, monkeypatch: pytest.M
 
 def holds(folder: Path, secret: str) -> bool:
     """Whether a file of the folder has the secret in it, as it is or inside a Parquet column."""
-    tables = [str(artifacts.read(path.parent).table.to_pylist()) for path in folder.rglob("manifest.json")]
+    tables = [str(artifacts.read(path.parent).table.to_pylist()) for path in folder.rglob("_manifest.json")]
     files = [path.read_bytes().decode(errors="replace") for path in folder.rglob("*") if path.is_file()]
     return any(secret in text for text in [*tables, *files])
 

@@ -177,7 +177,7 @@ def test_rows_are_translated_through_the_command_line(cli: Command, files: Files
         *QUIET,
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
-    kept, rejected = (artifacts.read(Path("out") / part).table for part in ("", "rejected"))
+    kept, rejected = (artifacts.read(Path("out") / part).table for part in ("", "_rejected"))
     assert kept.num_rows + rejected.num_rows == 37
     assert kept.num_rows > 20
     assert set(kept["lang"].to_pylist()) == {"hi"}

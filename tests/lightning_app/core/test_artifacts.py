@@ -30,7 +30,7 @@ def sharded(tmp_path: Path, table: pa.Table, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_rows_come_back_in_order(sharded: Path, table: pa.Table):
     assert sorted(path.name for path in sharded.iterdir()) == [
-        "manifest.json", "part-00000.parquet", "part-00001.parquet", "part-00002.parquet",
+        ".huggingface.yaml", "_manifest.json", "part-00000.parquet", "part-00001.parquet", "part-00002.parquet",
     ]  # fmt: skip
     read = artifacts.read(sharded, "select")
     assert read.table.to_pylist() == table.to_pylist()
@@ -70,8 +70,8 @@ def test_an_empty_artifact_keeps_its_columns(tmp_path: Path, table: pa.Table):
 
 
 def test_a_folder_without_a_manifest_is_not_whole(sharded: Path):
-    (sharded / "manifest.json").unlink()
-    with pytest.raises(InputError, match=r"no manifest.json, so the artifact is not whole; run .*select.* again"):
+    (sharded / "_manifest.json").unlink()
+    with pytest.raises(InputError, match=r"incomplete, there is no _manifest.json; run .*select.yaml. to complete it"):
         artifacts.read(sharded, "select")
 
 
@@ -92,8 +92,30 @@ def test_shards_that_do_not_match_the_manifest(sharded: Path, table: pa.Table, h
         shard.write_bytes(shard.read_bytes()[:100])
     else:
         artifacts.write_parquet(shard, table[3:6].set_column(1, "text", pa.array(["x", "y", "z"])))
-    with pytest.raises(InputError, match='rebuild with "python main.py x"'):
+    with pytest.raises(InputError, match='rebuild it with "python main.py x"'):
         artifacts.read(sharded)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(Path.unlink, "part-00001.parquet is missing"),
+     (lambda shard: shard.write_bytes(shard.read_bytes()[:100]), "part-00001.parquet has 100 bytes instead of")],
+)  # fmt: skip
+def test_an_artifact_is_complete_when_every_shard_is_there_with_its_size(sharded: Path, change, said: str):
+    assert artifacts.is_whole(sharded)
+    change(sharded / "part-00001.parquet")
+    assert not artifacts.is_whole(sharded)
+    assert (artifacts.why_incomplete(sharded) or "").startswith(said)
+    with pytest.raises(InputError, match=f"incomplete, {said}"):
+        artifacts.read_manifest(sharded)
+
+
+def test_an_artifact_inside_another_belongs_to_it(tmp_path: Path, table: pa.Table):
+    artifacts.write(tmp_path / "_rejected", table, stage="rejected")
+    artifacts.write(tmp_path, table, stage="clean", files=artifacts.files_of(tmp_path / "_rejected"))
+    assert artifacts.is_whole(tmp_path)
+    (tmp_path / "_rejected/part-00000.parquet").unlink()
+    assert artifacts.why_incomplete(tmp_path) == "_rejected/part-00000.parquet is missing"
 
 
 def test_an_artifact_is_joined_only_with_its_own_ancestor(tmp_path: Path, table: pa.Table):
@@ -107,7 +129,7 @@ def test_an_artifact_is_joined_only_with_its_own_ancestor(tmp_path: Path, table:
 
 
 def test_the_manifest_says_what_made_it(sharded: Path):
-    manifest = json.loads((sharded / "manifest.json").read_text())
+    manifest = json.loads((sharded / "_manifest.json").read_text())
     assert manifest["command"] == "python main.py x"
     assert manifest["columns"]["probs"] == "list<item: double>"
     assert {"labelbridge", "python", "torch", "pyarrow"} <= set(manifest["versions"])

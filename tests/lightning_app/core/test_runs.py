@@ -14,8 +14,12 @@ IDENTITY = {"model": {"seed": 0, "name": "m"}, "data": [1, 2]}
 
 
 def begin(out: Path, identity: dict = IDENTITY, stage: str = "select", overwrite: bool = False) -> State:
+    """Begin a run that writes a first shard."""
     with Run(out, stage, identity) as run:
-        return run.begin(overwrite)
+        state = run.begin(overwrite)
+        if state is State.NEW:
+            (out / "part-00000.parquet").write_text("rows")
+        return state
 
 
 def test_a_run_is_new_then_partial_then_whole(tmp_path: Path):
@@ -33,7 +37,7 @@ def test_a_whole_run_keeps_nothing_to_resume_from(tmp_path: Path):
         (tmp_path / name).write_text("x")
     artifacts.write(tmp_path, None, stage="select")
     assert begin(tmp_path) is State.WHOLE
-    assert {path.name for path in tmp_path.iterdir()} - {".lock"} == {"identity.json", "manifest.json"}
+    assert {path.name for path in tmp_path.iterdir()} - {".lock"} == {"_identity.json", "_manifest.json"}
 
 
 @pytest.mark.parametrize(
@@ -55,13 +59,13 @@ def test_another_identity_is_refused_and_named(tmp_path: Path, identity: dict, s
 def test_overwrite_clears_what_a_run_wrote_and_nothing_else(tmp_path: Path):
     out = tmp_path / "r"
     begin(out)
-    for name in ("model/config.json", "checkpoints/last.ckpt", ".parts/a.parquet", "logs/events", "notes/mine.txt"):
+    for name in ("model/config.json", "checkpoints/last.ckpt", ".parts/a.parquet", "_logs/events", "notes/mine.txt"):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text("x")
     artifacts.write(out, None, stage="select")
     assert begin(out, {**IDENTITY, "data": []}, overwrite=True) is State.NEW
     left = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    assert left - {".lock"} == {"identity.json", "notes/mine.txt"}
+    assert left - {".lock"} == {"_identity.json", "part-00000.parquet", "notes/mine.txt"}
 
 
 def test_two_processes_cannot_write_to_one_folder(tmp_path: Path):
@@ -110,3 +114,49 @@ def test_the_command_line_names_the_program_that_was_started(
     monkeypatch.setattr("labelbridge.lightning_app.core.runs.typed_words", [])
     monkeypatch.setattr("sys.argv", [script, "report"])
     assert command_line() == f"{program} report"
+
+
+def test_a_run_that_wrote_nothing_claims_nothing(tmp_path: Path):
+    """Whether it raised, or was killed before its first row."""
+
+    def fail() -> None:
+        with Run(tmp_path / "raised", "select", IDENTITY) as run:
+            run.begin()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert not (tmp_path / "raised/_identity.json").exists()
+    with Run(tmp_path / "killed", "select", IDENTITY) as run:
+        run.begin()
+    assert (tmp_path / "killed/_identity.json").exists()
+    for name in ("raised", "killed"):
+        assert begin(tmp_path / name, {"other": 1}) is State.NEW
+        with pytest.raises(InputError, match="holds another run"):
+            begin(tmp_path / name)
+
+
+def test_overwrite_resumes_a_run_of_the_same_identity(tmp_path: Path):
+    begin(tmp_path)
+    assert begin(tmp_path, overwrite=True) is State.PARTIAL
+    assert (tmp_path / "part-00000.parquet").exists()
+
+
+def test_a_run_that_is_computed_again_is_incomplete_until_its_new_manifest(tmp_path: Path):
+    begin(tmp_path)
+    weights = tmp_path / "weights"
+    weights.write_text("four")
+    artifacts.write(tmp_path, None, stage="select", files=[weights])
+    assert begin(tmp_path) is State.WHOLE
+    weights.write_text("fo")
+    assert artifacts.why_incomplete(tmp_path) == "weights has 2 bytes instead of 4"
+    assert begin(tmp_path) is State.PARTIAL
+    weights.write_text("four")  # of the recorded size again, but of an epoch that is not the last
+    assert not artifacts.is_whole(tmp_path)
+
+
+@pytest.mark.parametrize("words", [["--overwrite=true"], ["--overwrite", "true"], ["--overwrite"]])
+def test_overwrite_is_never_part_of_a_printed_command(monkeypatch: pytest.MonkeyPatch, words: list[str]):
+    monkeypatch.setattr("labelbridge.lightning_app.core.runs.typed_words", ["select", *words, "--quota", "3"])
+    monkeypatch.setattr("sys.argv", ["main.py"])
+    assert command_line() == "python main.py select --quota 3"

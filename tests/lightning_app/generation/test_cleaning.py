@@ -57,7 +57,7 @@ def clean(cli: Command, raw: Path, *words: object):
 def test_every_row_is_kept_or_rejected_with_its_reason(cli: Command, raw: Path):
     outcome = clean(cli, raw)
     assert outcome.code == 0, outcome.err
-    pool, rejected = artifacts.read(Path("pool"), "clean").table, artifacts.read(Path("pool/rejected")).table
+    pool, rejected = artifacts.read(Path("pool"), "clean").table, artifacts.read(Path("pool/_rejected")).table
     assert dict(zip(rejected["id"].to_pylist(), rejected["reason"].to_pylist(), strict=True)) == REASONS
     assert pool["id"].to_pylist() == ["a/0", "a/8"]
     assert len(RAW) == pool.num_rows + rejected.num_rows
@@ -69,7 +69,7 @@ def test_text_and_label_travel_untouched(cli: Command, raw: Path):
     assert pool["a/0"]["text"] == "The pool was lovely and the staff were kind."
     assert pool["a/8"]["text"] == "The café charges 3.5 euros for tea, and I don’t mind paying it."
     assert (pool["a/8"]["prompt_label"], pool["a/8"]["domain"]) == ("neutral", "travel")
-    rejected = {row["id"]: row for row in artifacts.read(Path("pool/rejected")).table.to_pylist()}
+    rejected = {row["id"]: row for row in artifacts.read(Path("pool/_rejected")).table.to_pylist()}
     assert rejected["a/3"]["text"] == "I cannot fulfill your request."  # as it came
 
 
@@ -89,7 +89,7 @@ def test_a_part_is_drawn_by_the_seed(cli: Command, raw: Path):
         assert clean(cli, raw, *words, f"--seed={seed}", f"--out={out}").code == 0
         kept.append(artifacts.read(Path(out)).table["id"].to_pylist())
     assert kept[0] == kept[1] != kept[2]
-    assert artifacts.read(Path("one/rejected")).table["reason"].to_pylist().count("beyond size") == 3
+    assert artifacts.read(Path("one/_rejected")).table["reason"].to_pylist().count("beyond size") == 3
 
 
 def test_the_pool_feeds_the_selection(cli: Command, raw: Path):
@@ -133,7 +133,7 @@ def test_few_shot_examples_do_not_come_back(cli: Command, raw: Path):
         "name: m\nsystem: s\nclasses: {positive: x}\nexamples: {positive: [the POOL was lovely and the staff were kind]}\n"
     )
     assert clean(cli, raw, "--prompts=mine.yaml").code == 0
-    rejected = {row["id"]: row["reason"] for row in artifacts.read(Path("pool/rejected")).table.to_pylist()}
+    rejected = {row["id"]: row["reason"] for row in artifacts.read(Path("pool/_rejected")).table.to_pylist()}
     assert rejected["a/0"] == rejected["a/1"] == "in examples"
 
 
@@ -180,7 +180,7 @@ def clean_pairs(cli: Command, *words: object) -> dict[str, str]:
     every = ("clean", "--config", "clean.yaml", "--config", "tasks/nli.yaml", "--raw.path=raw.jsonl", "--out=pool")
     outcome = cli(*every, "--exclude=null", *words)
     assert outcome.code == 0, outcome.err
-    rejected = artifacts.read(Path("pool/rejected")).table.to_pylist()
+    rejected = artifacts.read(Path("pool/_rejected")).table.to_pylist()
     return {row["id"]: row["reason"] for row in rejected}
 
 
@@ -254,4 +254,4 @@ def test_nothing_in_is_nothing_out(cli: Command, tmp_path: Path):
     write_jsonl(tmp_path / "raw.jsonl", [{"text": "", "prompt_label": "neutral"}])
     assert cli("clean", "--config", "clean.yaml", "--raw.path=raw.jsonl", "--exclude=null", "--out=pool").code == 0
     assert artifacts.read(Path("pool")).table.num_rows == 0
-    assert artifacts.read(Path("pool/rejected")).table["reason"].to_pylist() == ["empty"]
+    assert artifacts.read(Path("pool/_rejected")).table["reason"].to_pylist() == ["empty"]

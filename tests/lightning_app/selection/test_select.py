@@ -156,7 +156,7 @@ def test_a_strategy_that_keeps_one_class_is_refused(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(InputError, match="strategy 'picky.neutral': only class 'neutral'.*negative 20, neutral 20"):
         run(pool, task, tmp_path / "s", strategy="picky.neutral", class_from="prompt", quota=5)
-    assert not (tmp_path / "s" / "identity.json").exists()
+    assert not (tmp_path / "s" / "_identity.json").exists()
 
 
 def test_agreement_with_the_prompt_is_counted(pool: Path, task: Task, tmp_path: Path):
@@ -291,6 +291,6 @@ def test_a_cut_keeps_the_best_and_breaks_ties_by_id(scores: list[int], quota: in
 
 def test_the_summary_is_in_the_manifest_as_json(pool: Path, task: Task, tmp_path: Path):
     run(pool, task, tmp_path / "s", strategy="random", class_from="prompt", quota=2)
-    facts = json.loads((tmp_path / "s" / "manifest.json").read_text())["facts"]
+    facts = json.loads((tmp_path / "s" / "_manifest.json").read_text())["facts"]
     assert facts["labels"] == LABELS
     assert facts["quota"] == {"negative": 2, "neutral": 2, "positive": 2}
