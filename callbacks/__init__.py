@@ -8,6 +8,7 @@ from .averaging import AverageWeights
 from .cartography import CartographyCallback
 from .export import ExportBest
 from .finite import StopAtNonFinite
+from .progress import RunProgressBar
 from .resume import Resume
 from .rows import RowWriter
 from .throughput import Throughput
@@ -18,6 +19,7 @@ __all__ = [
     "ExportBest",
     "Resume",
     "RowWriter",
+    "RunProgressBar",
     "StopAtNonFinite",
     "Throughput",
 ]

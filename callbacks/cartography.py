@@ -33,7 +33,7 @@ class CartographyCallback(Callback):
     """Scores sets of rows with the current weights at the end of every epoch, and keeps the log-probabilities.
 
     It changes nothing in the training: no gradient, no dropout, no draw from the run's random numbers; the weights at
-    the end have the same bits with and without it. A resumed run discards the epochs behind its checkpoint.
+    the end have the same bits with and without it. A resumed run discards epochs recorded after its checkpoint.
 
     In a Lightning project of your own, give `rows` and `score`:
 
@@ -91,7 +91,7 @@ class CartographyCallback(Callback):
         return self.out / ("dynamics" if name == "pool" else f"dynamics-{name}")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the rows, discard what a killed run wrote behind its checkpoint, and score once if asked to."""
+        """Take the rows, discard what a killed run wrote after its checkpoint, and score once if asked to."""
         if trainer.global_step == 0:
             self._steps, self._epochs = [], 0  # a callback may be used for one fit after another
         if trainer.is_global_zero:
@@ -141,7 +141,7 @@ class CartographyCallback(Callback):
         return {"steps": list(self._steps), "epochs": self._epochs}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on behind them."""
+        """Resume after them."""
         self._steps, self._epochs = list(state_dict["steps"]), state_dict["epochs"]
 
     def _rows(self, trainer: Trainer) -> dict[str, ScoredRows]:

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from transformers.utils import logging as transformers_logging
 
-from labelbridge.lightning_app.core.artifacts import write_json
+from labelbridge.lightning_app.core.artifacts import follow_umask, write_json
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.models.card import model_card
 from labelbridge.lightning_app.models.correction import (
@@ -35,7 +35,7 @@ class ExportBest(Callback):
         monitor: The metric to choose by.
         mode: Whether more or less of it is better.
         dtype: Type of the weights in the folder: `bfloat16` halves its size, and rounds each weight to 8 bits of
-            precision; training goes on in the network's own type.
+            precision; training continues in the network's own type.
         choose: `best`, or `last`: every check is exported, so that the last one stays, whatever its value.
         temperature: Fit a temperature on the source dev set at every export, and divide the head's weights by it.
         prior: A label prior for the exported model: `uniform`, or a map from label to share. The head's bias gets
@@ -127,7 +127,7 @@ class ExportBest(Callback):
         return {"best": self._best, "record": self._record}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the best check so far."""
+        """Resume from the best check so far."""
         self._best, self._record = state_dict["best"], state_dict["record"]
 
     @rank_zero_only
@@ -149,10 +149,12 @@ class ExportBest(Callback):
                 module.save(temporary, getattr(torch, self.dtype))
             facts.update(correction.facts)
         if self.conformal_alpha is not None:
-            facts["conformal"] = conformal_facts(*module.dev_rows, correction, self.conformal_alpha)
+            logits_NC, labels_N = module.dev_rows
+            facts["conformal"] = conformal_facts(logits_NC, labels_N, correction, self.conformal_alpha)
         datamodule.tokenizer.save_pretrained(temporary)
         write_json(temporary / CARD_FACTS, facts)
         (temporary / "README.md").write_text(model_card(facts), encoding="utf-8")
+        follow_umask(temporary)
         if self.folder.exists():
             self.folder.rename(self._previous)
         temporary.rename(self.folder)

@@ -1,4 +1,4 @@
-"""Checkpoints to resume from: everything a run needs to go on as if nothing had happened."""
+"""Checkpoints to resume from: everything a run needs to continue as if it had not been stopped."""
 
 import random
 import time
@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from labelbridge.lightning_app.core.artifacts import settle
+from labelbridge.lightning_app.core.artifacts import follow_umask, settle
 from labelbridge.lightning_app.core.runs import CHECKPOINTS
 
 from .stopping import Stopper
@@ -21,9 +21,9 @@ CHECKPOINT = "last.ckpt"
 class Resume(Callback):
     """Saves one Lightning checkpoint now and then, and the random-number state with it.
 
-    Checkpoints exist only to resume; the command removes them when the run is whole. A checkpoint that would fall
+    Checkpoints exist only to resume; the command removes them when the run is complete. A checkpoint that would fall
     before a validation waits for it, so that the validation is never skipped or doubled. On SIGTERM or Ctrl-C the
-    window at hand is finished and saved, and the command says how to go on.
+    current window is finished and saved, and the command says how to resume.
 
     Args:
         out: The run's output folder; linked to `out`.
@@ -41,7 +41,7 @@ class Resume(Callback):
         self._stopper = Stopper()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take SIGTERM and Ctrl-C over, and tell the loader where to go on."""
+        """Take SIGTERM and Ctrl-C over, and tell the loader where to resume."""
         self._stopper.install(trainer)
         # The schedule asks for the number of steps before the checkpoint is restored, so the loader exists by then, and
         # Lightning restores only loaders that it makes later. The loader looks at its state at the first batch.
@@ -138,6 +138,7 @@ def _count_as_cut_now(trainer: Trainer) -> None:
 
 @rank_zero_only
 def _rename(temporary: Path, final: Path) -> None:
+    follow_umask(temporary)
     settle(temporary, final)
 
 

@@ -23,6 +23,7 @@ class Stopper:
 
     def __init__(self) -> None:
         self.asked = False
+        self._number = int(signal.SIGTERM)
         self._previous: dict[signal.Signals, Any] = {}
         self._trainer: Trainer | None = None
 
@@ -38,21 +39,21 @@ class Stopper:
         self._previous.clear()
 
     def stop(self, trainer: Trainer, saved: str) -> None:
-        """Leave the Trainer; rank 0 says how to go on.
+        """Leave the Trainer; rank 0 says how to resume.
 
         Raises:
-            SystemExit: Always; status 128 + SIGTERM on rank 0.
+            SystemExit: Always; on rank 0 with the status 128 + the signal's number.
         """
         self.restore()
         if trainer.is_global_zero:
-            log.warning("stopped on request, %s; go on with: %s", saved, command_line())
-            raise SystemExit(128 + signal.SIGTERM)
+            log.warning("stopped on request, %s; resume with: %s", saved, command_line())
+            raise SystemExit(128 + self._number)
         raise SystemExit(0)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt  # asked twice: at once
-        self.asked = True
+        self.asked, self._number = True, number
         launcher = self._trainer.strategy.launcher if self._trainer is not None else None
         if launcher is not None and self._trainer is not None and self._trainer.is_global_zero and os.name == "posix":
             launcher.kill(signal.SIGTERM)

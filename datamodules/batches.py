@@ -99,7 +99,7 @@ class RowBatches(Dataset[Batch]):
 
 
 class WindowLoader(DataLoader[Batch]):
-    """Serves an epoch's micro-batches, and can be told to go on where a checkpoint was taken.
+    """Serves an epoch's micro-batches, and can resume where a checkpoint was taken.
 
     Lightning saves `state_dict` with its checkpoints and hands it back before the next epoch begins.
 
@@ -135,7 +135,7 @@ class WindowLoader(DataLoader[Batch]):
         return {"served": self._served % max(len(self), 1), "shape": asdict(self.windows.shape)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on behind the windows that a checkpoint has seen, which may have been cut in another way.
+        """Resume after the windows that a checkpoint has seen, which may have been cut in another way.
 
         Raises:
             InputError: If windows held another number of rows, or the checkpoint was taken inside of one.

@@ -52,8 +52,7 @@ class MixedDataModule(GoldDataModule):
     def selected(self) -> artifacts.Artifact:
         """The selection artifact, or its translation."""
         folder = find(self.selection) or Path(self.selection)
-        is_translation = artifacts.is_whole(folder) and artifacts.is_selection(artifacts.read_manifest(folder))
-        artifact = artifacts.read(folder, None if is_translation else "select")
+        artifact = artifacts.read(folder, artifacts.selection_stage(folder))
         artifacts.check_fresh(artifact.path, artifact.manifest)
         return artifact
 

@@ -24,16 +24,28 @@ Other commands:
   peek       look into an artifact                   ARTIFACT
 
 FILE is looked up here and then in Labelbridge's configs/, '.yaml' optional; several files merge left to right,
-and the command line wins. Every key of a command: python main.py COMMAND --help
+and the command line wins. A command's usual settings: python main.py COMMAND --help; all of them: --help all
 """
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+# Callbacks that every Trainer command has, by the name of their settings. StopAtNonFinite is first: nothing is scored,
+# exported or saved of a model that holds nan. The average gives the weights back after the export. Resume saves last,
+# so that its checkpoint knows of what the others have done at the same step.
+CALLBACKS = {
+    "finite": "StopAtNonFinite",
+    "cartography": "CartographyCallback",
+    "export": "ExportBest",
+    "rows": "RowWriter",
+    "throughput": "Throughput",
+    "average": "AverageWeights",
+    "resume": "Resume",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit status: 0, or 2 for a mistake in the input, which is told in one line.
+        The exit status: 0, 2 for a mistake in the input, which is told in one line, or 130 after Ctrl-C.
     """
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] in ("-h", "--help", "help"):
@@ -41,38 +53,21 @@ def main(argv: list[str] | None = None) -> int:
 
         print(as_called(HELP), end="")
         return 0
-    from .lightning_app.cli.commands import run_function, run_trainer
+    from .lightning_app.cli.interrupts import one_line_interrupts
 
-    if words[0] in TRAINER_COMMANDS:
-        return run_trainer(words, _forced_callbacks)
-    return run_function(words)
+    with one_line_interrupts():
+        from .lightning_app.cli.commands import run_function, run_trainer
+
+        if words[0] in TRAINER_COMMANDS:
+            return run_trainer(words, CALLBACKS, _import_callbacks)
+        return run_function(words)
 
 
-def _forced_callbacks() -> dict[str, type]:
-    """Callbacks that every Trainer command has, by the name of their settings; bound here, where all rooms meet."""
-    from . import datamodules, modules  # noqa: F401 - makes the short class names known
-    from .callbacks import (
-        AverageWeights,
-        CartographyCallback,
-        ExportBest,
-        Resume,
-        RowWriter,
-        StopAtNonFinite,
-        Throughput,
-    )
+def _import_callbacks() -> tuple[dict[str, type], type]:
+    """The classes of `CALLBACKS`, and the progress bar; imported here, where all rooms meet."""
+    from . import callbacks, datamodules, modules  # noqa: F401 - the latter make the short class names known
 
-    # StopAtNonFinite comes first: nothing is scored, exported or saved of a model that holds nan. The average gives the
-    # weights back after the export. Resume saves last, so that its checkpoint knows of what the others have done at the
-    # same step.
-    return {
-        "finite": StopAtNonFinite,
-        "cartography": CartographyCallback,
-        "export": ExportBest,
-        "rows": RowWriter,
-        "throughput": Throughput,
-        "average": AverageWeights,
-        "resume": Resume,
-    }
+    return {key: getattr(callbacks, name) for key, name in CALLBACKS.items()}, callbacks.RunProgressBar
 
 
 if __name__ == "__main__":

@@ -183,7 +183,7 @@ class OpenAIGenerator(GeneratorModule):
         hint = f"{WRONG_SET_UP[status]}; " if status in WRONG_SET_UP else ""
         return (
             f"{self.base_url}: {what}: {error}; {hint}check {self.api_key_variable}, --model.base_url and --model.model"
-            f" {self.model_name}; the same command goes on, and asks for the failed rows again"
+            f" {self.model_name}; the same command resumes, and asks for the failed rows again"
         )
 
     def _note(self, row: int, answer: dict[str, Any]) -> None:

@@ -59,7 +59,14 @@ def test_a_label_outside_the_task(stages: Stages):
     rows = labelled(9, 1)
     rows[5]["label"] = "mixed"
     write_jsonl(stages.files.gold, rows)
-    refused(stages.teacher(), r"gold.jsonl row 5 \(line 6\): label 'mixed'", "negative.*neutral.*positive", "label_map")
+    rows[7]["label"] = "mixed"
+    rows[8]["label"] = "none"
+    write_jsonl(stages.files.gold, rows)
+    refused(
+        stages.teacher(),
+        r"gold.jsonl: labels outside \['negative', 'neutral', 'positive'\]: 'mixed' in 2 rows \(lines 6, 8\), "
+        r"'none' in 1 row \(line 9\); map them with `label_map`",
+    )
     assert not Path("teacher").exists()
 
 
@@ -318,7 +325,12 @@ def test_a_misspelt_key_with_more_behind_it(stages: Stages):
 
 
 def test_no_configuration(stages: Stages):
-    refused(stages.cli("fit"), "data is not given; name a configuration")
+    refused(stages.cli("fit"), "^error: data and model are not given; .*--config teacher.yaml")
+    refused(stages.cli("test"), "^error: data and model are not given; .*--config test.yaml")
+    refused(stages.cli("select"), "^error: task and pool are not given; .*--config select.yaml")
+    refused(stages.cli("clean"), "^error: task and raw are not given; .*--config clean.yaml")
+    refused(stages.cli("report"), "^error: runs is not given; .*--config report.yaml")
+    refused(stages.cli("peek"), "^error: artifact is not given; .*python main.py peek runs/select$")
 
 
 @pytest.mark.parametrize(("content", "said"), [("a: [1\nb: }", "not YAML.*line 2"), ("", "None"), ("- a", r"\['a'\]")])
@@ -377,7 +389,7 @@ def test_the_error_line_is_valid_for_machines(stages: Stages):
     """Values are quoted and cut, so that a page of text in a label does not flood the terminal."""
     write_jsonl(stages.files.gold, [{"text": "a", "label": "x\n" * 500}])
     outcome = stages.teacher()
-    refused(outcome, "label 'x")
+    refused(outcome, "labels outside .*: 'x")
     assert len(outcome.err) < 400
     assert json.dumps(outcome.err)
 

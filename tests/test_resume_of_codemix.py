@@ -1,4 +1,4 @@
-"""A fit on sentence pairs that was killed goes on to the very bits of one that was not, adapters and all weights."""
+"""A fit on sentence pairs that was killed resumes to the very bits of one that was not, adapters and all weights."""
 
 import signal
 from pathlib import Path

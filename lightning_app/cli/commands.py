@@ -8,9 +8,9 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from jsonargparse import ArgumentParser, set_loader
 
@@ -19,8 +19,11 @@ from ..core.errors import InputError
 from ..core.paths import PROJECT, find
 from ..core.program import as_called, program
 from ..core.yaml_files import YamlError, load_mapping, load_yaml
+from .early import check_early
+from .help_pages import asks_for_page, page, without_all
+from .named_tasks import MODE, replace_named_tasks
 from .next_steps import Finished, next_line
-from .parser_errors import wrong_value
+from .parser_errors import missing_settings, wrong_value
 
 log = logging.getLogger(__name__)
 
@@ -71,12 +74,15 @@ def run_function(words: Sequence[str]) -> int:
     return _guarded(lambda: _call(name, options))
 
 
-def run_trainer(words: Sequence[str], forced_callbacks: Callable[[], dict[str, type]]) -> int:
+def run_trainer(
+    words: Sequence[str], callbacks: Mapping[str, str], import_callbacks: Callable[[], tuple[dict[str, type], type]]
+) -> int:
     """Run `fit`, `validate`, `test` or `predict`.
 
     Args:
         words: The command line behind `main.py`.
-        forced_callbacks: Imports and returns the callbacks that every run has, by the name of their settings.
+        callbacks: The class names of the callbacks that every run has, by the name of their settings.
+        import_callbacks: Imports and returns the classes themselves, and that of the progress bar.
 
     Returns:
         The exit status.
@@ -85,6 +91,11 @@ def run_trainer(words: Sequence[str], forced_callbacks: Callable[[], dict[str, t
     def go() -> None:
         runs.typed_words[:] = words
         found = [words[0], *find_configs(list(words[1:]))]
+        if asks_for_page(found):
+            print(page(found), end="")
+            return
+        found = without_all(found)
+        check_early(found, callbacks, _unknown_key)
         # LightningCLI warns when it is given arguments while sys.argv holds others; DDP starts ranks from sys.argv.
         sys.argv = [sys.argv[0], *found]
         _set_up_logging()
@@ -92,21 +103,21 @@ def run_trainer(words: Sequence[str], forced_callbacks: Callable[[], dict[str, t
 
         for own_handler in ("lightning", "lightning.pytorch", "lightning.fabric"):
             logging.getLogger(own_handler).handlers.clear()  # the root logger prints their lines already
-        Cli(forced_callbacks())
+        Cli(*import_callbacks())
 
     return _guarded(go)
 
 
 def find_configs(options: list[str]) -> list[str]:
-    """Replace each `--config FILE` by the file found here or in Labelbridge's `configs/`.
+    """Replace each `--config FILE` by the file found here or in `configs/`, and each `--task NAME` by the task's file.
 
     Raises:
         InputError: If there is no such file; names the closest one.
     """
-    found = list(options)
-    for number, word in enumerate(options):
-        if word in ("--config", "-c") and number + 1 < len(options):
-            found[number + 1] = _find_config(options[number + 1])
+    found = replace_named_tasks(options)
+    for number, word in enumerate(list(found)):
+        if word in ("--config", "-c") and number + 1 < len(found):
+            found[number + 1] = _find_config(found[number + 1])
         elif word.startswith("--config="):
             found[number] = f"--config={_find_config(word.removeprefix('--config='))}"
     return found
@@ -116,7 +127,7 @@ class OneLineErrors:
     """Mix-in for parsers: an error is raised as one `InputError` instead of a usage text, and keys are spelled out."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+        super().__init__(*args, **{"allow_abbrev": False, "parser_mode": MODE, **kwargs})
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Turn the parser's message into one line; nested parsers keep their own way."""
@@ -132,15 +143,24 @@ class Parser(OneLineErrors, ArgumentParser):
 def _call(name: str, options: list[str]) -> None:
     _set_up_logging()
     function = getattr(importlib.import_module(FUNCTIONS[name]), name)
-    parser = Parser(prog=f"{program()} {name}", description=inspect.getdoc(function))
+    if asks_for_page([name, *options]):
+        print(as_called(page([name, *find_configs(options)], function)), end="")
+        return
+    options = without_all(options)
+    parser = Parser(prog=f"{program()} {name}", description=_description(function))
     parser.add_argument("-c", "--config", action="config", help="A configuration file; may be given several times.")
-    parser.add_function_arguments(function, as_positional=name == "peek")
+    parser.add_function_arguments(function, as_group=False, as_positional=name == "peek")
     settings = parser.instantiate(parser.parse_args(find_configs(options)))
     arguments = {key: value for key, value in settings.as_dict().items() if key != "config"}
     function(**arguments)
     writes = arguments.get("out") is not None
     if name != "peek" and writes and (line := next_line(_finished(name, arguments))) is not None:
         log.info("%s", line)
+
+
+def _description(function: Callable[..., Any]) -> str:
+    """What a docstring says before its list of arguments, which the parser shows by itself."""
+    return re.split(r"\n+Args:\n", inspect.getdoc(function) or "")[0]
 
 
 def _finished(name: str, arguments: dict[str, Any]) -> Finished:
@@ -184,7 +204,7 @@ def _tell(message: str) -> int:
 
 
 def _set_up_logging() -> None:
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", level=logging.INFO, handlers=[StandardError()])
     logging.getLogger().handlers[0].addFilter(_without_adverts)
     logging.getLogger().handlers[0].addFilter(_as_called)
     for noisy in ("httpx", "httpx2", "openai", "filelock", "datasets", "fsspec", "absl", "urllib3", "matplotlib"):
@@ -204,6 +224,18 @@ def _as_called(record: logging.LogRecord) -> bool:
     return True
 
 
+class StandardError(logging.StreamHandler[TextIO]):
+    """Prints to what `sys.stderr` is at that moment: a progress bar puts itself in its place, to print above itself."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override] # an attribute that is set once, there
+        """The current standard error."""
+        return sys.stderr
+
+
 def _find_config(name: str) -> str:
     for candidate in (name, f"{name}.yaml"):
         found = find(candidate, "configs")
@@ -219,14 +251,20 @@ def _one_line(message: str, parser: Any) -> str:
     for pattern in _UNKNOWN_KEY:
         match = pattern.search(message)
         if match:
-            key = match.group(1)
-            return f"{_place(key)}key '{key}' is not known{_meant(_closest(key, message, parser))}"
-    wrong = wrong_value(message)
+            return _unknown_key(match.group(1), _known_keys(message, parser))
+    command = runs.typed_words[0] if runs.typed_words else ""
+    if (missing := missing_settings(message, command)) is not None:
+        return missing
+    wrong = wrong_value(message, command)
     if wrong is not None:
         return f"{_place(wrong[0])}{wrong[0]} {wrong[1]}"
     inner = [line.strip(" -") for line in message.splitlines() if line.strip()]
     text = " ".join(line for line in inner if not line.startswith(("Given value", "Subtypes", "Errors:")))
     return text if len(text) < 400 else text[:399] + "…"
+
+
+def _unknown_key(key: str, known: set[str]) -> str:
+    return f"{_place(key)}key '{key}' is not known{_meant(_closest(key, known))}"
 
 
 def _place(key: str) -> str:
@@ -254,8 +292,8 @@ def _keys(value: object) -> set[str]:
     return set()
 
 
-def _closest(key: str, message: str, parser: Any) -> list[str]:
-    """The known key that is most like this one: the command's own, and those of the class it was meant for."""
+def _known_keys(message: str, parser: Any) -> set[str]:
+    """The command's keys, and those of the class that the unknown one was meant for."""
     known = {action.dest for action in parser._actions}
     for subparser in getattr(getattr(parser, "_subcommands_action", None), "choices", {}).values():
         known |= {action.dest for action in subparser._actions}
@@ -263,6 +301,11 @@ def _closest(key: str, message: str, parser: Any) -> list[str]:
         module, _, name = path.rpartition(".")
         for base in getattr(importlib.import_module(module), name).__mro__:
             known |= set(inspect.signature(base.__init__).parameters) - {"self", "args", "kwargs"}
+    return known
+
+
+def _closest(key: str, known: set[str]) -> list[str]:
+    """The known key that is most like this one."""
     whole = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.75)
     head, _, rest = key.partition(".")
     if rest and not whole and head not in known and (near := difflib.get_close_matches(head, sorted(known), n=1)):

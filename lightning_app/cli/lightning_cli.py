@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -67,10 +67,12 @@ class Cli(LightningCLI):
 
     Args:
         forced_callbacks: Callbacks that every run has, by the name of their settings; each takes `out` if it can.
+        progress_bar: The bar of runs that name no other.
     """
 
-    def __init__(self, forced_callbacks: dict[str, type]) -> None:
+    def __init__(self, forced_callbacks: dict[str, type], progress_bar: type[ProgressBar]) -> None:
         self.forced_callbacks = forced_callbacks
+        self.progress_bar = progress_bar
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -112,7 +114,7 @@ class Cli(LightningCLI):
         if chosen.get("enable_progress_bar") is not False and not any(
             isinstance(one, ProgressBar) for one in callbacks
         ):
-            kwargs["callbacks"] = [*callbacks, RichProgressBar()]
+            kwargs["callbacks"] = [*callbacks, self.progress_bar()]
         if chosen.get("precision") is None and _computes_in_bf16(chosen.get("accelerator")):
             kwargs["precision"] = "bf16-mixed"
             log.info("trainer.precision: bf16-mixed, since this CPU has bfloat16 units (32-true turns it off)")
@@ -443,22 +445,22 @@ def _computes_in_bf16(accelerator: Any) -> bool:
 
 @contextmanager
 def _stoppable(trainer: Trainer, out: Path) -> Iterator[None]:
-    """End at once on SIGTERM and Ctrl-C, and say how to go on.
+    """End at once on SIGTERM and Ctrl-C, and say how to resume.
 
     This is for the time before and after the Trainer's loops, when nothing is at hand that has to be finished; inside
     them the callbacks take the signals over.
     """
 
-    def stop(*_: object) -> None:
+    def stop(number: int, *_: object) -> None:
         launcher: Any = trainer.strategy.launcher if trainer.is_global_zero else None
         if launcher is not None:
             launcher.kill(signal.SIGTERM)
         ranks = [one for one in getattr(launcher, "procs", []) if isinstance(one, BaseProcess)]
-        for rank in ranks:  # forked ones save, and rank 0 among them says how to go on
+        for rank in ranks:  # forked ones save, and rank 0 among them says how to resume
             rank.join()
         if trainer.is_global_zero and not ranks:
-            log.warning("stopped on request, what is finished is saved in %s; go on with: %s", out, command_line())
-        raise SystemExit(128 + signal.SIGTERM)
+            log.warning("stopped on request, what is finished is saved in %s; resume with: %s", out, command_line())
+        raise SystemExit(128 + number)
 
     previous = {one: signal.signal(one, stop) for one in (signal.SIGTERM, signal.SIGINT)}
     try:

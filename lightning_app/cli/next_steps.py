@@ -11,6 +11,7 @@ from ..core.paths import find
 from ..core.task import Task
 from ..core.yaml_files import load_mapping
 from ..data.readers import Source
+from .named_tasks import with_definition
 
 PROGRAM = ("python", "main.py")
 
@@ -233,7 +234,8 @@ def _beside(finished: Finished, name: str) -> str:
 def _defaults(config: str) -> dict[str, Any]:
     """What the configuration file says, found as `--config` finds it."""
     file = find(config, "configs")
-    return load_mapping(file) if file is not None else {}
+    content: dict[str, Any] = with_definition(load_mapping(file)) if file is not None else {}
+    return content
 
 
 def _look_up(defaults: Mapping[str, Any], key: str) -> Any:

@@ -2,6 +2,7 @@
 
 import re
 
+from ..core.artifacts import MAKERS
 from ..core.errors import shorten
 
 _KEY = re.compile(r'Parser key "([\w.\-]+)"')
@@ -12,24 +13,51 @@ _NESTED = re.compile(r"NestedArg\(key='[\w.]+', val=(.*)\)$")
 _NO_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 _CLASS_FAILS = re.compile(r"Problem with given class_path '(\S+)':\s+(\S.*)")
 _REQUIRED = re.compile(r"the following arguments are required: ([\w.\-, ]+)")
-NOT_GIVEN = "is not given; name a configuration with --config, such as --config student.yaml, or give it"
+_CONFIG = re.compile(r"main\.py (\w+) --config (\S+)")
 _PATH = re.compile(r"[\w./:~\-]+")
 _SOURCE = "labelbridge.lightning_app.data.readers.Source"
 
 
-def wrong_value(message: str) -> tuple[str, str] | None:
+def missing_settings(message: str, command: str) -> str | None:
+    """The error for settings that a command requires, with a way to begin; None for any other mistake.
+
+    Args:
+        message: The parser's message.
+        command: The command's name.
+    """
+    required = _REQUIRED.search(message)
+    if required is None:
+        return None
+    keys = [key.removeprefix(f"{command}.").split(".")[0] for key in required.group(1).split(", ")]
+    return not_given(list(dict.fromkeys(keys)), command)
+
+
+def not_given(keys: list[str], command: str) -> str:
+    """Say that keys are not given, and how the command is usually begun."""
+    if command == "peek":
+        return f"{keys[0]} is not given; name the artifact's folder, such as: python main.py peek runs/select"
+    made = (_CONFIG.search(maker) for maker in MAKERS.values())
+    config = next(
+        (words.group(2) for words in made if words is not None and words.group(1) == command), f"{command}.yaml"
+    )
+    names = " and ".join(keys)
+    verb, them = ("is", "it") if len(keys) == 1 else ("are", "them")
+    begin = f"begin with python main.py {command} --config {config}"
+    return f"{names} {verb} not given; {begin}, or give {them} on the command line"
+
+
+def wrong_value(message: str, command: str) -> tuple[str, str] | None:
     """The key at fault, and what is wrong with it.
 
     Args:
         message: The parser's message: nested, with one branch for each type that a value might have had.
+        command: The command's name.
 
     Returns:
         The key in full, and `is VALUE, expected TYPES` with a remedy where there is one; None for any other mistake.
     """
     keys = list(dict.fromkeys(_KEY.findall(message)))
     value = _value(message)
-    if (missing := _REQUIRED.search(message)) is not None:
-        keys, value = [missing.group(1).split(", ")[0].split(".")[-1]], "None"
     if not keys or value is None:
         return None
     key = ".".join(keys)
@@ -41,7 +69,7 @@ def wrong_value(message: str) -> tuple[str, str] | None:
         remedy = f"write --{key}.path {value}" if _PATH.fullmatch(value) else "give a `path`, or a list of sources"
         return key, f"is {shorten(value)}, expected a source of rows; {remedy}"
     if value == "None":
-        return key, NOT_GIVEN
+        return key, not_given([key], command).removeprefix(f"{key} ")
     expected = " or ".join(dict.fromkeys(_plain(one) for one in types if "NoneType" not in one))
     if expected:
         return key, f"is {shorten(value)}, expected {expected}"

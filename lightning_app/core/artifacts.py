@@ -279,6 +279,14 @@ def is_selection(manifest: Manifest) -> bool:
     return manifest.stage == "select" or (manifest.stage == "translate" and bool(manifest.facts.get("selection")))
 
 
+def selection_stage(folder: Path) -> str | None:
+    """The stage that a folder must come from to be a selection; None if it holds a translated one, which is one too."""
+    try:
+        return None if is_selection(_parsed(folder)) else "select"
+    except (OSError, ValueError, TypeError):
+        return "select"
+
+
 def reference(path: Path, manifest: Manifest) -> dict[str, str]:
     """The entry that names this artifact among another's `inputs`."""
     return {"path": str(path), "fingerprint": manifest.fingerprint}
@@ -400,6 +408,18 @@ def write_json(path: Path, value: object) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     settle(temporary, path)
+
+
+def follow_umask(path: Path) -> None:
+    """Give a file, or every file of a folder, the permissions that a new file has.
+
+    Libraries that write through a temporary file, as safetensors does, leave it readable by its owner alone.
+    """
+    umask = os.umask(0)
+    os.umask(umask)
+    for file in [path] if path.is_file() else path.rglob("*"):
+        if file.is_file():
+            file.chmod(0o666 & ~umask)
 
 
 def versions() -> dict[str, str]:

@@ -1,9 +1,10 @@
 """JSON files that the project wrote and reads again: read in one place, and checked against a declared type."""
 
 import json
+from collections.abc import Hashable
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 from .errors import InputError, shorten, system_error
 
@@ -46,7 +47,7 @@ def checked(declared: type[T], value: Any, place: object, remedy: str = "run its
 
     try:
         # By way of JSON: in strict mode a dataclass would have to be one already.
-        found: T = _adapter(declared).validate_json(json.dumps(value), strict=True)
+        found: T = _adapter(cast("Hashable", declared)).validate_json(json.dumps(value), strict=True)
     except (TypeError, ValueError) as error:
         if not isinstance(error, ValidationError):
             raise InputError(f"{place}: {shorten(str(error), 120)[1:-1]}; {remedy}") from None

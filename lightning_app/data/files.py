@@ -9,11 +9,12 @@ import codecs
 import csv
 import gzip
 import io
+import itertools
 import json
 import stat
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -64,7 +65,13 @@ def read_file(path: Path) -> pa.Table:
 
 
 def line_of(path: Path, row: int) -> int | None:
-    """The line, counted from 1, on which a row of a text file begins; None for Parquet and for a JSON array."""
+    """The line of one row; see `lines_of`."""
+    return lines_of(path, [row]).get(row)
+
+
+def lines_of(path: Path, rows: Collection[int]) -> dict[int, int]:
+    """The lines, counted from 1, on which rows of a text file begin, by row; empty for Parquet and for a JSON array."""
+    wanted = set(rows)
     try:
         with _opened(path) as stream:
             if _suffix(path) == ".jsonl":
@@ -74,10 +81,11 @@ def line_of(path: Path, row: int) -> int | None:
                 next(records, None)
                 lines = (number for number, _ in records)
             else:
-                return None
-            return next((number for place, number in enumerate(lines) if place == row), None)
+                return {}
+            numbered = enumerate(itertools.islice(lines, max(wanted, default=-1) + 1))
+            return {row: number for row, number in numbered if row in wanted}
     except (InputError, OSError, *_TORN):
-        return None
+        return {}
 
 
 def _suffix(path: Path) -> str:

@@ -19,6 +19,7 @@ from ..core.errors import InputError, shorten
 from ..core.hashing import seeded_hash
 from ..core.task import Task, fold
 from .readers import HUB, Source, line_of, read_raw
+from .unknown_labels import unknown_labels
 
 __all__ = ["Rows", "Source", "load_rows", "load_texts", "read_table"]
 
@@ -342,19 +343,21 @@ def _map_labels(
     mapped: list[str | None] = [None] * len(values)
     dropped = Counter[str]()
     known: dict[str, str | None] = {}  # there are few labels, and many rows
+    unknown: dict[str, list[int]] = {}
     for row in kept:
         name = "null" if values[row] is None else str(values[row])
         if name not in known:
             target = mapping.get(fold(name), name)
-            # The place is worked out for an unknown label alone: to find its line takes the entire file.
-            known[name] = (
-                None
-                if target is None
-                else task.match(target) or task.labels[task.index(target, _row_place(source, row))]
-            )
+            known[name] = None if target is None else task.match(target)
+            if target is not None and known[name] is None:
+                unknown[name] = []
         mapped[row] = known[name]
-        if mapped[row] is None:
+        if name in unknown:
+            unknown[name].append(source.start + int(row))
+        elif mapped[row] is None:
             dropped[name] += 1
+    if unknown:
+        raise unknown_labels(source.place, unknown, task, source)
     return mapped, np.array([row for row in kept if mapped[row] is not None], dtype=np.int64), dropped
 
 

@@ -21,6 +21,7 @@ from ..core.runs import Run, State, command_line
 from ..core.task import Task
 from ..data.embeddings import unit_embeddings
 from ..data.sources import Source, load_rows, read_table
+from ..data.unknown_labels import unknown_labels
 from .filters import alive, beyond_size, doubled, key_of, near_duplicates_of, other_language, reject, same_meaning
 from .parsing import parse
 from .prompts import read_spec
@@ -220,10 +221,13 @@ def _rows(table: pa.Table, task: Task, sides: Sequence[str], place: str) -> dict
     for name in ("prompt_label", "domain", "finish", "error", "lang"):
         values = rows.get(name, [None] * count)
         rows[name] = [None if value is None or value == "" else str(value) for value in values]
-    rows["prompt_label"] = [
-        None if label is None else task.labels[task.index(label, f"{place} row {row}")]
-        for row, label in enumerate(rows["prompt_label"])
-    ]
+    unknown: dict[str, list[int]] = {}
+    for row, label in enumerate(rows["prompt_label"]):
+        if label is not None and task.match(label) is None:
+            unknown.setdefault(label, []).append(row)
+    if unknown:
+        raise unknown_labels(place, unknown, task)
+    rows["prompt_label"] = [None if label is None else task.match(label) for label in rows["prompt_label"]]
     return rows
 
 

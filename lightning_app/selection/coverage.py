@@ -99,7 +99,8 @@ def greedy_cover(bits_NK: np.ndarray, lots_N: np.ndarray, count: int, threshold:
 
 
 def _sizes(bits_NK: np.ndarray) -> np.ndarray:
-    return np.bitwise_count(bits_NK).sum(axis=1, dtype=np.int64)
+    sizes: np.ndarray = np.bitwise_count(bits_NK).sum(axis=1, dtype=np.int64)
+    return sizes
 
 
 def check_options(coverage: float, rows: int) -> None:

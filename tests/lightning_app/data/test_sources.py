@@ -307,5 +307,5 @@ def test_a_row_is_found_by_its_line_also_behind_blank_ones(tmp_path: Path, task:
     rows = [json.dumps(row) for row in labelled(3, 1)]
     path = tmp_path / "rows.jsonl"
     path.write_text(f"{rows[0]}\n\n  \n{rows[1]}\n\n{rows[2].replace('positive', 'superb')}\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"rows.jsonl row 2 .line 6.: label 'superb'"):
+    with pytest.raises(InputError, match=r"rows.jsonl: labels outside .*: 'superb' in 1 row \(line 6\)"):
         load_rows(Source(path=str(path)), task, "label")

@@ -1,0 +1,303 @@
+"""Mistakes in a Trainer command that can be found before torch is imported, which takes seconds.
+
+A wrong key, a path that is not there and a label outside the task are reported in the words that the full parser, the
+model or the rows would use: the functions that find them are the same. Whatever is not certain here is left to these.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+
+from ..core import artifacts
+from ..core.errors import InputError
+from ..core.paths import find
+from ..core.task import Task
+from ..core.yaml_files import YamlError, load_mapping, load_yaml
+from ..data.readers import Source, check_path
+from ..data.sources import load_rows
+from ..models.locate import BUNDLED, MINILM, locate
+from .signatures import CLASS_KEYS, Setting, parser_keys, settings_of
+
+CLASSES = ("model", "data")  # the keys that name a class, whose arguments follow
+# The sources of rows that every DataModule with such an argument reads, by subcommand.
+READ = {
+    "fit": ("train", "dev", "pool"),
+    "validate": ("dev",),
+    "test": ("targets",),
+    "predict": ("pool", "rows", "source"),
+}
+# The label column of those of GoldDataModule and MixedDataModule.
+LABELS = {"train": "label", "dev": "label", "targets": "label", "pool": "prompt_label"}
+GOLD = ("GoldDataModule", "MixedDataModule")
+CLASSIFIERS = ("TeacherModule", "StudentModule", "ClassifierModule")
+MOST_BYTES = 8_000_000  # larger files are read once, in the run itself
+
+Describe = Callable[[str, set[str]], str]
+
+
+@dataclass
+class Layer:
+    """The settings of one config file, or of the command line.
+
+    Args:
+        settings: Nested mappings.
+        is_file: Whether they come from a file.
+        keys: The keys of the command line as they were typed, dotted.
+    """
+
+    settings: dict[str, Any]
+    is_file: bool
+    keys: list[str] = field(default_factory=list)
+
+
+def check_early(words: Sequence[str], callbacks: Mapping[str, str], describe: Describe) -> None:
+    """Raise the first mistake that can be found without torch.
+
+    Args:
+        words: The command line after `main.py`, configs looked up.
+        callbacks: The key and the class of each callback that every run has.
+        describe: The error line for a key that is not known, from the key and the keys that are.
+
+    Raises:
+        InputError: The mistake.
+    """
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        return  # rank 0 says it
+    asks = any(word in ("-h", "--help") or word.split("=")[0].endswith((".help", "--print_config")) for word in words)
+    layers = None if asks else read_layers(words[1:])
+    if layers is None:
+        return
+    settings = merged(layers)
+    _check_keys(words[0], layers, callbacks, describe)
+    logging.disable(logging.CRITICAL)  # the run says it all again
+    try:
+        _check_places(words[0], layers, settings)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def read_layers(options: Sequence[str]) -> list[Layer] | None:
+    """The config files in their order, then the command line; None if there is anything else among the words."""
+    layers, line = [], Layer({}, is_file=False)
+    words = list(options)
+    while words:
+        word = words.pop(0)
+        if word == "-c":
+            word = "--config"
+        if not word.startswith("--"):
+            return None
+        key, has_value, value = word.removeprefix("--").partition("=")
+        if not has_value:
+            if not words:
+                return None
+            value = words.pop(0)
+        if key == "config":
+            layers.append(Layer(_expanded(load_mapping(Path(value))), is_file=True))
+            continue
+        key = key.removesuffix("+")
+        line.keys.append(key)
+        try:
+            parsed = load_yaml(value)
+        except YamlError:
+            parsed = value
+        line.settings = _overlaid(line.settings, _nested(key, parsed))
+    return [*layers, line]
+
+
+def merged(layers: Sequence[Layer]) -> dict[str, Any]:
+    """All layers over one another, with the arguments of classes beside their `class_path`."""
+    settings: dict[str, Any] = {}
+    for layer in layers:
+        settings = _overlaid(settings, _flat_classes(layer.settings))
+    return settings
+
+
+def class_of(settings: Mapping[str, Any], key: str) -> str | None:
+    """The class that `model` or `data` names."""
+    value = settings.get(key)
+    name = value.get("class_path") if isinstance(value, dict) else value
+    return name if isinstance(name, str) else None
+
+
+def _check_keys(subcommand: str, layers: Sequence[Layer], callbacks: Mapping[str, str], describe: Describe) -> None:
+    known = parser_keys(subcommand, tuple(callbacks.items()))
+    tops = {key.split(".")[0] for key in known}
+    groups = {key.split(".")[0] for key in known if "." in key} - set(CLASSES)
+    accepted = {key: _accepted(layers, key) for key in CLASSES}
+    for layer in layers:
+        for path in _paths(layer.settings) if layer.is_file else [key.split(".") for key in layer.keys]:
+            if any("." in part for part in path[1:]):
+                continue
+            if path[0] not in tops or (path[0] in groups and len(path) > 1 and ".".join(path[:2]) not in known):
+                raise InputError(describe(".".join(path), set(known)))
+            settings = accepted.get(path[0])
+            if settings is not None:
+                _check_argument(path, settings, known, describe, is_file=layer.is_file)
+
+
+def _accepted(layers: Sequence[Layer], key: str) -> dict[str, Setting] | None:
+    """The arguments of every class that a layer names; None if one of them is not ours."""
+    names = {name for layer in layers if (name := class_of(layer.settings, key)) is not None}
+    found = [settings_of(name) for name in names]
+    if not found or None in found:
+        return None
+    return {name: setting for settings in found if settings is not None for name, setting in settings.items()}
+
+
+def _check_argument(
+    path: Sequence[str], settings: Mapping[str, Setting], known: frozenset[str], describe: Describe, *, is_file: bool
+) -> None:
+    """Check a key such as `data.init_args.train.path`."""
+    rest = list(path[1:])
+    if rest[:1] == ["init_args"]:
+        rest = rest[1:]
+    elif not rest or rest[0] in CLASS_KEYS:
+        return
+    if not rest:
+        return
+    if rest[0] not in settings:
+        raise InputError(describe(rest[0] if is_file else ".".join(rest), {*known, *settings}))
+    is_source = settings[rest[0]].annotation.startswith("Source")
+    if is_source and len(rest) > 1 and rest[1] not in (names := {one.name for one in fields(Source)}):
+        raise InputError(describe(rest[1] if is_file else ".".join(rest[1:]), {*known, *settings, *names}))
+
+
+def _check_places(subcommand: str, layers: Sequence[Layer], settings: Mapping[str, Any]) -> None:
+    """Check the model's folder, then the sources, then the selection, as the run does."""
+    model, data = settings.get("model"), settings.get("data")
+    name = model.get("model") if isinstance(model, dict) and _is_named(model, CLASSIFIERS) else None
+    if isinstance(name, str) and name not in (BUNDLED, MINILM):
+        locate(name)
+    arguments = settings_of(str(class_of(settings, "data")))
+    if not isinstance(data, dict) or arguments is None:
+        return
+    task = _task(settings.get("task"))
+    for name in READ.get(subcommand, ()):
+        for source, is_sure in _sources(layers, name, data.get(name) if name in arguments else None):
+            column = LABELS[name] if _is_named(data, GOLD) and is_sure else None
+            _check_source(source, task, column)
+    selection = data.get("selection")
+    if subcommand == "fit" and "selection" in arguments and isinstance(selection, str):
+        folder = find(selection) or Path(selection)
+        artifacts.check_fresh(folder, artifacts.read_manifest(folder, artifacts.selection_stage(folder)))
+
+
+def _check_source(source: Source, task: Task | None, label_column: str | None) -> None:
+    if source.hub is not None:
+        return
+    found = check_path(source)
+    if found.is_dir():
+        artifacts.check_fresh(found, artifacts.read_manifest(found))
+    elif task is not None and label_column is not None and found.stat().st_size <= MOST_BYTES:
+        load_rows(source, task, label_column)
+
+
+def _sources(layers: Sequence[Layer], name: str, value: Any) -> Iterator[tuple[Source, bool]]:
+    """The sources of one argument, and whether all of their settings are known for sure."""
+    if name == "targets":
+        named = value if isinstance(value, dict) else {}
+        for target, one in named.items():
+            yield from _source(layers, [name, target], one)
+        return
+    for one in value if isinstance(value, list) else [value]:
+        yield from _source(layers, [name] if one is value else [], one)
+
+
+def _source(layers: Sequence[Layer], keys: Sequence[str], value: Any) -> Iterator[tuple[Source, bool]]:
+    if not isinstance(value, dict) or not isinstance(value.get("path"), str):
+        return
+    try:
+        yield Source(**value), _is_sure(layers, keys)
+    except TypeError:  # a setting of the wrong type
+        return
+
+
+def _is_sure(layers: Sequence[Layer], keys: Sequence[str]) -> bool:
+    """Whether no layer before the one that gives the path has given the source other settings."""
+    given = [_inside(_flat_classes(layer.settings).get("data"), keys) if keys else {} for layer in layers]
+    last = max((number for number, settings in enumerate(given) if "path" in settings), default=0)
+    return not any(set(settings) - {"path"} for settings in given[:last])
+
+
+def _inside(value: Any, keys: Sequence[str]) -> Mapping[str, Any]:
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def _task(value: Any) -> Task | None:
+    """The task, written out or by its name in `configs/tasks`; None if it is neither."""
+    if isinstance(value, str):
+        file = find(f"{value}.yaml", "configs/tasks")
+        value = load_mapping(file).get("task") if file is not None else None
+    try:
+        return Task(**value) if isinstance(value, dict) else None
+    except TypeError:
+        return None
+
+
+def _is_named(settings: Mapping[str, Any], classes: Sequence[str]) -> bool:
+    return (
+        str(settings.get("class_path")).rpartition(".")[-1] in classes
+        and settings_of(settings["class_path"]) is not None
+    )
+
+
+def _paths(settings: Mapping[str, Any], before: tuple[str, ...] = ()) -> Iterator[list[str]]:
+    """The keys down to each value that is no mapping; an empty mapping counts as one."""
+    for key, value in settings.items():
+        path = (*before, str(key))
+        if isinstance(value, dict) and value:
+            yield from _paths(value, path)
+        else:
+            yield list(path)
+
+
+def _flat_classes(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`init_args` lifted beside `class_path`, where the command line may put them too."""
+    flat = dict(settings)
+    for key in CLASSES:
+        value = flat.get(key)
+        if isinstance(value, str):
+            flat[key] = {"class_path": value}
+        elif isinstance(value, dict):
+            arguments = value.get("init_args")
+            flat[key] = {
+                **{k: v for k, v in value.items() if k != "init_args"},
+                **(arguments if isinstance(arguments, dict) else {}),
+            }
+    return flat
+
+
+def _expanded(settings: Mapping[Any, Any]) -> dict[str, Any]:
+    """Dotted keys of a file as nested ones."""
+    expanded: dict[str, Any] = {}
+    for key, value in settings.items():
+        expanded = _overlaid(expanded, _nested(str(key).removesuffix("+"), value))
+    return expanded
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Mappings are merged, everything else is replaced."""
+    both = dict(below)
+    for key, value in above.items():
+        under = both.get(key)
+        if isinstance(under, dict) and isinstance(value, dict):
+            both[key] = _overlaid(under, value)
+        elif isinstance(under, str) and isinstance(value, dict) and key in CLASSES:
+            both[key] = _overlaid({"class_path": under}, value)
+        elif isinstance(under, dict) and isinstance(value, str) and key in CLASSES:
+            both[key] = {**under, "class_path": value}
+        else:
+            both[key] = value
+    return both
