@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-
 from ..core import artifacts
 from ..core.errors import InputError
 from ..core.paths import find

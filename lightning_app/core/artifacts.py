@@ -404,9 +404,17 @@ def read_parquet(path: Path) -> pa.Table:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write JSON under a temporary name, then rename it."""
+    """Write JSON under a temporary name, then rename it.
+
+    Raises:
+        InputError: If it holds a number that is not finite, for which JSON has no word.
+    """
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise InputError(f"{path}: a number to be written is nan or infinite; nothing was written") from None
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
     settle(temporary, path)
 
 

@@ -52,7 +52,7 @@ def checked(declared: type[T], value: Any, place: object, remedy: str = "run its
         if not isinstance(error, ValidationError):
             raise InputError(f"{place}: {shorten(str(error), 120)[1:-1]}; {remedy}") from None
         first = error.errors(include_url=False, include_context=False)[0]
-        field = ".".join(map(str, first["loc"]))
+        field = " ".join(".".join(map(str, first["loc"])).split())
         what = "is missing" if first["type"] == "missing" else f"is {shorten(first['input'])}"
         said = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
         expected = "" if first["type"] in ("missing", "missing_argument") else f", expected {said}"
