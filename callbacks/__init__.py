@@ -7,6 +7,7 @@ if not __name__.startswith("labelbridge."):
 from .averaging import AverageWeights
 from .cartography import CartographyCallback
 from .export import ExportBest
+from .finite import StopAtNonFinite
 from .progress import RunProgressBar
 from .resume import Resume
 from .rows import RowWriter
@@ -19,5 +20,6 @@ __all__ = [
     "Resume",
     "RowWriter",
     "RunProgressBar",
+    "StopAtNonFinite",
     "Throughput",
 ]

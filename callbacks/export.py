@@ -49,13 +49,15 @@ class ExportBest(Callback):
         self,
         out: str,
         monitor: str = "dev/accuracy",
-        mode: str = "max",
+        mode: Literal["max", "min"] = "max",
         dtype: Literal["float32", "bfloat16"] = "float32",
         choose: Literal["best", "last"] = "best",
         temperature: bool = False,
         prior: Literal["uniform"] | dict[str, float] | None = None,
         conformal_alpha: float | None = None,
     ) -> None:
+        if mode not in ("max", "min"):
+            raise InputError(f"export.mode is {mode!r}, expected max or min")
         if conformal_alpha is not None and not 0 < conformal_alpha < 1:
             raise InputError(f"export.conformal_alpha is {conformal_alpha}, expected 0 < conformal_alpha < 1")
         self.folder = Path(out) / "model"

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoConfig
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Rows
 from labelbridge.lightning_app.models.loading import (
@@ -59,10 +60,9 @@ class TokenizedDataModule(LightningDataModule):
         num_workers: int = 0,
     ) -> None:
         super().__init__()
-        if max_length < 4 or tokens_per_batch < 1:
-            raise InputError(
-                f"data: max_length {max_length}, tokens_per_batch {tokens_per_batch}, expected at least 4, 1"
-            )
+        check_range("data.max_length", max_length, least=FEWEST_TOKENS)
+        check_range("data.tokens_per_batch", tokens_per_batch, least=1)
+        check_range("data.num_workers", num_workers, least=0, most=1024)
         self.model_name = model
         self.trust_remote_code = trust_remote_code
         self.revision = revision

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
 from labelbridge.lightning_app.evaluation.metrics import target_metrics
@@ -66,8 +67,7 @@ class GoldDataModule(RowsDataModule):
         **rows: Any,
     ) -> None:
         super().__init__(**rows)
-        if batch_size < 1:
-            raise InputError(f"data: batch_size {batch_size}, expected at least 1")
+        check_range("data.batch_size", batch_size, least=1)
         self.train = train
         self.dev = dev
         self.targets = targets or {}

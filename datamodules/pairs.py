@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.data.sources import Rows, Source, load_texts
 from labelbridge.lightning_app.evaluation.translation import bleu_of, translation_metrics
 from labelbridge.lightning_app.translation.codes import set_languages
@@ -68,8 +69,7 @@ class PairsDataModule(TokenizedDataModule):
         **tokenized: Any,
     ) -> None:
         super().__init__(model=model, max_length=max_length, **tokenized)
-        if batch_size < 1:
-            raise InputError(f"data: batch_size {batch_size}, expected at least 1")
+        check_range("data.batch_size", batch_size, least=1)
         self.source_language = language(source_language, "model.source_language")
         self.target_language = language(target_language, "model.target_language")
         self.source_code = source_code

@@ -27,10 +27,11 @@ FILE is looked up here and then in Labelbridge's configs/, '.yaml' optional; sev
 and the command line wins. A command's usual settings: python main.py COMMAND --help; all of them: --help all
 """
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
-# Callbacks that every Trainer command has, by the name of their settings. The average gives the weights back after the
-# export. Resume saves last, so that its checkpoint
-# knows of what the others have done at the same step.
+# Callbacks that every Trainer command has, by the name of their settings. StopAtNonFinite is first: nothing is scored,
+# exported or saved of a model that holds nan. The average gives the weights back after the export. Resume saves last,
+# so that its checkpoint knows of what the others have done at the same step.
 CALLBACKS = {
+    "finite": "StopAtNonFinite",
     "cartography": "CartographyCallback",
     "export": "ExportBest",
     "rows": "RowWriter",

@@ -122,6 +122,7 @@ def clean(
     semantic_duplicates: float = 0.95,
     size: int | None = None,
     seed: int = 0,
+    allow_empty: bool = False,
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> cleaning.Pool:
@@ -143,6 +144,7 @@ def clean(
         semantic_duplicates: See there.
         size: See there.
         seed: Seed of the draw of `size`.
+        allow_empty: See there.
         out: Where to write the artifact; by default nothing is written.
         overwrite: Replace what another run left there.
 
@@ -165,6 +167,7 @@ def clean(
         semantic_duplicates,
         size,
         seed,
+        allow_empty,
         _path(out),
         overwrite,
     )

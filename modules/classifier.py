@@ -4,7 +4,6 @@
 
 import inspect
 import logging
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -25,6 +24,7 @@ from transformers import PreTrainedModel
 
 from labelbridge.lightning_app.calibration.priors import prior_vector
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.evaluation.predicted_classes import one_class_warning
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint, tokenizer_fingerprint
@@ -86,6 +86,11 @@ class ClassifierModule(LightningModule):
 
     FIT_BATCH: ClassVar[tuple[str, ...]] = ("label",)
     STAGES: ClassVar[dict[str, str]] = {"validate": "validate", "test": "test", "predict": "pseudolabel"}
+    # Arguments that play no part in scoring rows.
+    TRAINING_ALONE: ClassVar[tuple[str, ...]] = (
+        "learning_rate", "weight_decay", "adam_epsilon", "warmup_ratio", "dropout", "pooling", "frozen_layers", "seed",
+        "objective", "synthetic_labels", "temperature", "teacher_temperature", "kl_weight", "t_squared",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -113,13 +118,13 @@ class ClassifierModule(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for name, value, most in (
-            ("learning_rate", learning_rate, math.inf), ("weight_decay", weight_decay, math.inf),
-            ("adam_epsilon", adam_epsilon, math.inf), ("warmup_ratio", warmup_ratio, 1), ("dropout", dropout or 0, 1),
-            ("consistency", consistency, math.inf),
-        ):  # fmt: skip
-            if not 0 <= value <= most or value == math.inf:
-                raise InputError(f"model.{name} {value}: expected a number from 0" + (" to 1" if most == 1 else ""))
+        check_range("model.learning_rate", learning_rate, least=0)
+        check_range("model.weight_decay", weight_decay, least=0)
+        check_range("model.adam_epsilon", adam_epsilon, above=0)  # 0 divides by zero for weights without a gradient
+        check_range("model.warmup_ratio", warmup_ratio, least=0, most=1)
+        check_range("model.dropout", dropout, least=0, most=1)
+        check_range("model.consistency", consistency, least=0)
+        check_range("model.seed", seed, least=0, below=2**32)
         self.task = task
         self.model_name = model
         self.label_map = label_map
@@ -214,7 +219,9 @@ class ClassifierModule(LightningModule):
             raise InputError(
                 f"model.ensemble is {self.ensemble} in {subcommand}, expected none; it serves predict and test"
             )
-        if label_outputs(load_config(name, self.trust_remote_code), self.task, self.label_map, name) is None:
+        config = load_config(name, self.trust_remote_code)
+        check_single_label(config, name)
+        if label_outputs(config, self.task, self.label_map, name) is None:
             raise InputError(
                 f"model.ensemble {name}: a bare encoder, expected a fine-tuned classifier, such as RUN/model"
             )

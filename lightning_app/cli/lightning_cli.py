@@ -27,18 +27,13 @@ from ..evaluation.predicted_classes import count_classes, one_class_warnings, ta
 from ..evaluation.unseen import check_unseen
 from ..models.fingerprints import check_model_fresh, model_files, model_fingerprint
 from ..models.locate import CARD_FACTS, card_facts
+from . import identity
 from .commands import OneLineErrors
 from .memory import keep_freed_memory
 from .next_steps import Finished, next_line
 
 log = logging.getLogger(__name__)
 
-# What of the Trainer's settings determines the weights or rows; devices and progress bars do not.
-FIT_KEYS = (
-    "max_epochs", "max_steps", "gradient_clip_val", "gradient_clip_algorithm", "precision", "val_check_interval",
-    "check_val_every_n_epoch", "limit_train_batches", "limit_val_batches", "overfit_batches",
-)  # fmt: skip
-INFERENCE_KEYS = ("precision",)
 # Data parameter -> where its value comes from.
 LINKS = {
     "model.init_args.task": "task",
@@ -327,11 +322,11 @@ class Cli(LightningCLI):
         if rejected is not None:
             artifacts.write(run.out / artifacts.REJECTED, rejected, stage="rejected", **shared)
             files = artifacts.files_of(run.out / artifacts.REJECTED)
-            if rejected.num_rows and not table.num_rows:
+            if rejected.num_rows and not table.num_rows and not self.datamodule.allow_empty:
                 raise InputError(
                     f"{run.out}: all {rejected.num_rows} rows were rejected, {facts['gates']}; look at them with "
-                    f'"python main.py peek {run.out / artifacts.REJECTED}", change gates or engine, and add '
-                    "--overwrite=true"
+                    f'"python main.py peek {run.out / artifacts.REJECTED}", then change gates or engine, or accept an '
+                    "empty translation with --data.allow_empty true, and add --overwrite=true"
                 )
         artifacts.write(run.out, table, stage=run.stage, facts={**self._facts(), **facts}, files=files, **shared)
         self._get(self.config_init, "rows").spool.clear()
@@ -381,22 +376,29 @@ class Cli(LightningCLI):
         }
 
     def _identity(self, subcommand: str) -> dict[str, Any]:
-        trainer = self._setting("trainer")
-        keys = FIT_KEYS if subcommand == "fit" else INFERENCE_KEYS
-        identity = {
-            "model": self.model.identity(subcommand),
-            "data": self.datamodule.identity(subcommand),
-            "trainer": {key: trainer.get(key) for key in keys} | {"precision": str(self.trainer.precision)},
+        """Every setting that is not harmless, and what module and DataModule say of their inputs; see `identity`."""
+        training_alone = () if subcommand == "fit" else getattr(self.model, "TRAINING_ALONE", ())
+        own_model = identity.class_settings(self._setting("model"), identity.MODEL_HARMLESS, training_alone)
+        own_data = identity.class_settings(self._setting("data"), identity.DATA_HARMLESS)
+        counted: dict[str, Any] = {
+            "model": {**own_model, **self.model.identity(subcommand)},
+            "data": {**own_data, **self.datamodule.identity(subcommand)},
+            "trainer": {
+                **identity.trainer_settings(self._setting("trainer"), subcommand),
+                "precision": str(self.trainer.precision),
+            },
             "method": self._setting("method"),
             "setting": self._setting("setting"),
+            "ckpt_path": identity.checkpoint(self._setting("ckpt_path")),
         }
         if subcommand == "fit":
             rows = self.datamodule.batch_size * self.trainer.accumulate_grad_batches * self.trainer.world_size
-            identity["rows_per_step"] = rows
+            counted["rows_per_step"] = rows
+            counted["seed_everything"] = self._setting("seed_everything")
             for name in self.forced_callbacks:
-                own: dict[str, Any] = getattr(self._get(self.config_init, name), "identity", dict)()
-                identity.update({name: own} if own else {})
-        return identity
+                own = identity.forced_callback_settings(self._setting(name) or {}, name)
+                counted.update({name: own} if own else {})
+        return counted
 
     def _stage_name(self, subcommand: str) -> str:
         stages: dict[str, str] = self.model.STAGES

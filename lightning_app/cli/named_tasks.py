@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import get_loader, set_loader
 
 from ..core.errors import InputError, shorten
 from ..core.paths import PROJECT, find
+from ..core.yaml_files import YamlError, load_mapping
 
 # The parsers' mode: YAML in which a task may be a name.
 MODE = "yaml_with_named_tasks"
@@ -45,8 +45,8 @@ def replace_named_tasks(options: Sequence[str]) -> list[str]:
 
 def _definition(name: str) -> Any:
     file = _file(name)
-    content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    if not isinstance(content, dict) or not isinstance(content.get("task"), dict):
+    content = load_mapping(file)
+    if not isinstance(content.get("task"), dict):
         raise InputError(f"{file}: expected a mapping `task` with name, columns and labels, got {shorten(content)}")
     return content["task"]
 
@@ -61,4 +61,4 @@ def _file(name: str) -> Path:
     return file
 
 
-set_loader(MODE, load, exceptions=(yaml.YAMLError,))
+set_loader(MODE, load, exceptions=(YamlError,))

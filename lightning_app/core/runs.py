@@ -14,6 +14,7 @@ import filelock
 
 from . import artifacts
 from .artifacts import IDENTITY
+from .documents import read_json
 from .errors import InputError, shorten
 from .program import program
 
@@ -109,6 +110,9 @@ class Run:
             for folder in (PARTS, CHECKPOINTS):  # a kill right after the manifest leaves them
                 shutil.rmtree(self.out / folder, ignore_errors=True)
         elif previous is None or not self._has_products():
+            if previous is None:  # rows and checkpoints without an identity may be any run's
+                shutil.rmtree(self.out / PARTS, ignore_errors=True)
+                (self.out / CHECKPOINTS / "last.ckpt").unlink(missing_ok=True)
             artifacts.write_json(self.out / IDENTITY, {**self.identity, "command": command_line()})
             self._state = State.NEW
         else:
@@ -117,6 +121,10 @@ class Run:
         if self._state is State.PARTIAL:  # files of the recorded sizes would look complete before they are
             (self.out / artifacts.MANIFEST).unlink(missing_ok=True)
         return self._state
+
+    def give_up(self) -> None:
+        """Lay no claim to the folder: what was written shows why nothing came of the run, and is no start of one."""
+        (self.out / IDENTITY).unlink(missing_ok=True)
 
     def _say(self, overwrite: bool) -> None:
         if self._state is State.COMPLETE:
@@ -161,8 +169,10 @@ class Run:
             if not file.is_file():
                 return None
         try:
-            previous: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:
+            previous = read_json(file)
+        except InputError:
+            previous = None
+        if not isinstance(previous, dict):
             return {"stage": "unreadable"}
         if file.name == artifacts.MANIFEST:
             return {"stage": previous.get("stage")}

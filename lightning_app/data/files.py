@@ -14,13 +14,14 @@ import json
 import stat
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..core.contracts import check_no_duplicates
 from ..core.errors import InputError, shorten, system_error
 
 FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
@@ -85,17 +86,6 @@ def lines_of(path: Path, rows: Collection[int]) -> dict[int, int]:
             return {row: number for row, number in numbered if row in wanted}
     except (InputError, OSError, *_TORN):
         return {}
-
-
-def check_no_duplicates(names: Sequence[str], place: str) -> None:
-    """Refuse columns of one name, of which only one could be used.
-
-    Raises:
-        InputError: If a name occurs twice.
-    """
-    twice = next((name for name, count in Counter(names).items() if count > 1), None)
-    if twice is not None:
-        raise InputError(f"{place}: duplicate column {shorten(twice)}; rename or remove one of the two")
 
 
 def _suffix(path: Path) -> str:

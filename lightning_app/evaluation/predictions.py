@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from ..core import artifacts
-from ..core.errors import InputError
+from ..core.contracts import probabilities
+from ..core.errors import InputError, shorten
 from ..core.task import Task
 from .metrics import divide_prior
 
@@ -92,6 +93,7 @@ def read(folder: Path) -> Tested:
     artifacts.check_fresh(folder, artifact.manifest)
     facts = artifact.manifest.facts
     task = Task(**facts["task"])
+    _check_labels(artifact, task)
     counts, synthetic_counts = facts.get("gold_counts"), facts.get("synthetic_counts")
     return Tested(
         str(folder),
@@ -105,6 +107,21 @@ def read(folder: Path) -> Tested:
         "label_prior" in facts,
         None if synthetic_counts is None else [int(synthetic_counts.get(label, 0)) for label in task.labels],
     )
+
+
+def _check_labels(artifact: artifacts.Artifact, task: Task) -> None:
+    """Refuse rows whose labels or probabilities are not the task's.
+
+    Raises:
+        InputError: Names the row.
+    """
+    remedy = f"rebuild with {artifacts.rebuild(artifact.manifest)}"
+    for row, label in enumerate(artifact.table["label"].to_pylist()):
+        if label not in task.labels:
+            raise InputError(
+                f"{artifact.path} row {row}: label {shorten(label)}, expected one of {task.labels}; {remedy}"
+            )
+    probabilities(artifact.table, len(task.labels), artifact.path, remedy)
 
 
 def check_priors(tested: Sequence[Tested]) -> None:

@@ -24,6 +24,9 @@ from .strategies import BY_LAST_EPOCH, Candidates, Choice, Strategy, code_of, fi
 
 log = logging.getLogger(__name__)
 
+# What a selection adds to the pool's columns.
+WRITTEN = ("class", "probs", "cluster", "strategy", "score", "rank", "why")
+
 ClassFrom = Literal["teacher", "prompt", "last_epoch"]
 
 
@@ -112,14 +115,17 @@ def select(
         seed: Seed of random draws and of ties.
         prompt_labels: False for unlabelled target text, which a student's pseudolabels turn into rows to train on
             (self-training; transductive: a test refuses rows with that text).
-        allow_empty: Write the selection even if all but one of the classes that the quota asks for are empty.
+        allow_empty: Write the selection even if it has no rows, or all but one of the classes that the quota asks for
+            are empty.
         out: The output folder; null writes nothing, and only says what would be kept.
         overwrite: Replace what another run left there.
 
     Raises:
-        InputError: If at most one class has rows to select where the quota asks for several; see `allow_empty`.
+        InputError: If there are no rows to select, or of one class alone where the quota asks for several; see
+            `allow_empty`.
     """
     rows = load_rows(pool, task, "prompt_label" if prompt_labels else None)
+    _refuse_own_columns(rows)
     if not prompt_labels and (class_from == "prompt" or agreement):
         key = "agreement" if agreement else "class_from prompt"
         raise InputError(f"{key}: given with prompt_labels false, expected class_from teacher and no agreement")
@@ -206,6 +212,20 @@ def select_rows(
     return replace(selection, path=Path(out))
 
 
+def _refuse_own_columns(rows: Rows) -> None:
+    """Refuse columns that are carried along under a name that a selection's own columns have.
+
+    Raises:
+        InputError: Names the column.
+    """
+    taken = next((name for name in WRITTEN if name in rows.table.column_names), None)
+    if taken is not None:
+        raise InputError(
+            f"{', '.join(rows.places)}: `keep` names '{taken}', which is a column of the selection; leave it out, or "
+            f"carry it along under another name with `columns: {{pool_{taken}: {taken}}}`"
+        )
+
+
 def _classes(rows: Rows, evidence: Evidence, task: Task, class_from: ClassFrom) -> np.ndarray:
     """Every pool row's class as a number; the first of equal probabilities.
 
@@ -273,11 +293,17 @@ def _refuse_empty_classes(
     """Refuse a selection from which a student could learn at most one of the classes that the quota asks for.
 
     Raises:
-        InputError: If at most one class has rows where the quota asks for several.
+        InputError: If no class has rows, or only one where the quota asks for several.
     """
     wanted = [label for label, rows in method.quota.items() if rows]
-    if len(wanted) < 2 or sum(selected[label] > 0 for label in wanted) > 1:
+    filled_classes = sum(selected[label] > 0 for label in wanted)
+    if filled_classes > 1 or (filled_classes == 1 and len(wanted) == 1):
         return
+    if not wanted:
+        raise InputError(
+            "quota: 0 rows of every class, expected 1 or more of at least one; give a larger quota, or accept an empty "
+            "selection with --allow_empty true"
+        )
     counts = ", ".join(f"{label} {available[label]}" for label in method.quota)
     filters = "".join(f", {count} dropped by {name}" for name, count in dropped.items() if count)
     filled = [f"'{label}'" for label in wanted if selected[label]]

@@ -127,9 +127,8 @@ def test_a_decoder_takes_its_tokenizers_padding(bert: Path, cli: Command, files:
     assert json.loads((files.folder / "run/model/config.json").read_text())["pad_token_id"] == 0
 
 
-def test_no_row_is_read_where_tokenizer_and_network_do_not_fit(bert: Path, cli: Command, files: Files):
+def test_a_fit_ends_in_one_line_where_tokenizer_and_network_do_not_fit(bert: Path, cli: Command, files: Files):
     edited(bert, "config.json", vocab_size=20)
-    files.gold.write_text("no rows at all")
     gold = (f"--data.train.path={files.gold}", f"--data.dev.path={files.dev}")
     done = cli("fit", "--config", "teacher.yaml", f"--model.model={bert}", *gold, *QUIET, "--out=run")
     assert done.code == 2
