@@ -30,7 +30,7 @@ from .evaluation import report as reports
 from .generation import cleaning
 from .selection.evidence import Evidence, gather
 from .selection.quotas import quotas_by_class
-from .selection.select import ClassFrom, Method, Selection, select_rows
+from .selection.select import ClassFrom, Method, Selection, check_prompt_labels, select_rows
 from .selection.strategies import BUILT_IN, BY_LAST_EPOCH, code_of, find_strategy
 
 RowsLike = str | PathLike[str] | Source | Artifact | Result | Sequence[Any] | Any
@@ -55,6 +55,7 @@ def select(
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
     allow_empty: bool = False,
+    prompt_labels: bool = True,
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> Selection:
@@ -78,6 +79,7 @@ def select(
         options: Settings of the strategy.
         seed: Seed of random draws and of ties.
         allow_empty: See there.
+        prompt_labels: See there.
         out: Where to write the artifact; by default nothing is written.
         overwrite: Replace what another run left there.
 
@@ -90,7 +92,8 @@ def select(
     """
     in_memory = pseudolabels is not None and not isinstance(pseudolabels, str | PathLike | Artifact)
     task = task or _task_of(None if in_memory else pseudolabels)
-    rows = load_rows(source(pool, "pool"), task, "prompt_label")
+    rows = load_rows(source(pool, "pool"), task, "prompt_label" if prompt_labels else None)
+    check_prompt_labels(prompt_labels, class_from, agreement)
     paths = [_path(given) for given in (None if in_memory else pseudolabels, dynamics, embeddings, target_embeddings)]
     evidence = gather(rows, task, *paths)
     if in_memory:
@@ -99,7 +102,9 @@ def select(
     if name in BY_LAST_EPOCH and variant == "released" and class_from == "teacher":
         class_from = "last_epoch"
     quotas = quotas_by_class(quota if isinstance(quota, int) else dict(quota), task)
-    method = Method(name, class_from, variant, quotas, agreement, min_words, seed, dict(options or {}), code)
+    method = Method(
+        name, class_from, variant, quotas, agreement, min_words, seed, dict(options or {}), code, prompt_labels
+    )
     return select_rows(
         rows, evidence, method, scorer, task, allow_empty=allow_empty, out=_path(out), overwrite=overwrite
     )

@@ -25,7 +25,7 @@ def named(cases: list[tuple[Block, list[str]]]) -> list[object]:
 
 
 def test_blocks_have_a_language_that_is_checked_here():
-    assert {block.language for block in ALL} <= {"python", "bash", "yaml", "diff", ""}
+    assert {block.language for block in ALL} <= {"python", "bash", "yaml", "diff", "bibtex", ""}
     assert len(OURS) > 60
 
 

@@ -126,9 +126,7 @@ def select(
     """
     rows = load_rows(pool, task, "prompt_label" if prompt_labels else None)
     _refuse_own_columns(rows)
-    if not prompt_labels and (class_from == "prompt" or agreement):
-        key = "agreement" if agreement else "class_from prompt"
-        raise InputError(f"{key}: given with prompt_labels false, expected class_from teacher and no agreement")
+    check_prompt_labels(prompt_labels, class_from, agreement)
     if strategy in BY_LAST_EPOCH and variant == "released" and class_from == "teacher":
         class_from = "last_epoch"
     quotas = quotas_by_class(quota, task)
@@ -139,6 +137,17 @@ def select(
     )
     evidence = gather(rows, task, pseudolabels, dynamics, embeddings, target_embeddings)
     return select_rows(rows, evidence, method, scorer, task, allow_empty=allow_empty, out=out, overwrite=overwrite)
+
+
+def check_prompt_labels(prompt_labels: bool, class_from: ClassFrom, agreement: bool) -> None:
+    """Refuse settings that read prompt labels where there are none.
+
+    Raises:
+        InputError: If there are such settings.
+    """
+    if not prompt_labels and (class_from == "prompt" or agreement):
+        key = "agreement" if agreement else "class_from prompt"
+        raise InputError(f"{key}: given with prompt_labels false, expected class_from teacher and no agreement")
 
 
 def select_rows(

@@ -98,8 +98,9 @@ def test_a_whole_artifact_without_an_identity_is_not_replaced(tmp_path: Path):
 
 
 def test_the_command_line_can_be_pasted_back(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("labelbridge.lightning_app.core.runs.typed_words", [])
-    monkeypatch.setattr("sys.argv", ["/x/main.py", "report", "--runs", "[a, b]", "--out", "r", "--method", ""])
+    words = ["report", "--runs", "[a, b]", "--out", "r", "--method", ""]
+    monkeypatch.setattr("labelbridge.lightning_app.core.runs.typed_words", words)
+    monkeypatch.setattr("sys.argv", ["/x/main.py", *words])
     assert command_line() == "python main.py report --runs '[a, b]' --out r --method ''"
 
 
@@ -111,7 +112,7 @@ def test_the_command_line_can_be_pasted_back(monkeypatch: pytest.MonkeyPatch):
 def test_the_command_line_names_the_program_that_was_started(
     monkeypatch: pytest.MonkeyPatch, script: str, program: str
 ):
-    monkeypatch.setattr("labelbridge.lightning_app.core.runs.typed_words", [])
+    monkeypatch.setattr("labelbridge.lightning_app.core.runs.typed_words", ["report"])
     monkeypatch.setattr("sys.argv", [script, "report"])
     assert command_line() == f"{program} report"
 

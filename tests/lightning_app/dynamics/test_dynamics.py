@@ -46,7 +46,7 @@ def test_dynamics_come_back_in_the_tasks_order(tmp_path: Path, task: Task, dtype
     for epoch, one in enumerate(log_probs):
         store.write_epoch(tmp_path / "d", epoch, one, labels, dtype)
     store.write_ids(tmp_path / "d", store.ScoredRows(None, "abcde", labels))
-    with pytest.raises(InputError, match="not whole"):
+    with pytest.raises(InputError, match="incomplete"):
         store.read_dynamics(tmp_path / "d", task)
     store.finish(tmp_path / "d", {"labels": labels})
     read = store.read_dynamics(tmp_path / "d", task)

@@ -93,8 +93,8 @@ def test_language_and_examples_are_filled_in(tmp_path: Path, task: Task):
         ("name: m\nsystem: about {domain}\nclasses: {positive: x}\n", r"system asks for \['domain'\]"),
         ("name: m\nsystem: s\nclasses: {positive: 'a { brace'}\n", "write a brace that is meant as such twice"),
         ("name: m\nsystem: s\nclasses: {positive: x}\nexamples: {negative: [y]}\n", "examples of .*negative"),
-        ("name: m\n  system: s\n", "the keys are name, system"),
-        ("", "the keys are name, system"),
+        ("name: m\n  system: s\n", "not YAML"),
+        ("", "expected the keys of a prompt file"),
     ],
 )
 def test_mistakes_in_a_file(tmp_path: Path, task: Task, text: str, said: str):

@@ -105,7 +105,7 @@ def test_peek_shows_what_training_dynamics_say_of_a_row(stages: Stages):
 def test_peek_says_what_is_not_an_artifact(tested: Stages):
     outcome = tested.cli("peek", "data")
     assert outcome.code == 2
-    assert "data: no _manifest.json" in outcome.err
+    assert "data: incomplete, there is no _manifest.json" in outcome.err
 
 
 def test_a_card_speaks_of_synthetic_text_where_there_was_some():

@@ -46,7 +46,7 @@ def test_an_adapters_fingerprint_names_its_bases_revision(hub: None, tmp_path: P
         (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
         return model_fingerprint(str(tmp_path))
 
-    monkeypatch.setattr("labelbridge.lightning_app.models.fingerprints._of_files", lambda *_: "own")
+    monkeypatch.setattr("labelbridge.lightning_app.core.fingerprint.of_files", lambda *_: "own")
     assert saved(None) == fingerprint.of_value(["own", "hub:org/model@commit-of-main"])
     assert saved("v2") == fingerprint.of_value(["own", "hub:org/model@commit-of-v2"])
 
