@@ -283,7 +283,7 @@ def selection_stage(folder: Path) -> str | None:
     """The stage that a folder must come from to be a selection; None if it holds a translated one, which is one too."""
     try:
         return None if is_selection(_parsed(folder)) else "select"
-    except (OSError, ValueError, TypeError):
+    except InputError:
         return "select"
 
 
