@@ -10,6 +10,8 @@ from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+MOST_METRICS = 2  # of those that are logged with `prog_bar`: the loss, and the dev set's first
+
 
 class RunProgressBar(ProgressBar):
     """Shows how far the run is and when it will be finished: the entire fit, not the epoch.
@@ -140,8 +142,9 @@ class RunProgressBar(ProgressBar):
         self._bar.update(self._task, completed=done, state=state + metrics)
 
     def _metrics(self, trainer: Trainer, pl_module: LightningModule) -> str:
-        values = self.get_metrics(trainer, pl_module)
-        return "".join(f", {name} {value:.3g}" for name, value in values.items() if isinstance(value, float))
+        values = self.get_metrics(trainer, pl_module).items()
+        numbers = [f", {name} {value:.3g}" for name, value in values if isinstance(value, float)]
+        return "".join(numbers[:MOST_METRICS])
 
     def _end(self) -> None:
         if self._bar is not None:

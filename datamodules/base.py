@@ -1,4 +1,4 @@
-"""What all DataModules share: a tokenizer, evaluation batches by token budget, and rank slices of their own."""
+"""What all DataModules share: a tokenizer, evaluation batches by token budget, and slices per rank."""
 
 import logging
 from collections.abc import Mapping

@@ -374,8 +374,10 @@ class ClassifierModule(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Probabilities of every row, float64 so that the log of a near-certain one keeps its digits."""
-        logits = [self(batch["inputs"]), *(member(**batch["inputs"]).logits.float() for member in self.members)]
-        raw = [functional.log_softmax(logits_BC, dim=1).cpu().double() for logits_BC in logits]
+        inputs = self._known(batch["inputs"])
+        logits = [self(batch["inputs"]), *(member(**inputs).logits for member in self.members)]
+        wide = [logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32)) for logits_BC in logits]
+        raw = [functional.log_softmax(logits_BC, dim=1).cpu().double() for logits_BC in wide]
         if self.prior is None:
             return self._predicted(raw)
         names = (self.model_name, *self.ensemble)

@@ -1,4 +1,4 @@
-"""The logits of a whole check on the source dev set, gathered over ranks."""
+"""The logits of a complete check on the source dev set, gathered over ranks."""
 
 # N = dev rows, C = classes
 

@@ -1,4 +1,4 @@
-"""Fine-tuning a sequence-to-sequence model on sentence pairs, whole or by LoRA."""
+"""Fine-tuning a sequence-to-sequence model on sentence pairs, with all weights or by LoRA."""
 
 # B = rows of a micro-batch, L = the longest target in tokens, V = vocabulary
 

@@ -351,15 +351,18 @@ def test_several_teachers_are_averaged(loop: Stages):
     assert table.table["prediction"].to_pylist() == [LABELS[row.argmax()] for row in probs_of("both")]
     assert table.manifest.inputs["teacher.2"]["path"] == "second/model"
     assert loop.select("--pseudolabels=both", "--out=x").code == 0
-    refused(loop.teacher("--model.ensemble=[second/model]", "--out=y"), "model.ensemble is", "test and predict take it")
-    refused(loop.pseudolabel(f"--model.ensemble=[{loop.encoder}]", "--out=y"), "a bare encoder, expected a classifier")
+    refused(loop.teacher("--model.ensemble=[second/model]", "--out=y"), "model.ensemble is", "serves predict and test")
+    refused(
+        loop.pseudolabel(f"--model.ensemble=[{loop.encoder}]", "--out=y"),
+        "a bare encoder, expected a fine-tuned classifier",
+    )
 
 
 def test_conformal_sets_are_calibrated_on_dev_and_measured_on_targets(stages: Stages):
     assert stages.teacher("--export.conformal_alpha=0.2").code == 0
     threshold = facts_of("teacher/model")["conformal"]["threshold"]
     assert stages.test("--model.model=teacher/model").code == 0
-    metrics = json.loads(Path("test/metrics.json").read_text())["en"]
+    metrics = json.loads(Path("test", artifacts.METRICS).read_text())["en"]
     table = artifacts.read(Path("test")).table.to_pylist()
     holds = [row["probs"][LABELS.index(row["label"])] >= threshold for row in table]
     assert metrics["conformal_coverage"] == pytest.approx(np.mean(holds))

@@ -29,7 +29,7 @@ CONFIGS = {
 KEYS = [
     "--model.init_args.temprature=2", "--model.temprature=2", "--trainer.max_epoch=2", "--data.init_args.batchsize=2",
     "--data.trian.path=x", "--metod=x", "--data.train.pth=x", "--resume.every_minute=2", "--task.nme=2", "--ckpt_pth=x",
-    "--modl.temperature=2", "--model=TeacherModule --model.temperature=2", "--model=StudentModul --metod=x",
+    "--modl.temperature=2", "--model=TeacherModule --model.temperature=2",
     *(f"--config={name}" for name in CONFIGS),
 ]  # fmt: skip
 
@@ -100,7 +100,7 @@ def test_a_target_is_checked_in_test_alone(stages: Stages, late, tiny_classifier
     "words",
     [
         "--data.train=[]", "--data.train=null", "--trainer.callbacks+=my.Callback --trainer.callbacks.x=1",
-        "--model=my.Module --model.anything=1", "--data=GoldDataModule --data.selection=nowhere", "--print_config",
+        "--model=my.Module --model.anything=1", "--print_config",
         "--data.train.path=nowhere.jsonl --print_config", "--help --metod=x", "--model.help=TeacherModule",
         "--data.train.label_map={very.good: positive}", "--data.train.path=hub:SetFit/sst5", "--seed_everything=3",
         "--trainer.logger=CSVLogger --trainer.logger.save_dir=x", "--ckpt_path=null", "--data.train=gold.jsonl",
@@ -109,12 +109,23 @@ def test_a_target_is_checked_in_test_alone(stages: Stages, late, tiny_classifier
 )  # fmt: skip
 def test_what_is_not_certainly_wrong_is_left_to_the_full_parser(stages: Stages, words: str):
     Path("lexicons.yaml").write_text("trainer.max_epochs: 3\n")
-    rest = () if words.startswith("--task") else ("--data.selection=null",)
-    command = ["fit", "--config", "student.yaml", f"--data.train.path={stages.files.gold}", *rest, *words.split()]
-    if words.startswith("--data=Gold"):
-        command.remove("--data.selection=null")
+    gold = (f"--data.train.path={stages.files.gold}", "--data.selection=null")
+    command = ["fit", "--config", "student.yaml", *gold, *words.split()]
     told = early(*command)
     assert told is None or (words.startswith("--task") and "labels outside ['a', 'b']" in told)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--data.selection=nowhere --data=GoldDataModule", "--model.temperature=2 --model=TeacherModule",
+     "--config=teacher.yaml", "--data GoldDataModule --model TeacherModule --trainer.max_time 00:00:10:00",
+     "--model.init_args.dropout 0.1 --data.init_args.max_length=64", "--trainer.callbacks+=LearningRateMonitor",
+     "--data.gold_dynamics=true --cartography.dtype=float16", "--export.monitor=dev/ce --export.mode=min"],
+)  # fmt: skip
+def test_what_the_full_parser_accepts_is_not_refused_before_it(stages: Stages, words: str):
+    command = [*student(stages), "--data.selection=null", *words.split()]
+    assert early(*command) is None
+    assert stages.cli(*command, "--print_config").code == 0
 
 
 def test_a_source_that_an_earlier_file_describes_otherwise_is_looked_up_but_not_read(stages: Stages):

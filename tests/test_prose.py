@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, Command
+from conftest import PROJECT
 
 PAGES = [
     PROJECT / name
@@ -65,40 +65,3 @@ def test_headers_of_configs_use_the_readers_words():
     comments = {file.name: re.findall(r"#.*", file.read_text(encoding="utf-8")) for file in files}
     found = [(name, line) for name, lines in comments.items() for line in lines if AVOIDED.search(line)]
     assert found == []
-
-
-# Commands print their words instead of running.
-STUBS = """
-python() { printf '%s\\x1f' "$@"; printf '\\x1e'; }
-make() { :; }; pip() { :; }; source() { :; }; .() { :; }; python3() { :; }
-tensorboard() { :; }; snakemake() { :; }; ct2-transformers-converter() { :; }
-"""
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    """The code blocks of a page in one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-
-
-def commands(page: Path) -> list[list[str]]:
-    """The words after `main.py` of every command of a page, as its shell sees them."""
-    # One script for the page: later blocks use variables of earlier ones.
-    lines = "\n".join(blocks(page, "bash")).splitlines()
-    script = STUBS + "\n".join(line for line in lines if not line.startswith(".venv/bin/"))
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    listed = [call.split("\x1f")[:-1] for call in done.stdout.split("\x1e")[:-1]]
-    return [words[1:] for words in listed if words[0] == "main.py"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if "main.py" in page.read_text(encoding="utf-8")], ids=names)
-def test_every_command_of_a_page_is_accepted(page: Path, cli: Command, tmp_path: Path):
-    """Parsed, not run; configs that the page shows, such as topic.yaml, are there."""
-    for block in blocks(page, "yaml"):
-        if (name := re.match(r"# ([\w-]+\.yaml)", block)) is not None:
-            (tmp_path / name.group(1)).write_text(block)
-    for words in commands(page):
-        if words[0] not in ("peek", "COMMAND"):
-            outcome = cli(*words, "--print_config")
-            assert outcome.code == 0, f"{words}: {outcome.err}"

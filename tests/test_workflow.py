@@ -122,7 +122,7 @@ def test_only_the_first_seeds_weights_are_kept_where_the_grid_says_so(tmp_path: 
 @pytest.mark.slow
 def test_additions_that_read_translations_or_other_pseudolabels_wait_for_them(tmp_path: Path):
     out = tmp_path / "out"
-    said = planned("beyond.yaml", out, *FOLDERS)
+    said = planned("beyond.yaml", out, "data=my/data", "pool_folder=my/pool")
     fits, made, selects = (commands(said, stage) for stage in ("fit", "predict", "select"))
     consistent = fits[f"{out}/SRC-consistent/seed0/teacher"]
     assert f"--data.views {out}/mr/train" in consistent
@@ -130,7 +130,9 @@ def test_additions_that_read_translations_or_other_pseudolabels_wait_for_them(tm
     assert "--model.ratio 0.5" in made[f"{out}/mr-mixed/train"]
     assert f"{out}/mr/pool" not in made  # nothing reads it
     translated = fits[f"{out}/SRC-translated-dev/seed2/teacher"]
-    assert translated.index("sst5/dev.jsonl") < translated.index(f"{out}/mr/dev")  # the later one holds
+    assert translated.count("--data.dev") == 1
+    assert '"label_map": {}, "start": 0, "stop": null, "sample": null' in translated
+    assert f'"path": "{out}/mr/dev"' in translated
     assert "--model.prior uniform" in made[f"{out}/pseudolabel-uniform/seed0"]
     assert f"--model.model {out}/teacher/seed0/model" in made[f"{out}/pseudolabel-uniform/seed0"]
     assert f"--model.model {out}/SRC-logit-adjusted/seed0/teacher/model" in made[f"{out}/pseudolabel-adjusted/seed0"]

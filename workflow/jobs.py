@@ -153,8 +153,8 @@ class Jobs:
 
     def own_teacher(self, place: str, method: str, seed: int) -> str:
         """The teacher of a method without a selection that has settings of its own."""
-        flags = self.grid.methods[method].flags
-        settings = {**self._fit_settings("teacher", place), "seed_everything": seed, "method": method, **flags}
+        settings = {**self._fit_settings("teacher", place), "seed_everything": seed, "method": method}
+        settings.update(self._method_flags(method))
         return self._command("fit", self._model(place, method, seed), settings, "teacher")
 
     def pseudolabel(self, place: str, labels: str, seed: int) -> str:
@@ -191,7 +191,7 @@ class Jobs:
             "seed_everything": seed,
             "method": method,
             "data.selection": self._selection(place, method, seed),
-            **self.grid.methods[method].flags,
+            **self._method_flags(method),
         }
         return self._command("fit", self._model(place, method, seed), settings, "student")
 
@@ -230,7 +230,7 @@ class Jobs:
         return self._teacher(place, seed) if teacher is None else self._model(place, teacher, seed)
 
     def _model(self, place: str, method: str, seed: int) -> str:
-        """SRC is the teacher itself, and with settings of its own another teacher; every other method trains a student."""
+        """SRC is the teacher itself, or another one if it has flags; every other method trains a student."""
         place = ENGLISH if place == TRANSLATE_TEST else place
         if self.grid.methods[method].selection is None:
             own = self.grid.methods[method].flags
@@ -335,6 +335,14 @@ class Jobs:
         gold = {f"data.{part}": rows for part in ("train", "dev") if (rows := self._rows(place, part))}
         setting = {} if place == ENGLISH else {"setting": self._setting(place)}
         return {**self.grid.trainer, **of_stage, **gold, **setting}
+
+    def _method_flags(self, method: str) -> dict[str, Any]:
+        """A method's settings; sources among them start fresh, or they would inherit the columns of others."""
+        flags = dict(self.grid.methods[method].flags)
+        for key in ("data.train", "data.dev"):
+            if isinstance(flags.get(key), list):
+                flags[key] = [{**FRESH, **source} for source in flags[key]]
+        return flags
 
     def _setting(self, place: str) -> str:
         """The setting's name in the report, with the place where two places are tested on the same targets."""

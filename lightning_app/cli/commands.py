@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -269,27 +269,32 @@ def _unknown_key(key: str, known: set[str]) -> str:
 
 def _place(key: str) -> str:
     """The config file that holds the key, or the command line."""
-    last = key.rsplit(".", maxsplit=1)[-1]
     words = runs.typed_words
-    if any(
-        word.startswith("--") and word.split("=")[0].strip("-+").rsplit(".", maxsplit=1)[-1] == last for word in words
-    ):
+    if any(word.startswith("--") and _is_key(word.split("=")[0].strip("-+"), key) for word in words):
         return "command line: "
     files = [words[number + 1] for number, word in enumerate(words[:-1]) if word in ("--config", "-c")]
     files += [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
     for file in reversed(files):  # the last one wins
         found = find(file, "configs") or find(f"{file}.yaml", "configs")
-        if found is not None and last in _keys(load_mapping(found)):
+        if found is not None and any(_is_key(name, key) for name in _keys(load_mapping(found))):
             return f"{file}: "
     return "command line: "
 
 
-def _keys(value: object) -> set[str]:
+def _is_key(path: str, key: str) -> bool:
+    """Whether a dotted path ends with the key; the parser leaves out what stands before a class's arguments."""
+    return f".{path}".replace(".init_args.", ".").endswith("." + key.replace(".init_args.", "."))
+
+
+def _keys(value: object, before: str = "") -> Iterator[str]:
+    """The dotted paths of all keys, at every depth."""
     if isinstance(value, dict):
-        return {str(key) for key in value}.union(*(_keys(one) for one in value.values()))
-    if isinstance(value, list):
-        return set().union(*(_keys(one) for one in value))
-    return set()
+        for key, inner in value.items():
+            yield f"{before}{key}"
+            yield from _keys(inner, f"{before}{key}.")
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _keys(inner, before)
 
 
 def _known_keys(message: str, parser: Any) -> set[str]:

@@ -40,17 +40,15 @@ Describe = Callable[[str, set[str]], str]
 
 @dataclass
 class Layer:
-    """The settings of one config file, or of the command line.
+    """The settings of one config file, or of the words between two of them.
 
     Args:
         settings: Nested mappings.
-        is_file: Whether they come from a file.
-        keys: The keys of the command line as they were typed, dotted.
+        keys: Each key, as its parts, and its value in the order in which they apply; the class before its arguments.
     """
 
     settings: dict[str, Any]
-    is_file: bool
-    keys: list[str] = field(default_factory=list)
+    keys: list[tuple[list[str], Any]] = field(default_factory=list)
 
 
 def check_early(words: Sequence[str], callbacks: Mapping[str, str], describe: Describe) -> None:
@@ -80,8 +78,9 @@ def check_early(words: Sequence[str], callbacks: Mapping[str, str], describe: De
 
 
 def read_layers(options: Sequence[str]) -> list[Layer] | None:
-    """The config files in their order, then the command line; None if there is anything else among the words."""
-    layers, line = [], Layer({}, is_file=False)
+    """Config files and other settings in the order of the words; None if there is anything else among these."""
+    layers: list[Layer] = []
+    line = Layer({})
     words = list(options)
     while words:
         word = words.pop(0)
@@ -95,14 +94,16 @@ def read_layers(options: Sequence[str]) -> list[Layer] | None:
                 return None
             value = words.pop(0)
         if key == "config":
-            layers.append(Layer(_expanded(load_mapping(Path(value))), is_file=True))
+            settings = _expanded(load_mapping(Path(value)))
+            layers += [line, Layer(settings, list(_paths(settings)))]
+            line = Layer({})
             continue
         key = key.removesuffix("+")
-        line.keys.append(key)
         try:
             parsed = load_yaml(value)
         except YamlError:
             parsed = value
+        line.keys.append((key.split("."), parsed))
         line.settings = _overlaid(line.settings, _nested(key, parsed))
     return [*layers, line]
 
@@ -126,29 +127,22 @@ def _check_keys(subcommand: str, layers: Sequence[Layer], callbacks: Mapping[str
     known = parser_keys(subcommand, tuple(callbacks.items()))
     tops = {key.split(".")[0] for key in known}
     groups = {key.split(".")[0] for key in known if "." in key} - set(CLASSES)
-    accepted = {key: _accepted(layers, key) for key in CLASSES}
+    classes: dict[str, str] = {}  # what `model` and `data` are at this point
     for layer in layers:
-        for path in _paths(layer.settings) if layer.is_file else [key.split(".") for key in layer.keys]:
+        for path, value in layer.keys:
+            if path[0] in CLASSES and isinstance(value, str) and (len(path) == 1 or path[1:] == ["class_path"]):
+                classes[path[0]] = value
             if any("." in part for part in path[1:]):
                 continue
             if path[0] not in tops or (path[0] in groups and len(path) > 1 and ".".join(path[:2]) not in known):
                 raise InputError(describe(".".join(path), set(known)))
-            settings = accepted.get(path[0])
+            settings = settings_of(classes.get(path[0], "")) if path[0] in CLASSES else None
             if settings is not None:
-                _check_argument(path, settings, known, describe, is_file=layer.is_file)
-
-
-def _accepted(layers: Sequence[Layer], key: str) -> dict[str, Setting] | None:
-    """The arguments of every class that a layer names; None if one of them is not ours."""
-    names = {name for layer in layers if (name := class_of(layer.settings, key)) is not None}
-    found = [settings_of(name) for name in names]
-    if not found or None in found:
-        return None
-    return {name: setting for settings in found if settings is not None for name, setting in settings.items()}
+                _check_argument(path, settings, known, describe)
 
 
 def _check_argument(
-    path: Sequence[str], settings: Mapping[str, Setting], known: frozenset[str], describe: Describe, *, is_file: bool
+    path: Sequence[str], settings: Mapping[str, Setting], known: frozenset[str], describe: Describe
 ) -> None:
     """Check a key such as `data.init_args.train.path`."""
     rest = list(path[1:])
@@ -159,10 +153,10 @@ def _check_argument(
     if not rest:
         return
     if rest[0] not in settings:
-        raise InputError(describe(rest[0] if is_file else ".".join(rest), {*known, *settings}))
+        raise InputError(describe(".".join(rest), {*known, *settings}))
     is_source = settings[rest[0]].annotation.startswith("Source")
     if is_source and len(rest) > 1 and rest[1] not in (names := {one.name for one in fields(Source)}):
-        raise InputError(describe(rest[1] if is_file else ".".join(rest[1:]), {*known, *settings, *names}))
+        raise InputError(describe(".".join(rest[1:]), {*known, *settings, *names}))
 
 
 def _check_places(subcommand: str, layers: Sequence[Layer], settings: Mapping[str, Any]) -> None:
@@ -246,14 +240,14 @@ def _is_named(settings: Mapping[str, Any], classes: Sequence[str]) -> bool:
     )
 
 
-def _paths(settings: Mapping[str, Any], before: tuple[str, ...] = ()) -> Iterator[list[str]]:
-    """The keys down to each value that is no mapping; an empty mapping counts as one."""
-    for key, value in settings.items():
+def _paths(settings: Mapping[str, Any], before: tuple[str, ...] = ()) -> Iterator[tuple[list[str], Any]]:
+    """The keys down to each value that is no mapping, or an empty one."""
+    for key, value in sorted(settings.items(), key=lambda item: item[0] != "class_path"):
         path = (*before, str(key))
         if isinstance(value, dict) and value:
             yield from _paths(value, path)
         else:
-            yield list(path)
+            yield list(path), value
 
 
 def _flat_classes(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,6 @@ def one_line_interrupts() -> Iterator[None]:
 def _end(*_: object) -> None:
     with suppress(OSError, RuntimeError, ValueError):  # a closed stream, or one that is just being written to
         sys.stdout.flush()
-        sys.stderr.write("\ninterrupted\n")
+        sys.stderr.write("\ninterrupted\n" if sys.stderr.isatty() else "interrupted\n")  # a terminal shows ^C first
         sys.stderr.flush()
     os._exit(INTERRUPTED)

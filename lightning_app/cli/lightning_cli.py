@@ -53,7 +53,7 @@ LINKS = {
     "trainer.default_root_dir": "out",
 }
 # What the model's card holds that a test passes on to the report.
-REPORTED = ("gold_counts", "dev", "label_prior")
+REPORTED = ("gold_counts", "synthetic_counts", "dev", "label_prior")
 # Stands where no task is given; sentence pairs need none.
 NO_TASK = Task("none", ["text"], ["no", "task"])
 
@@ -208,7 +208,7 @@ class Cli(LightningCLI):
         with _stoppable(self.trainer, claim.out), claim as run:
             if self.trainer.is_global_zero:
                 state = run.begin(self._setting("overwrite"))
-                if state is State.WHOLE:
+                if state is State.COMPLETE:
                     _log_metrics(artifacts.read_manifest(run.out).facts.get("metrics", {}))
                     self._conclude(run)
                     return

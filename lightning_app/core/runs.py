@@ -45,7 +45,7 @@ class State(Enum):
 
     NEW = "new"
     PARTIAL = "partial"
-    WHOLE = "whole"
+    COMPLETE = "complete"
 
 
 class Run:
@@ -106,7 +106,7 @@ class Run:
                 "choose another --out, or replace it with --overwrite true"
             )
         if artifacts.is_whole(self.out):
-            self._state = State.WHOLE
+            self._state = State.COMPLETE
             for folder in (PARTS, CHECKPOINTS):  # a kill right after the manifest leaves them
                 shutil.rmtree(self.out / folder, ignore_errors=True)
         elif previous is None or not self._has_products():
@@ -127,7 +127,7 @@ class Run:
         (self.out / IDENTITY).unlink(missing_ok=True)
 
     def _say(self, overwrite: bool) -> None:
-        if self._state is State.WHOLE:
+        if self._state is State.COMPLETE:
             remedy = " (--overwrite replaces other runs alone; to compute this one again, remove the folder)"
             log.info("%s: already complete, nothing to do%s", self.out, remedy if overwrite else "")
         elif self._state is State.PARTIAL and (self.out / artifacts.MANIFEST).is_file():

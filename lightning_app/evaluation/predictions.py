@@ -51,6 +51,7 @@ class Tested:
         gold_counts: Gold rows per label that the model was trained on, in the task's order, if recorded.
         by_target: Predictions by target.
         corrected: Whether the model, or the test, has changed the label prior already.
+        synthetic_counts: Selected rows per label that it was trained on, if recorded.
     """
 
     path: str
@@ -62,6 +63,7 @@ class Tested:
     gold_counts: list[int] | None
     by_target: dict[str, Predictions]
     corrected: bool = False
+    synthetic_counts: list[int] | None = None
 
     @property
     def has_gold_prior(self) -> bool:
@@ -92,7 +94,7 @@ def read(folder: Path) -> Tested:
     facts = artifact.manifest.facts
     task = Task(**facts["task"])
     _check_labels(artifact, task)
-    counts = facts.get("gold_counts")
+    counts, synthetic_counts = facts.get("gold_counts"), facts.get("synthetic_counts")
     return Tested(
         str(folder),
         task,
@@ -103,6 +105,7 @@ def read(folder: Path) -> Tested:
         None if counts is None else [int(counts.get(label, 0)) for label in task.labels],
         _by_target(artifact.table, task),
         "label_prior" in facts,
+        None if synthetic_counts is None else [int(synthetic_counts.get(label, 0)) for label in task.labels],
     )
 
 

@@ -188,7 +188,7 @@ def _written(
 ) -> Pool:
     """Clean and write the artifacts, or read what the same run has written."""
     with Run(out, "clean", {"raw": raw["fingerprint"], **config}) as run:
-        if run.begin(overwrite) is State.WHOLE:
+        if run.begin(overwrite) is State.COMPLETE:
             written, rejected = artifacts.read(out, "clean"), artifacts.read(out / artifacts.REJECTED)
             for line in summary_lines(written.manifest.facts["counts"]):
                 log.info("%s", line)

@@ -193,7 +193,7 @@ def select_rows(
     if out is None:
         return chosen()
     with Run(Path(out), "select", {"task": asdict(task), "inputs": prints, **method.as_facts()}) as run:
-        if run.begin(overwrite) is State.WHOLE:
+        if run.begin(overwrite) is State.COMPLETE:
             written = artifacts.read(Path(out), "select")
             _report(written.manifest.facts, out)
             return Selection(written.table, written.manifest.facts, written.path)

@@ -1,6 +1,7 @@
 """The best check by source-dev accuracy is what is exported."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,14 @@ def test_frozen_layers_come_out_as_they_went_in(stages: Stages, tiny_bert: Path)
     assert len(frozen) > 10
     assert all(torch.equal(after[f"bert.{name}"], tensor) for name, tensor in frozen.items())
     assert not torch.equal(after["bert.pooler.dense.weight"], before["pooler.dense.weight"])
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_weights_are_written_with_the_users_umask(stages: Stages, umask: int, mode: int):
+    before = os.umask(umask)
+    try:
+        assert stages.teacher("--trainer.max_epochs=1").code == 0
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in Path("teacher/model").iterdir()}
+    assert set(modes.values()) == {mode}, modes

@@ -58,7 +58,7 @@ def test_every_grid_of_the_project_passes():
         ({"out": None}, "out: is missing; see workflow/demo.yaml for an example"),
         ({"out": "runs/{ x }"}, "out: is 'runs/{ x }'"),
         ({"methods": {}}, "methods: is empty"),
-        ({"methods": {"T": {"flags": {"model.temperature": 1}}}}, "methods.T: flags and order are a student's"),
+        ({"methods": {"T": {"order": "select-first"}}}, "methods.T: order is a student's"),
         ({"selections": {"near": {"strategy": "near_target"}}, "methods": {"T": {"selection": "near"}}}, "target_text: is missing"),
     ],
 )  # fmt: skip

@@ -79,7 +79,7 @@ def test_the_grids_task_is_passed_to_every_stage():
     made = jobs(task="nli")
     commands = [
         made.teacher("en", 0),
-        made.pseudolabel("en", 0),
+        made.pseudolabel("en", "", 0),
         made.select("en", "top", 0),
         made.test("en", "SRC", 0),
     ]
