@@ -411,6 +411,7 @@ class Server(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.keys: set[str | None] = set()
         self.finish = "stop"
+        self.spared = 0  # so many requests have no fault
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -433,6 +434,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.times.append(time.monotonic())
         time.sleep(0.01)
         is_faulty = time_asked <= len(self.server.faults) and self.server.only in prompt
+        is_faulty = is_faulty and self.server.asked.total() > self.server.spared
         fault = self.server.faults[time_asked - 1] if is_faulty else "none"
         with self.server.lock:
             self.server.under_way -= 1
@@ -554,19 +556,23 @@ def test_where_every_row_fails_the_run_stops_and_asks_again_later(cli: Command, 
 
 
 def test_rows_that_failed_are_asked_again_when_a_run_resumes(cli: Command):
-    """Answered rows are not; what failed for good is written down when all others are answered."""
-    server = Server(["400"] * 99, only="delighted")
+    """The credit ends after a dozen rows; those are not asked again, and what fails for good is written down."""
+    server = Server(["402"] * 99)
+    server.spared = 12
     words = served(server, "raw", "--model.retries=0", "--data.count=30", "--data.tokens_per_batch=600")
-    original = server.faults
-    server.faults = ["402"] * 99
-    server.only = "appalled"
-    assert cli(*words).code == 2
+    outcome = cli(*words)
+    assert outcome.code == 2
+    assert "8 rows in a row failed, the last with: APIStatusError 402" in outcome.err
     answered = sum(pq.read_metadata(part).num_rows for part in Path("raw/.parts").glob("*.parquet"))
-    server.faults, server.only = original, "delighted"
+    assert answered == 12
+    server.faults, server.only = ["400"] * 99, "delighted"
     asked = server.asked.total()
+    server.spared = 0
     assert cli(*words).code == 0
-    assert server.asked.total() - asked == 30 - answered
-    assert sum(row["error"] is not None for row in table_of("raw")) == 10
+    assert server.asked.total() - asked == 18
+    rows = table_of("raw")
+    assert len(rows) == 30
+    assert {row["error"] is None for row in rows if "delighted" not in row["user"]} == {True}
     server.shutdown()
 
 
