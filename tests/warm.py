@@ -14,9 +14,9 @@ PRELOAD = [
     "warm",
     "main",
     "labelbridge.lightning_app.cli.lightning_cli",
-    "datamodules",
-    "modules",
-    "callbacks",
+    "labelbridge.datamodules",
+    "labelbridge.modules",
+    "labelbridge.callbacks",
     "transformers.models.bert.modeling_bert",
 ]
 
