@@ -71,7 +71,7 @@ def test_a_missing_label_can_be_dropped(tmp_path: Path, task: Task):
     path = write_jsonl(tmp_path / "a.jsonl", [{"text": "a", "label": None}, {"text": "b", "label": "neutral"}])
     rows = load_rows(Source(path=str(path), label_map={"null": None}), task, "label")
     assert rows.dropped == {"null": 1}
-    with pytest.raises(InputError, match=r"a.jsonl row 0 \(line 1\): label 'null'.*label_map"):
+    with pytest.raises(InputError, match=r"a.jsonl: labels outside .*: 'null' in 1 row \(line 1\).*label_map"):
         load_rows(Source(path=str(path)), task, "label")
 
 
