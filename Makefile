@@ -3,17 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
-# Only a changed input reruns a stage; stages lock their own folders.
-SNAKEMAKE_FLAGS := --rerun-triggers mtime --rerun-incomplete --nolock --quiet rules host reason --show-failed-logs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench clean
+.PHONY: help demo test test-slow lint layout bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/.demo ## run the whole loop on the bundled sample and print the table
-	OMP_NUM_THREADS=1 $(BIN)/snakemake -s workflow/Snakefile --configfile workflow/demo.yaml --cores $(JOBS) $(SNAKEMAKE_FLAGS)
+	OMP_NUM_THREADS=1 $(BIN)/snakemake -s workflow/Snakefile --configfile workflow/demo.yaml --cores $(JOBS)
 	@cat runs/demo/report/report.md workflow/demo.txt
 
 test: $(VENV)/.dev ## run the tests (the default suite, under 3 minutes)
@@ -27,6 +25,9 @@ lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+layout: ## write the list of files in CONTRIBUTING.md anew
+	$(PYTHON) tests/layout.py
 
 bench: $(VENV)/.dev ## measure; each line is a ratio against a peer on the same work
 	$(BIN)/python -m benchmarks

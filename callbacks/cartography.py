@@ -27,8 +27,6 @@ from labelbridge.lightning_app.dynamics.store import ScoredRows
 log = logging.getLogger(__name__)
 
 Score = Callable[[LightningModule, Any], tuple[Tensor, Tensor]]
-# Log-probabilities of 8-bit mantissas still sum to one within this.
-SUM_TOLERANCE = 0.05
 
 
 class CartographyCallback(Callback):
@@ -226,7 +224,7 @@ def _check_log_probs(log_probs_NC: np.ndarray, rows: ScoredRows) -> None:
         raise ValueError(f"score gave {log_probs_NC.shape[1:]} numbers a row, expected one for each of {rows.labels}")
     with np.errstate(over="ignore"):
         sums_N = np.exp(log_probs_NC).sum(axis=1)
-    wrong = ~(np.abs(sums_N - 1) <= SUM_TOLERANCE)
+    wrong = ~(np.abs(sums_N - 1) <= store.SUM_TOLERANCE)
     if wrong.any():
         row = int(wrong.argmax())
         raise ValueError(

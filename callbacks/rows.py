@@ -5,11 +5,31 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from labelbridge.lightning_app.core.errors import InputError, shorten
 from labelbridge.lightning_app.core.spool import Spool
 
 from .stopping import Stopper
+
+
+def _check_finite(rows: Sequence[int], columns: Mapping[str, Any]) -> None:
+    """Refuse numbers that are none, before they are on the disk.
+
+    Raises:
+        InputError: Names the row and the column.
+    """
+    for name, values in columns.items():
+        if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
+            continue
+        wrong = ~np.isfinite(values.reshape(len(rows), -1)).all(axis=1)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise InputError(
+                f"row {rows[row]}: the model's {name} is {shorten(values[row].tolist())}, expected finite "
+                "numbers; check its weights, or compute with trainer.precision 32-true"
+            )
 
 
 class RowWriter(Callback):
@@ -86,6 +106,7 @@ class RowWriter(Callback):
     def _take(self, rows: Sequence[int], columns: Mapping[str, Any]) -> None:
         """Rows that have ended; also asked without any, so that a signal need not wait for the next row."""
         if rows:
+            _check_finite(rows, columns)
             self.spool.add(rows, {name: list(values) for name, values in columns.items()})
             self._flush_soon()
         if self._stopper.asked:

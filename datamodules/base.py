@@ -1,7 +1,8 @@
-"""What all DataModules share: a tokenizer, evaluation batches by token budget, and rank slices of their own."""
+"""What all DataModules share: a tokenizer, evaluation batches by token budget, and slices per rank."""
 
 import logging
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,11 +11,19 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import AutoTokenizer
+from transformers import AutoConfig
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Rows
+from labelbridge.lightning_app.models.loading import (
+    FEWEST_TOKENS,
+    check_together,
+    load_tokenizer,
+    loading,
+    longest_sequence,
+)
 from labelbridge.lightning_app.models.locate import locate
 
 from .batches import Batch, RowBatches, WindowLoader
@@ -39,6 +48,7 @@ class TokenizedDataModule(LightningDataModule):
     """
 
     NEEDS_FAST: ClassVar[bool] = True  # one in plain Python is slow on many rows
+    ENCODES_TEXT_ALONE: ClassVar[bool] = True  # not what puts a code such as >>hin<< before a text
 
     def __init__(
         self,
@@ -50,10 +60,9 @@ class TokenizedDataModule(LightningDataModule):
         num_workers: int = 0,
     ) -> None:
         super().__init__()
-        if max_length < 4 or tokens_per_batch < 1:
-            raise InputError(
-                f"data: max_length {max_length}, tokens_per_batch {tokens_per_batch}, expected at least 4, 1"
-            )
+        check_range("data.max_length", max_length, least=FEWEST_TOKENS)
+        check_range("data.tokens_per_batch", tokens_per_batch, least=1)
+        check_range("data.num_workers", num_workers, least=0, most=1024)
         self.model_name = model
         self.trust_remote_code = trust_remote_code
         self.revision = revision
@@ -89,15 +98,9 @@ class TokenizedDataModule(LightningDataModule):
             InputError: If the model has no tokenizer.
         """
         if self._tokenizer is None:
-            try:
-                self._tokenizer = AutoTokenizer.from_pretrained(
-                    locate(self.model_name), trust_remote_code=self.trust_remote_code, revision=self.revision
-                )
-            except (OSError, ValueError) as error:
-                reason = " ".join(str(error).split())[:160]
-                raise InputError(
-                    f"model {self.model_name}: its tokenizer cannot be loaded ({reason}); save it into the same folder"
-                ) from None
+            self._tokenizer = load_tokenizer(
+                self.model_name, trust_remote_code=self.trust_remote_code, revision=self.revision
+            )
             if self.NEEDS_FAST and not self._tokenizer.is_fast:
                 raise InputError(
                     f"model {self.model_name}: its tokenizer is a slow one, expected a fast one (tokenizer.json); "
@@ -107,14 +110,41 @@ class TokenizedDataModule(LightningDataModule):
                 raise InputError(f"model {self.model_name}: its tokenizer has no pad token; set one and save it again")
         return self._tokenizer
 
+    @cached_property
+    def _config(self) -> Any:
+        """The network's configuration."""
+        with loading(self.model_name):
+            return AutoConfig.from_pretrained(
+                locate(self.model_name), trust_remote_code=self.trust_remote_code, revision=self.revision
+            )
+
+    def check(self, subcommand: str) -> None:
+        """Refuse a tokenizer and a network that do not fit together, before any row is read.
+
+        Raises:
+            InputError: See `models.loading.check_together`.
+        """
+        check_together(self.tokenizer, self._config, self.model_name)
+        if self.longest_input < FEWEST_TOKENS:
+            raise InputError(
+                f"model {self.model_name}: takes {self.longest_input} tokens, expected at least {FEWEST_TOKENS}; check "
+                "model_max_length in its tokenizer_config.json, and max_position_embeddings in its config.json"
+            )
+
     @property
     def longest_input(self) -> int:
-        """`max_length`, or what the model can take where that is less."""
-        return min(self.max_length, int(self.tokenizer.model_max_length))
+        """`max_length`, or what tokenizer and network can take where that is less."""
+        limits = (int(self.tokenizer.model_max_length), longest_sequence(self._config))
+        return min(self.max_length, *(limit for limit in limits if limit is not None))
 
     def encode_texts(self, texts: pa.Table, name: str, columns: list[str], *, as_target: bool = False) -> Encoded:
-        """Tokenize text columns and log what the tokenizer made of them."""
-        encoded = encode(texts, columns, self.tokenizer, self.longest_input, as_target=as_target)
+        """Tokenize text columns and log what the tokenizer made of them.
+
+        Special tokens that a text spells out (`</s>`) are taken as text, where `ENCODES_TEXT_ALONE`.
+        """
+        encoded = encode(
+            texts, columns, self.tokenizer, self.longest_input, as_target=as_target, text_alone=self.ENCODES_TEXT_ALONE
+        )
         encoded.stats.report(name)
         logger = getattr(self.trainer, "logger", None)
         if logger is not None:
@@ -122,12 +152,18 @@ class TokenizedDataModule(LightningDataModule):
         return encoded
 
     def windows_of(
-        self, dataset: RowBatches, lengths: np.ndarray, n_gold: int, batch_size: int, seed: int
+        self,
+        dataset: RowBatches,
+        lengths: np.ndarray,
+        n_gold: int,
+        batch_size: int,
+        seed: int,
+        balance: np.ndarray | None = None,
     ) -> WindowLoader:
         """This rank's training batches, window by window; of the rows, the gold ones come first."""
         assert self.trainer is not None, "loaders are made for a Trainer"
         shape = WindowShape(batch_size, self.trainer.accumulate_grad_batches, self.trainer.world_size)
-        sampler = WindowSampler(lengths, n_gold, shape, self.trainer.global_rank, seed)
+        sampler = WindowSampler(lengths, n_gold, shape, self.trainer.global_rank, seed, balance)
         return WindowLoader(dataset, sampler, self.num_workers, self.pins_memory)
 
     def budget_batches(self, dataset: RowBatches, lengths: np.ndarray) -> DataLoader[Batch]:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from labelbridge.lightning_app.core.errors import InputError
 
 from .encoding import Encoded
+from .views import Views
 from .windows import MicroBatch, WindowSampler, WindowShape
 
 Batch = dict[str, Any]
@@ -31,6 +32,8 @@ class RowBatches(Dataset[Batch]):
         tokenizer: Says how to pad.
         columns: Tensors with one entry for every row, such as `label` or `probs`.
         constants: Values that every batch carries, such as the sizes of the sets.
+        views: Translations of the rows, if any; see `views.Views`. Then batches hold `n_views`, and where a row has a
+            view, `views`: its `inputs`, and `of`, the position of its row in the batch.
     """
 
     def __init__(
@@ -38,11 +41,13 @@ class RowBatches(Dataset[Batch]):
         encoded: Encoded,
         tokenizer: Any,
         columns: Mapping[str, Tensor] | None = None,
-        constants: Mapping[str, int] | None = None,
+        constants: Mapping[str, int | Tensor] | None = None,
+        views: Views | None = None,
     ) -> None:
         self.encoded = encoded
         self.columns = dict(columns or {})
         self.constants = dict(constants or {})
+        self.views = views
         self.pad_values = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
         self.pad_left = tokenizer.padding_side == "left"
 
@@ -57,6 +62,7 @@ class RowBatches(Dataset[Batch]):
             "real": torch.full((len(rows),), bool(n_real)),
             **{name: column[index] for name, column in self.columns.items()},
             **self.constants,
+            **self._views_of(planned.rows),
             "window_rows": planned.window_rows,
             "ends_window": planned.ends_window,
             "n_rows": n_real,
@@ -64,18 +70,28 @@ class RowBatches(Dataset[Batch]):
             "n_cells": inputs["input_ids"].numel(),
         }
 
-    def pad(self, rows: np.ndarray) -> dict[str, Tensor]:
+    def _views_of(self, rows: np.ndarray) -> dict[str, Any]:
+        if self.views is None:
+            return {}
+        views, of = self.views.of_rows(rows)
+        if not len(views):
+            return {"n_views": self.views.count}
+        inputs = self.pad(views, self.views.encoded)
+        return {"n_views": self.views.count, "views": {"inputs": inputs, "of": torch.from_numpy(of)}}
+
+    def pad(self, rows: np.ndarray, encoded: Encoded | None = None) -> dict[str, Tensor]:
         """Features of rows, padded to the longest, with the attention mask; int64 of shape (B, L) each."""
-        lengths_B = self.encoded.lengths[rows]
+        encoded = encoded or self.encoded
+        lengths_B = encoded.lengths[rows]
         width = int(lengths_B.max())
         positions_L = np.arange(width)
         if self.pad_left:
             positions_L = positions_L - (width - lengths_B)[:, None]
         filled_BL = np.broadcast_to((positions_L >= 0) & (positions_L < lengths_B[:, None]), (len(rows), width))
-        starts = self.encoded.starts
+        starts = encoded.starts
         flat = np.concatenate([np.arange(starts[row], starts[row + 1]) for row in rows])
         padded = {"attention_mask": torch.from_numpy(filled_BL.astype(np.int64))}
-        for name, values in self.encoded.features.items():
+        for name, values in encoded.features.items():
             grid_BL = np.full((len(rows), width), self.pad_values.get(name, 0), dtype=np.int64)
             grid_BL[filled_BL] = values[flat]
             padded[name] = torch.from_numpy(grid_BL)

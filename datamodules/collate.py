@@ -1,4 +1,4 @@
-"""Batches of a user's own loader, as the classifiers of this project take them."""
+"""Batches of a user's loader, as the classifiers of this project take them."""
 
 # B = rows of a batch, L = its longest row in tokens, C = classes
 

@@ -97,7 +97,13 @@ def joined(sets: Sequence[Encoded]) -> Encoded:
 
 
 def encode(
-    table: pa.Table, columns: Sequence[str], tokenizer: Any, max_length: int, *, as_target: bool = False
+    table: pa.Table,
+    columns: Sequence[str],
+    tokenizer: Any,
+    max_length: int,
+    *,
+    as_target: bool = False,
+    text_alone: bool = False,
 ) -> Encoded:
     """Tokenize all rows, without padding.
 
@@ -107,6 +113,7 @@ def encode(
         tokenizer: A Hugging Face tokenizer.
         max_length: Longer rows are cut, of a pair the longer side first.
         as_target: Encode as what a sequence-to-sequence model is to write, not as what it reads.
+        text_alone: Take a special token that a text spells out for text.
     """
     features: dict[str, list[np.ndarray]] = {}
     lengths: list[int] = []
@@ -114,7 +121,10 @@ def encode(
     for start in range(0, table.num_rows, CHUNK_ROWS):
         texts = [table[name].slice(start, CHUNK_ROWS).to_pylist() for name in columns]
         given = {"text_target": texts[0]} if as_target else dict(zip(("text", "text_pair"), texts, strict=False))
-        batch = tokenizer(**given, truncation=True, max_length=max_length, return_special_tokens_mask=True)
+        batch = tokenizer(
+            **given, truncation=True, max_length=max_length, return_special_tokens_mask=True,
+            **({"split_special_tokens": True} if text_alone else {}),
+        )  # fmt: skip
         special = batch.pop("special_tokens_mask")
         batch.pop("attention_mask", None)
         for key, rows in batch.items():

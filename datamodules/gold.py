@@ -8,20 +8,24 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
 from labelbridge.lightning_app.evaluation.metrics import target_metrics
 
 from .base import RowsDataModule
 from .batches import Batch, RowBatches, WindowLoader
+from .dev_sets import check_dev_language
 from .encoding import Encoded, joined
+from .views import Views, load_views, paired
 
-SOURCE_LANGUAGE = "en"  # of gold that states none
 OUTPUT = ("id", "target", "lang", "label")
-PREDICTED = ("prediction", "probs")  # the columns that a test adds
+PREDICTED = ("prediction", "probs", "raw_probs")  # the columns that a test adds
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +41,10 @@ class GoldDataModule(RowsDataModule):
         targets: Name -> labelled rows; read by test alone.
         pool: If given, fit scores these rows after every epoch (training dynamics); they are not trained on.
         gold_dynamics: Score the gold rows too: the classic data map.
+        class_balanced: Deal every class of gold equally often, in proportion to its most frequent class, by repeating
+            rows of the others: each as often as any other of its class within one, drawn anew every epoch.
+        views: Translations of the training rows, or code-switched copies: folders of `translate`. Paired by id; see
+            `model.consistency`.
         batch_size: Rows that a device passes through the model at once. With `trainer.accumulate_grad_batches` and
             the number of devices it gives the rows of an optimizer step, which are sorted by length and cut.
         seed: Seed of the order of rows; linked to `seed_everything`.
@@ -52,18 +60,26 @@ class GoldDataModule(RowsDataModule):
         targets: dict[str, Source] | None = None,
         pool: Source | list[Source] | None = None,
         gold_dynamics: bool = False,
+        class_balanced: bool = False,
+        views: str | list[str] | None = None,
         batch_size: int = 32,
         seed: int = 0,
         **rows: Any,
     ) -> None:
         super().__init__(**rows)
-        if batch_size < 1:
-            raise InputError(f"data: batch_size {batch_size}, expected at least 1")
+        check_range("data.batch_size", batch_size, least=1)
         self.train = train
         self.dev = dev
         self.targets = targets or {}
         self.pool = pool
         self.gold_dynamics = gold_dynamics
+        self.class_balanced = class_balanced
+        self.views = [views] if isinstance(views, str) else views or []
+        if class_balanced and self.views:
+            raise InputError(
+                "data.class_balanced is true and data.views is given, expected one of the two: how often a pair is "
+                "dealt would change from epoch to epoch; use model.class_weighting for the classes"
+            )
         self.batch_size = batch_size
         self.seed = seed
         self.encoded: dict[str, Encoded] = {}
@@ -78,24 +94,10 @@ class GoldDataModule(RowsDataModule):
         """The source dev set.
 
         Raises:
-            InputError: If it is in another language than the gold (English, where that states none), or in a language
-                that the gold was translated into without being a translation itself: it would be a target.
+            InputError: If its labels are a target's; see `dev_sets.check_dev_language`.
         """
         rows = self._labelled("dev", self.dev)
-        learned, dev = languages_of(self.source_rows) or {SOURCE_LANGUAGE}, languages_of(rows)
-        place = f"data.dev {', '.join(rows.places)}"
-        if not dev <= learned:
-            raise InputError(
-                f"{place}: language {sorted(dev - learned)} is not the gold's {sorted(learned)}, "
-                "so it is a target, whose labels may not choose the checkpoint; give one in the source language, or "
-                "say with `language` what the gold is in"
-            )
-        foreign = dev & translated_into(self.source_rows) - translated_into(rows)
-        if foreign:
-            raise InputError(
-                f"{place}: rows in {sorted(foreign)}, which the gold was translated into, but no translation "
-                "themselves, so they are a target, whose labels may not choose the checkpoint; translate the source dev"
-            )
+        check_dev_language(self.source_rows, rows)
         return rows
 
     @property
@@ -146,6 +148,8 @@ class GoldDataModule(RowsDataModule):
         named = {"gold": self.train_rows, "dev": self.dev_rows} if subcommand == "fit" else {"dev": self.dev_rows}
         if subcommand == "fit" and self.pool_rows is not None:
             named["pool"] = self.pool_rows
+        if subcommand == "fit" and self.views:
+            named["views"] = self.view_rows
         return {name: rows.reference for name, rows in named.items()}
 
     def identity(self, subcommand: str) -> dict[str, Any]:
@@ -157,12 +161,15 @@ class GoldDataModule(RowsDataModule):
             identity["seed"] = self.seed
             if self.gold_dynamics:
                 identity["gold_dynamics"] = True
+            if self.class_balanced:
+                identity["class_balanced"] = True
         return identity
 
     def training_facts(self) -> dict[str, Any]:
         """Gold rows per label, in the task's order and without synthetic rows; all zero for a model without gold."""
         counts = Counter(self.train_rows.table["label"].to_pylist())
-        return {"gold_counts": {label: counts[label] for label in self.task.labels}}
+        facts: dict[str, Any] = {"gold_counts": {label: counts[label] for label in self.task.labels}}
+        return {**facts, "label_prior": {"how": "class-balanced dealing"}} if self.class_balanced else facts
 
     def output_rows(self, subcommand: str) -> pa.Table:
         """The targets without their texts, with the columns that their sources `keep`."""
@@ -190,12 +197,38 @@ class GoldDataModule(RowsDataModule):
             if self.pool_rows is not None:
                 self.encoded["pool"] = self.encode(self.pool_rows, "pool")
 
+    @cached_property
+    def view_rows(self) -> Rows:
+        """Translations of the training rows."""
+        return load_views(self.views, self.task)
+
+    def train_views(self, rows: pa.Table) -> Views | None:
+        """The encoded views of the training rows, in their order; None where none are given."""
+        if not self.views:
+            return None
+        order, starts = paired(self.view_rows.table, rows, self.task, ", ".join(self.views))
+        log.info("views: %d of %d rows have %d", int((np.diff(starts) > 0).sum()), rows.num_rows, len(order))
+        return Views(self.encode_texts(self.view_rows.table.take(order), "views", self.task.columns), starts)
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """This rank's micro-batches, window by window."""
+        label = self.labels(self.train_rows)
+        dealt = self.dealt_gold(label)
         return self.window_loader(
-            RowBatches(self.encoded["train"], self.tokenizer, {"label": self.labels(self.train_rows)}),
-            n_gold=len(self.encoded["train"].lengths),
+            RowBatches(
+                self.encoded["train"],
+                self.tokenizer,
+                {"label": label},
+                {"gold_counts": dealt, "n_dealt": int(dealt.sum())},
+                self.train_views(self.train_rows.table),
+            ),
+            label,
         )
+
+    def dealt_gold(self, label: Tensor) -> Tensor:
+        """How many gold rows of each class an epoch deals; int64 of shape (C,)."""
+        counts = torch.bincount(label, minlength=len(self.task.labels))
+        return torch.full_like(counts, int(counts.max())) * (counts > 0) if self.class_balanced else counts
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The source dev set."""
@@ -223,12 +256,13 @@ class GoldDataModule(RowsDataModule):
             }
         return {name: {**one, "labels": self.task.labels} for name, one in sets.items()}
 
-    def window_loader(self, dataset: RowBatches, n_gold: int) -> WindowLoader:
+    def window_loader(self, dataset: RowBatches, gold_label: Tensor) -> WindowLoader:
         """Training batches of a data set whose gold rows come first."""
         lengths: np.ndarray = dataset.encoded.lengths
         if not len(lengths):
             raise InputError("data.train: no rows to train on; give gold rows, a selection, or both")
-        return self.windows_of(dataset, lengths, n_gold, self.batch_size, self.seed)
+        balance = gold_label.numpy() if self.class_balanced else None
+        return self.windows_of(dataset, lengths, len(gold_label), self.batch_size, self.seed, balance)
 
     def _labelled(self, name: str, source: Source | list[Source] | None) -> Rows:
         if source is None:
@@ -256,14 +290,3 @@ def class_shares(rows: Rows, task: Task) -> str:
     """How many rows each class has, for the log: a cut of a sorted file shows here."""
     counts, total = Counter(rows.table["label"].to_pylist()), rows.table.num_rows
     return ", ".join(f"{label} {counts[label]} ({100 * counts[label] / max(total, 1):.0f} %)" for label in task.labels)
-
-
-def languages_of(rows: Rows) -> set[str]:
-    """The languages that rows state."""
-    return set(rows.table["lang"].drop_null().to_pylist())
-
-
-def translated_into(rows: Rows) -> set[str]:
-    """The languages that rows were translated into, by the artifacts that they come from."""
-    made = [one for one in rows.manifests if one is not None and one.stage == "translate"]
-    return {str(one.facts["target_language"]) for one in made}

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -59,7 +60,9 @@ class MixedDataModule(GoldDataModule):
     def selected_rows(self) -> Rows:
         """The selection's rows under the task's names; without any a warning says that only gold is trained on."""
         artifact = self.selected
-        rows = load_rows(Source(path=str(artifact.path)), self.task, "prompt_label")
+        rows = load_rows(
+            Source(path=str(artifact.path)), self.task, "prompt_label" if self._has_prompt_labels else None
+        )
         if not len(rows.table):
             log.warning(
                 "data.selection %s: no rows, so only gold is trained on, as a teacher would; "
@@ -110,8 +113,39 @@ class MixedDataModule(GoldDataModule):
             "probs": torch.cat([torch.zeros(n_gold, len(self.task.labels)), probs_NC]),
             "synthetic": torch.arange(n_gold + n_synthetic) >= n_gold,
         }
-        sizes = {"n_gold": n_gold, "n_synthetic": n_synthetic}
-        return self.window_loader(RowBatches(self.encoded["train"], self.tokenizer, columns, sizes), n_gold)
+        dealt = self.dealt_gold(gold_label)
+        sizes: dict[str, int | Tensor] = {
+            "n_gold": int(dealt.sum()),
+            "n_synthetic": n_synthetic,
+            "n_dealt": int(dealt.sum()) + n_synthetic,
+            "gold_counts": dealt,
+            "synthetic_counts": self.synthetic_counts(),
+            "has_probs": int(self._has_probs),
+        }
+        sets = (self.train_rows.table, self.selected_rows.table)
+        views = self.train_views(pa.concat_tables([rows.select(["id", *self.task.columns, "lang"]) for rows in sets]))
+        return self.window_loader(RowBatches(self.encoded["train"], self.tokenizer, columns, sizes, views), gold_label)
+
+    def training_facts(self) -> dict[str, Any]:
+        """See `GoldDataModule.training_facts`; with the selection's rows per class, by the label that is fitted."""
+        counts = dict(zip(self.task.labels, self.synthetic_counts().tolist(), strict=True))
+        return {**super().training_facts(), "synthetic_counts": counts}
+
+    def synthetic_counts(self) -> Tensor:
+        """The selection's rows per class, by the label that is fitted, or the teacher's most likely one; shape (C,)."""
+        hard_label, probs_NC = self._synthetic_columns()
+        label = probs_NC.argmax(dim=1) if self.synthetic_labels == "teacher" else hard_label
+        return torch.bincount(label, minlength=len(self.task.labels))
+
+    @property
+    def _has_prompt_labels(self) -> bool:
+        """Whether the selection's rows were written for a class; unlabelled target text was not."""
+        return self.selected.manifest.facts.get("prompt_labels", True) is not False
+
+    @property
+    def _has_probs(self) -> bool:
+        """Whether the selection holds the teacher's probabilities."""
+        return "probs" in self.selected.table.column_names
 
     def _synthetic_columns(self) -> tuple[Tensor, Tensor]:
         """The hard label and the probabilities of every selected row, as `synthetic_labels` asks.
@@ -119,15 +153,20 @@ class MixedDataModule(GoldDataModule):
         Raises:
             InputError: If the selection does not hold them.
         """
-        prompt_label = self.labels(self.selected_rows, "prompt_label")
+        rows = self.selected_rows
         if self.synthetic_labels == "prompt":
-            return prompt_label, torch.zeros(len(prompt_label), len(self.task.labels))
-        if "probs" not in self.selected.table.column_names:
+            if not self._has_prompt_labels:
+                raise InputError(
+                    f"{self.selected.path}: selected from unlabelled text, so it has no labels for synthetic_labels "
+                    "'prompt', expected 'teacher' or 'teacher_hard'"
+                )
+            none = torch.zeros(rows.table.num_rows, len(self.task.labels))
+            return self.labels(rows, "prompt_label"), self.probs_NC if self._has_probs else none
+        if not self._has_probs:
             raise InputError(
                 f"{self.selected.path}: selected without a teacher, so it has no probabilities for synthetic_labels "
                 f"'{self.synthetic_labels}'; select with --pseudolabels, or fit to `prompt` labels"
             )
-        hard = (
-            self.probs_NC.argmax(dim=1) if self.synthetic_labels == "teacher_hard" else torch.zeros_like(prompt_label)
-        )
+        is_hard = self.synthetic_labels == "teacher_hard"
+        hard = self.probs_NC.argmax(dim=1) if is_hard else torch.zeros(rows.table.num_rows, dtype=torch.int64)
         return hard, self.probs_NC

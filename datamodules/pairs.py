@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.data.sources import Rows, Source, load_texts
 from labelbridge.lightning_app.evaluation.translation import bleu_of, translation_metrics
 from labelbridge.lightning_app.translation.codes import set_languages
@@ -49,6 +50,7 @@ class PairsDataModule(TokenizedDataModule):
     """
 
     NEEDS_FAST: ClassVar[bool] = False  # M2M100's and OPUS-MT's are in plain Python, and there is no other
+    ENCODES_TEXT_ALONE: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -67,8 +69,7 @@ class PairsDataModule(TokenizedDataModule):
         **tokenized: Any,
     ) -> None:
         super().__init__(model=model, max_length=max_length, **tokenized)
-        if batch_size < 1:
-            raise InputError(f"data: batch_size {batch_size}, expected at least 1")
+        check_range("data.batch_size", batch_size, least=1)
         self.source_language = language(source_language, "model.source_language")
         self.target_language = language(target_language, "model.target_language")
         self.source_code = source_code
@@ -97,6 +98,11 @@ class PairsDataModule(TokenizedDataModule):
         if not self.tests:
             raise InputError("data.tests: empty, expected one or more named sources of pairs; see codemix_test.yaml")
         return {name: self._pairs(f"tests.{name}", source) for name, source in self.tests.items()}
+
+    def check(self, subcommand: str) -> None:
+        """See `TokenizedDataModule.check`; in test the engine brings its own tokenizer."""
+        if subcommand != "test":
+            super().check(subcommand)
 
     def inputs(self, subcommand: str) -> dict[str, dict[str, str]]:
         """See `TokenizedDataModule.inputs`."""

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from labelbridge.lightning_app.core import fingerprint
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
 from labelbridge.lightning_app.generation.prompts import PromptSpec, prompt_rows, read_spec
@@ -19,6 +20,7 @@ from .batches import Batch
 from .windows import BudgetSampler, MicroBatch
 
 CHARACTERS_PER_TOKEN = 3
+MOST_PROMPTS = 100_000_000  # they are planned in memory
 
 
 class PromptDataModule(LightningDataModule):
@@ -51,8 +53,8 @@ class PromptDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if count < 1 or tokens_per_batch < 1:
-            raise InputError(f"data: count {count}, tokens_per_batch {tokens_per_batch}, expected at least 1")
+        check_range("data.count", count, least=1, most=MOST_PROMPTS)
+        check_range("data.tokens_per_batch", tokens_per_batch, least=1)
         self.task = task
         self.prompts = prompts
         self.count = count

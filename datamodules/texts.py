@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from labelbridge.lightning_app.core.artifacts import is_selection
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
 from labelbridge.lightning_app.translation.gates import Gates, left_out
@@ -51,6 +52,7 @@ class TextDataModule(LightningDataModule):
         gates: What a translation must pass.
         failing: `aside` puts rows that fail into `out/_rejected`; `keep` leaves them in, marked, for test sets.
         tokens_per_batch: Texts times the longest text of a batch, at most.
+        allow_empty: Write the translation even if no row passes the gates.
     """
 
     SUBCOMMANDS: ClassVar[tuple[str, ...]] = ("predict",)
@@ -65,10 +67,11 @@ class TextDataModule(LightningDataModule):
         gates: Gates | None = None,
         failing: Failing = "aside",
         tokens_per_batch: int = 4096,
+        allow_empty: bool = False,
     ) -> None:
         super().__init__()
-        if tokens_per_batch < 1:
-            raise InputError(f"data: tokens_per_batch {tokens_per_batch}, expected at least 1")
+        self.allow_empty = allow_empty
+        check_range("data.tokens_per_batch", tokens_per_batch, least=1)
         self.task = task
         self.rows = rows
         self.target = language(target_language, "model.target_language")
@@ -127,6 +130,11 @@ class TextDataModule(LightningDataModule):
             The rows that passed, those that did not, and facts for the manifest.
         """
         found = translated_rows(self.source_rows.table, self.task.columns, done, self.gates, self.target, self.failing)
+        if self.failing == "keep" and not found.facts["gates"].get("passed") and not self.allow_empty:
+            raise InputError(
+                f"data.rows {', '.join(self.source_rows.places)}: no row passes the gates, {found.facts['gates']}; "
+                "change gates or engine, or accept it with --data.allow_empty true, and --overwrite true"
+            )
         of_selection = self._of_selection()
         # A selection has a quota for each of its own classes, which need not be those that the prompts asked for.
         column = "class" if of_selection and "class" in found.kept.column_names else self.label_column

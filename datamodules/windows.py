@@ -82,6 +82,30 @@ def deal(n_gold: int, n_synthetic: int, seed: int, epoch: int) -> np.ndarray:
     return order
 
 
+def balanced(class_N: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """Row numbers of an epoch in which every class is dealt as often as the most frequent one.
+
+    With n_c rows of class c and n of the most frequent, each row of c is dealt floor(n / n_c) times, and n mod n_c of
+    them, drawn anew every epoch, once more.
+
+    Args:
+        class_N: Class of every row.
+        seed: Seed of the draw.
+        epoch: Another epoch draws others.
+
+    Returns:
+        int64 array: n rows of each class that has any, class by class.
+    """
+    rng = np.random.default_rng([seed, epoch, 1])
+    most = int(np.bincount(class_N).max(initial=0))
+    dealt = [np.empty(0, dtype=np.int64)]
+    for one in np.unique(class_N):
+        rows = np.flatnonzero(class_N == one)
+        times, more = divmod(most, len(rows))
+        dealt += [np.tile(rows, times), rng.permutation(rows)[:more]]
+    return np.concatenate(dealt)
+
+
 def cut_window(rows: np.ndarray, lengths: np.ndarray, shape: WindowShape) -> list[list[np.ndarray]]:
     """Cut one window into micro-batches of like length, so that little padding is computed.
 
@@ -106,11 +130,21 @@ class WindowSampler(Sampler[MicroBatch]):
         shape: How windows are cut.
         rank: Which rank's pieces to yield.
         seed: Seed of the order.
+        balance: Class of every gold row, if all classes are to be dealt equally often; shape (|D|,).
     """
 
-    def __init__(self, lengths: np.ndarray, n_gold: int, shape: WindowShape, rank: int, seed: int) -> None:
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        n_gold: int,
+        shape: WindowShape,
+        rank: int,
+        seed: int,
+        balance: np.ndarray | None = None,
+    ) -> None:
         self.lengths = lengths
         self.n_gold = n_gold
+        self.balance = balance
         self.shape = shape
         self.rank = rank
         self.seed = seed
@@ -121,8 +155,26 @@ class WindowSampler(Sampler[MicroBatch]):
         """Lightning says here which epoch comes next."""
         self.epoch = epoch
 
+    @property
+    def n_dealt(self) -> int:
+        """Rows of an epoch: all of them once, or more where classes are balanced by repeating rows."""
+        if self.balance is None:
+            return len(self.lengths)
+        counts = np.bincount(self.balance)
+        return int(counts.max(initial=0) * (counts > 0).sum()) + len(self.lengths) - self.n_gold
+
+    def _order(self) -> np.ndarray:
+        """Row numbers in the order that they are dealt."""
+        n_synthetic = len(self.lengths) - self.n_gold
+        if self.balance is None:
+            return deal(self.n_gold, n_synthetic, self.seed, self.epoch)
+        gold = balanced(self.balance, self.seed, self.epoch)
+        order = deal(len(gold), n_synthetic, self.seed, self.epoch)
+        is_gold = order < len(gold)
+        return np.where(is_gold, gold[np.where(is_gold, order, 0)] if len(gold) else 0, order - len(gold) + self.n_gold)
+
     def __len__(self) -> int:
-        windows, last = divmod(len(self.lengths), self.shape.rows)
+        windows, last = divmod(self.n_dealt, self.shape.rows)
         return windows * self.shape.accumulate + -(-last // (self.shape.batch_size * self.shape.world_size))
 
     def __iter__(self) -> Iterator[MicroBatch]:
@@ -130,7 +182,7 @@ class WindowSampler(Sampler[MicroBatch]):
         return islice(self._epoch(), self.skip, None)
 
     def _epoch(self) -> Iterator[MicroBatch]:
-        order = deal(self.n_gold, len(self.lengths) - self.n_gold, self.seed, self.epoch)
+        order = self._order()
         for start in range(0, len(order), self.shape.rows):
             window = order[start : start + self.shape.rows]
             pieces = cut_window(window, self.lengths, self.shape)

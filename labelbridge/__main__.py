@@ -23,17 +23,20 @@ Other commands:
   export     make a model folder ready for the Hub   --model RUN/model --out FOLDER
   peek       look into an artifact                   ARTIFACT
 
-FILE is looked up here and then in configs/ beside main.py, '.yaml' optional; several files merge left to right, and
-the command line wins. A command's usual settings: python main.py COMMAND --help; all of them: --help all
+FILE is looked up here and then in Labelbridge's configs/, '.yaml' optional; several files merge left to right,
+and the command line wins. A command's usual settings: python main.py COMMAND --help; all of them: --help all
 """
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
-# Callbacks that every Trainer command has, by the name of their settings. Resume saves last, so that its checkpoint
-# knows of what the others have done at the same step.
+# Callbacks that every Trainer command has, by the name of their settings. StopAtNonFinite is first: nothing is scored,
+# exported or saved of a model that holds nan. The average gives the weights back after the export. Resume saves last,
+# so that its checkpoint knows of what the others have done at the same step.
 CALLBACKS = {
+    "finite": "StopAtNonFinite",
     "cartography": "CartographyCallback",
     "export": "ExportBest",
     "rows": "RowWriter",
     "throughput": "Throughput",
+    "average": "AverageWeights",
     "resume": "Resume",
 }
 
@@ -46,7 +49,9 @@ def main(argv: list[str] | None = None) -> int:
     """
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] in ("-h", "--help", "help"):
-        print(HELP, end="")
+        from .lightning_app.core.program import as_called
+
+        print(as_called(HELP), end="")
         return 0
     from .lightning_app.cli.interrupts import one_line_interrupts
 

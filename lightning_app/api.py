@@ -122,6 +122,7 @@ def clean(
     semantic_duplicates: float = 0.95,
     size: int | None = None,
     seed: int = 0,
+    allow_empty: bool = False,
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> cleaning.Pool:
@@ -143,6 +144,7 @@ def clean(
         semantic_duplicates: See there.
         size: See there.
         seed: Seed of the draw of `size`.
+        allow_empty: See there.
         out: Where to write the artifact; by default nothing is written.
         overwrite: Replace what another run left there.
 
@@ -165,6 +167,7 @@ def clean(
         semantic_duplicates,
         size,
         seed,
+        allow_empty,
         _path(out),
         overwrite,
     )
@@ -177,6 +180,7 @@ def report(
     baseline: str | list[str] | None = None,
     prior: Literal["as_trained", "divided", "both"] = "as_trained",
     by: str | None = None,
+    class_shares: bool = False,
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> reports.Report:
@@ -188,6 +192,7 @@ def report(
         baseline: See there.
         prior: See there.
         by: See there.
+        class_shares: See there.
         out: Where to write the report; by default nothing is written.
         overwrite: Replace the artifact of another stage in `out`.
 
@@ -196,7 +201,7 @@ def report(
     """
     listed = [runs] if isinstance(runs, str | PathLike | Artifact | Result) else list(runs)
     places = [place for run in listed if (place := _path(run)) is not None]
-    return reports.make_report(places, _path(out), metric, baseline, prior, by, overwrite)
+    return reports.make_report(places, _path(out), metric, baseline, prior, by, class_shares, overwrite)
 
 
 def read(folder: str | PathLike[str]) -> Artifact:
@@ -211,7 +216,7 @@ def read(folder: str | PathLike[str]) -> Artifact:
     Raises:
         InputError: If it is missing or not complete, or its rows are not those that were written.
     """
-    return artifacts.read(find(folder) or Path(folder))
+    return artifacts.read(find(Path(folder)) or Path(folder))
 
 
 def source(rows: RowsLike, name: str) -> Source | list[Source]:
@@ -264,6 +269,17 @@ def _table(rows: Any, name: str) -> pa.Table:
 
 
 def _with_ids(table: pa.Table, name: str) -> pa.Table:
+    """The rows with ids, and texts of one type: the same rows have one fingerprint, wherever they come from."""
+    table = table.cast(
+        pa.schema(
+            [
+                field.with_type(pa.string())
+                if pa.types.is_large_string(field.type) or pa.types.is_string_view(field.type)
+                else field
+                for field in table.schema.remove_metadata()
+            ]
+        )
+    )
     if "id" in table.column_names:
         return table
     return table.append_column("id", pa.array([f"{name}/{row}" for row in range(table.num_rows)], pa.string()))

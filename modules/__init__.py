@@ -1,5 +1,9 @@
 """Anything that holds weights: batches to a loss, or to rows."""
 
+# Imported as a top-level package, every class in here would exist twice, once under either name.
+if not __name__.startswith("labelbridge."):
+    raise ImportError(f"'{__name__}' is a part of Labelbridge; import it as 'labelbridge.{__name__}'")
+
 from .classifier import ClassifierModule
 from .ctranslate2_translator import CTranslate2Translator
 from .embedder import EmbedderModule

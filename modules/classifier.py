@@ -2,8 +2,9 @@
 
 # B = rows of a micro-batch, C = classes
 
+import inspect
 import logging
-import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -11,7 +12,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import ModuleList, functional
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
@@ -21,13 +22,19 @@ from torchmetrics.classification import (
 )
 from transformers import PreTrainedModel
 
-from labelbridge.lightning_app.core.errors import InputError, shorten
+from labelbridge.lightning_app.calibration.priors import prior_vector
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.evaluation.predicted_classes import one_class_warning
-from labelbridge.lightning_app.models.fingerprints import model_fingerprint
+from labelbridge.lightning_app.models.fingerprints import model_fingerprint, tokenizer_fingerprint
+from labelbridge.lightning_app.models.locate import card_facts
 
-from .heads import freeze_lower_layers, label_order, load_classifier, load_config, save_network
-from .losses import RowLosses
+from .consistency import ViewLosses, view_losses
+from .corrections import Corrections
+from .dev_scores import DevScores
+from .heads import check_single_label, freeze_lower_layers, label_outputs, load_classifier, load_config, save_network
+from .losses import ClassCounts, RowLosses
 from .optimizers import adamw_with_linear_decay
 
 log = logging.getLogger(__name__)
@@ -46,7 +53,8 @@ class ClassifierModule(LightningModule):
     Args:
         task: Text columns and labels.
         model: A model folder, a Hub id, or `bundled` (multilingual-e5-small).
-        label_map: The model's label -> the task's, where the names differ.
+        label_map: The model's label -> the task's, where the names differ; null leaves an output out. In predict and
+            test several may mean one of the task's, and their probabilities are added.
         trust_remote_code: Whether to run code that comes with the model.
         revision: The Hub model's commit, tag or branch.
         learning_rate: Peak learning rate of AdamW.
@@ -61,17 +69,34 @@ class ClassifierModule(LightningModule):
         frozen_layers: If given, the embeddings and this many of the lowest layers stay as they were pretrained; 0
             freezes the embeddings alone (82 % of the bundled encoder's weights). Saves time and memory, and can help
             transfer (Wu and Dredze, 2019, arXiv 1904.09077, section 4.3).
+        head_seed: Seed of a new head alone; null takes `seed`. Weights of several runs can be averaged only if their
+            heads began alike.
+        logit_adjustment: tau of gold rows; see `corrections.Corrections`.
+        class_weighting: gamma; see `corrections.Corrections`.
+        label_smoothing: epsilon; see `corrections.Corrections`.
+        consistency: lambda of the consistency between a row and its translations, `data.views`; see `consistency.py`.
+        prior: In test and predict: `uniform`, or a map from label to share; gives the probabilities under this label
+            prior (p * prior / source prior, renormalised) as `probs`, and the model's own as `raw_probs`.
+        source_prior: The label prior that the model was trained under: a map from label to share or count; null takes
+            the gold rows per class recorded with the model.
+        ensemble: In test and predict: further models, whose probabilities are averaged with this one's, each under
+            `prior` by its own gold; they must have the same tokenizer.
         seed: Seed of a new head and of dropout; linked to `seed_everything`.
     """
 
     FIT_BATCH: ClassVar[tuple[str, ...]] = ("label",)
     STAGES: ClassVar[dict[str, str]] = {"validate": "validate", "test": "test", "predict": "pseudolabel"}
+    # Arguments that play no part in scoring rows.
+    TRAINING_ALONE: ClassVar[tuple[str, ...]] = (
+        "learning_rate", "weight_decay", "adam_epsilon", "warmup_ratio", "dropout", "pooling", "frozen_layers", "seed",
+        "objective", "synthetic_labels", "temperature", "teacher_temperature", "kl_weight", "t_squared",
+    )  # fmt: skip
 
     def __init__(
         self,
         task: Task,
         model: str,
-        label_map: dict[str, str] | None = None,
+        label_map: dict[str, str | None] | None = None,
         trust_remote_code: bool = False,
         revision: str | None = None,
         learning_rate: float = 5e-5,
@@ -82,15 +107,24 @@ class ClassifierModule(LightningModule):
         gradient_checkpointing: bool = False,
         pooling: Literal["first", "mean"] | None = None,
         frozen_layers: int | None = None,
+        head_seed: int | None = None,
+        logit_adjustment: float = 0.0,
+        class_weighting: float = 0.0,
+        label_smoothing: float = 0.0,
+        consistency: float = 0.0,
+        prior: Literal["uniform"] | dict[str, float] | None = None,
+        source_prior: dict[str, float] | None = None,
+        ensemble: list[str] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for name, value, most in (
-            ("learning_rate", learning_rate, math.inf), ("weight_decay", weight_decay, math.inf),
-            ("adam_epsilon", adam_epsilon, math.inf), ("warmup_ratio", warmup_ratio, 1), ("dropout", dropout or 0, 1),
-        ):  # fmt: skip
-            if not 0 <= value <= most or value == math.inf:
-                raise InputError(f"model.{name} {value}: expected a number from 0" + (" to 1" if most == 1 else ""))
+        check_range("model.learning_rate", learning_rate, least=0)
+        check_range("model.weight_decay", weight_decay, least=0)
+        check_range("model.adam_epsilon", adam_epsilon, above=0)  # 0 divides by zero for weights without a gradient
+        check_range("model.warmup_ratio", warmup_ratio, least=0, most=1)
+        check_range("model.dropout", dropout, least=0, most=1)
+        check_range("model.consistency", consistency, least=0)
+        check_range("model.seed", seed, least=0, below=2**32)
         self.task = task
         self.model_name = model
         self.label_map = label_map
@@ -104,9 +138,20 @@ class ClassifierModule(LightningModule):
         self.gradient_checkpointing = gradient_checkpointing
         self.pooling = pooling
         self.frozen_layers = frozen_layers
+        self.head_seed = head_seed
+        self.corrections = Corrections(
+            logit_adjustment=logit_adjustment, class_weighting=class_weighting, label_smoothing=label_smoothing
+        )
+        self.consistency = consistency
+        self.prior = prior
+        self.source_prior = source_prior
+        self.ensemble = ensemble or []
+        self.members = ModuleList()
         self.seed = seed
         self.network: PreTrainedModel | None = None
+        self._features: set[str] = set()  # what its forward takes
         self._window_sums: Tensor | None = None
+        self._counts: ClassCounts | None = None
         n_classes = len(task.labels)
         self.dev_metrics = MetricCollection(
             {
@@ -118,6 +163,8 @@ class ClassifierModule(LightningModule):
         )
         self.dev_loss = MeanMetric()
         self.dev_confusion = MulticlassConfusionMatrix(n_classes, ignore_index=NO_LABEL)
+        self.dev_scores = DevScores(n_classes)
+        self.dev_rows: tuple[Tensor, ...] = ()  # logits and labels of the last check, on the CPU
 
     def identity(self, subcommand: str) -> dict[str, Any]:
         """What of this module determines the rows or weights that a run writes; JSON values."""
@@ -127,18 +174,88 @@ class ClassifierModule(LightningModule):
             "model": model_fingerprint(self.model_name, self.revision),
             "label_map": self.label_map,
         }
-        return {**shared, **self._recipe()} if subcommand == "fit" else shared
+        if subcommand == "fit":
+            return {**shared, **self._recipe()}
+        members = [model_fingerprint(name, None) for name in self.ensemble] or None
+        more = {"prior": self.prior, "source_prior": self.source_prior, "ensemble": members}
+        return {**shared, **{name: value for name, value in more.items() if value is not None}}
+
+    def facts(self) -> dict[str, Any]:
+        """What the report must know of the label prior under which the model, or its rows, predict."""
+        if self.prior is not None:
+            return {"label_prior": {"how": "divided in test or predict", "target": self.prior}}
+        facts: dict[str, Any] = {} if self.head_seed is None else {"head_seed": self.head_seed}
+        if self.corrections.removes_prior:
+            facts["label_prior"] = {"how": "training", **self.corrections.changed}
+        return facts
 
     def check(self, subcommand: str) -> None:
         """Refuse a model that cannot serve, before any row is read or any weight is loaded.
 
         Raises:
-            InputError: See `heads.label_order`.
+            InputError: See `heads.label_outputs` and `heads.check_single_label`; or if a label prior cannot be divided
+                out, or models not averaged.
         """
         config = load_config(self.model_name, self.trust_remote_code, self.revision)
-        order = label_order(config, self.task, self.label_map, self.model_name)
-        if order is None and subcommand != "fit":
-            self._load(new_head=False)
+        outputs = label_outputs(config, self.task, self.label_map, self.model_name)
+        if subcommand != "fit":
+            check_single_label(config, self.model_name)
+            if outputs is None:
+                self._load(new_head=False)
+        if self.prior is not None or self.source_prior is not None:
+            if subcommand in ("fit", "validate"):
+                raise InputError(
+                    f"model.prior is {self.prior} in {subcommand}, expected null; it serves test and predict, and "
+                    "export.prior writes a label prior into the model that fit exports"
+                )
+            for name in (self.model_name, *self.ensemble):
+                self.log_shift(name)
+        for name in self.ensemble:
+            self._check_member(name, subcommand)
+
+    def _check_member(self, name: str, subcommand: str) -> None:
+        """Refuse a further model that cannot read this one's tokens, or does not cover the task."""
+        if subcommand in ("fit", "validate"):
+            raise InputError(
+                f"model.ensemble is {self.ensemble} in {subcommand}, expected none; it serves predict and test"
+            )
+        config = load_config(name, self.trust_remote_code)
+        check_single_label(config, name)
+        if label_outputs(config, self.task, self.label_map, name) is None:
+            raise InputError(
+                f"model.ensemble {name}: a bare encoder, expected a fine-tuned classifier, such as RUN/model"
+            )
+        if tokenizer_fingerprint(name) != tokenizer_fingerprint(self.model_name, self.revision):
+            raise InputError(
+                f"model.ensemble {name}: another tokenizer than {self.model_name}, expected the same, as batches are "
+                "shared; write pseudolabels of each by itself"
+            )
+
+    def log_shift(self, name: str) -> Tensor:
+        """log(prior / source prior) of a model, which is added to its logits; float64 of shape (C,).
+
+        Raises:
+            InputError: If the prior under which the model was trained is not known, or is divided out already.
+        """
+        if self.prior is None:
+            raise InputError("model.source_prior is given without model.prior; set model.prior to uniform or to a map")
+        known = card_facts(name)
+        if "label_prior" in known and self.source_prior is None:
+            raise InputError(
+                f"model.prior is {self.prior}, but {name} no longer predicts under the label prior of its "
+                f"gold ({known['label_prior'].get('how')}); set model.prior to null, or give model.source_prior"
+            )
+        source = self.source_prior or known.get("gold_counts")
+        if not source or not any(source.values()):
+            raise InputError(
+                f"model.prior is {self.prior}, but {name} records no gold rows per class; give the label "
+                "prior that it was trained under as model.source_prior"
+            )
+        target_C = prior_vector(self.prior, self.task, "model.prior")
+        return (
+            torch.from_numpy(target_C).log()
+            - torch.from_numpy(prior_vector(source, self.task, "model.source_prior")).log()
+        )
 
     def configure_model(self) -> None:
         """Load the weights, once, when the Trainer is ready for them."""
@@ -146,6 +263,13 @@ class ClassifierModule(LightningModule):
             return
         # `from_pretrained` leaves dropout off, and Lightning keeps each submodule's mode.
         self.network = self._load(new_head=self.trainer.state.fn == "fit").train()
+        self._features = set(inspect.signature(self.network.forward).parameters)
+        tokenizer = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
+        if tokenizer is not None and self.network.config.get_text_config().pad_token_id is None:
+            # A decoder looks for the last token before the padding.
+            self.network.config.pad_token_id = tokenizer.pad_token_id
+            self.network.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+        self.members.extend(self._load_member(name) for name in self.ensemble)
         if self.gradient_checkpointing:
             self.network.gradient_checkpointing_enable()
         if self.frozen_layers is not None:
@@ -158,38 +282,37 @@ class ClassifierModule(LightningModule):
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """Logits in the task's order; float32 or wider, whatever the precision of the network. Shape (B, C)."""
         assert self.network is not None, "configure_model loads the network"
-        logits_BC: Tensor = self.network(**inputs).logits
+        logits_BC: Tensor = self.network(**self._known(inputs)).logits
         wide_BC: Tensor = logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32))
         return wide_BC
+
+    def _known(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the network takes: some tokenizers mark the texts of a pair for networks that make no use of it."""
+        return {name: value for name, value in inputs.items() if not self._features or name in self._features}
 
     def row_losses(self, logits_BC: Tensor, batch: Batch) -> RowLosses:
         """Loss and weight of every row; given by the subclasses that can be fitted."""
         raise TypeError(f"{type(self).__name__} cannot be fitted; use TeacherModule or StudentModule")
 
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Refuse what a loader of a user's own may give.
-
-        Raises:
-            InputError: If the batch lacks what this module reads.
-        """
-        has = set(batch) if isinstance(batch, dict) else set()
-        state = self.trainer
-        reads = self.FIT_BATCH if state.training else ("label",) if state.validating or state.sanity_checking else ()
-        missing = [name for name in (*BATCH, *reads) if name not in has]
-        if missing:
-            shown = f"the keys {sorted(has)}" if has else shorten(type(batch).__name__)
-            raise InputError(
-                f"{type(self).__name__}: a batch with {shown}, expected also {', '.join(missing)}; make batches with "
-                "labelbridge.Collate, the collate_fn of your DataLoader"
-            )
-        return batch
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Say which window a batch of a user's own loader belongs to; those of our DataModules say so themselves."""
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Check a batch of a user's own loader, and say which window it belongs to; ours say so themselves."""
+        self._check_batch(batch, self.FIT_BATCH)
         if "window_rows" not in batch:
             accumulate = int(self.trainer.accumulate_grad_batches)
             batch["window_rows"] = batch["n_rows"] * accumulate * self.trainer.world_size
             batch["ends_window"] = (batch_idx + 1) % accumulate == 0 or self.trainer.is_last_batch
+
+    def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Check a batch of a user's own loader."""
+        self._check_batch(batch, ("label",))
+
+    def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Check a batch of a user's own loader."""
+        self._check_batch(batch)
+
+    def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Check a batch of a user's own loader."""
+        self._check_batch(batch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """A window's loss, as far as this micro-batch goes.
@@ -197,11 +320,19 @@ class ClassifierModule(LightningModule):
         Lightning divides by `accumulate_grad_batches`, also in a shorter last window, and DDP averages over ranks;
         both are undone here, so that the gradients of a window add up to that of `sum_i w_i loss_i / W`.
         """
-        losses = self.row_losses(self(batch["inputs"]), batch)
-        share: Tensor = losses.weighted_sum / batch["window_rows"]
-        self._log_window(losses, share.detach(), batch)
+        logits_BC = self(batch["inputs"])
+        losses = self.row_losses(logits_BC, batch)
+        views = view_losses(self, logits_BC, batch, self.consistency)
+        share: Tensor = (losses.weighted_sum + views.weighted_sum) / batch["window_rows"]
+        self._log_window(losses, views, share.detach(), batch)
         scale: int = self.trainer.accumulate_grad_batches * self.trainer.world_size
         return share * scale
+
+    def class_counts(self, batch: Batch) -> ClassCounts:
+        """Rows per class of the training sets, taken from the first batch."""
+        if self._counts is None:
+            self._counts = ClassCounts(batch.get("gold_counts"), batch.get("synthetic_counts"))
+        return self._counts
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Free the gradients that the optimizer has used: dev checks and exports then need no memory beside them."""
@@ -218,6 +349,7 @@ class ClassifierModule(LightningModule):
         self.dev_metrics.update(logits_BC.softmax(dim=1), label_B)
         self.dev_loss.update(loss / max(n_rows, 1), weight=n_rows)
         self.dev_confusion.update(logits_BC, label_B)
+        self.dev_scores.update(logits_BC[batch["real"]], label_B[batch["real"]])
         # torchmetrics objects add up over ranks of unequal size; `sync_dist` of plain numbers would not.
         self.log_dict(self.dev_metrics, prog_bar=True, batch_size=max(n_rows, 1))
         self.log("dev/loss", self.dev_loss, batch_size=max(n_rows, 1))
@@ -226,6 +358,8 @@ class ClassifierModule(LightningModule):
         """Warn if every row of the source dev set was predicted as one class; counted over all ranks."""
         confusion_CC = self.dev_confusion.compute()  # rows: true class, columns: predicted class
         self.dev_confusion.reset()
+        self.dev_rows = tuple(scores.cpu() for scores in self.dev_scores.compute())
+        self.dev_scores.reset()
         if self.trainer.sanity_checking or not self.trainer.is_global_zero:
             return
         predicted = dict(zip(self.task.labels, confusion_CC.sum(dim=0).tolist(), strict=True))
@@ -240,11 +374,25 @@ class ClassifierModule(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Probabilities of every row, float64 so that the log of a near-certain one keeps its digits."""
-        log_probs_BC = functional.log_softmax(self(batch["inputs"]), dim=1)
-        best_B = log_probs_BC.argmax(dim=1).tolist()
+        inputs = self._known(batch["inputs"])
+        logits = [self(batch["inputs"]), *(member(**inputs).logits for member in self.members)]
+        wide = [logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32)) for logits_BC in logits]
+        raw = [functional.log_softmax(logits_BC, dim=1).cpu().double() for logits_BC in wide]
+        if self.prior is None:
+            return self._predicted(raw)
+        names = (self.model_name, *self.ensemble)
+        corrected = [
+            functional.log_softmax(raw_BC + self.log_shift(name), dim=1)
+            for raw_BC, name in zip(raw, names, strict=True)
+        ]
+        return {**self._predicted(corrected), "raw_probs": self._predicted(raw)["probs"]}
+
+    def _predicted(self, log_probs: list[Tensor]) -> dict[str, Any]:
+        """The mean of the models' probabilities, and its most likely class."""
+        probs_BC = log_probs[0].exp() if len(log_probs) == 1 else torch.stack(log_probs).exp().mean(dim=0)
         return {
-            "prediction": [self.task.labels[best] for best in best_B],
-            "probs": log_probs_BC.double().exp().cpu().numpy(),
+            "prediction": [self.task.labels[best] for best in probs_BC.argmax(dim=1).tolist()],
+            "probs": probs_BC.numpy(),
         }
 
     def score_rows(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -263,13 +411,33 @@ class ClassifierModule(LightningModule):
         assert self.network is not None, "configure_model loads the network"
         save_network(self.network, folder, dtype)
 
+    def _check_batch(self, batch: Any, reads: Sequence[str] = ()) -> None:
+        """Refuse what a loader of a user's own may give.
+
+        Raises:
+            InputError: If the batch lacks what this module reads.
+        """
+        has = set(batch) if isinstance(batch, dict) else set()
+        missing = [name for name in (*BATCH, *reads) if name not in has]
+        if missing:
+            shown = f"the keys {sorted(has)}" if has else f"no keys ({type(batch).__name__})"
+            raise InputError(
+                f"{type(self).__name__}: a batch with {shown}, expected also {', '.join(missing)}; make batches with "
+                "labelbridge.Collate, the collate_fn of your DataLoader"
+            )
+
+    def _load_member(self, name: str) -> PreTrainedModel:
+        return load_classifier(
+            name, self.task, self.label_map, new_head=False, trust_remote_code=self.trust_remote_code
+        )
+
     def _load(self, new_head: bool) -> PreTrainedModel:
         return load_classifier(
             self.model_name,
             self.task,
             self.label_map,
             new_head=new_head,
-            seed=self.seed,
+            seed=self.seed if self.head_seed is None else self.head_seed,
             trust_remote_code=self.trust_remote_code,
             revision=self.revision,
             dropout=self.dropout,
@@ -287,9 +455,11 @@ class ClassifierModule(LightningModule):
             "frozen_layers",
             "seed",
         )
-        return {name: getattr(self, name) for name in names}
+        more = {"head_seed": self.head_seed, "consistency": self.consistency or None}
+        changed = {name: value for name, value in more.items() if value is not None}
+        return {**{name: getattr(self, name) for name in names}, **changed, **self.corrections.changed}
 
-    def _log_window(self, losses: RowLosses, share: Tensor, batch: Batch) -> None:
+    def _log_window(self, losses: RowLosses, views: ViewLosses, share: Tensor, batch: Batch) -> None:
         """Log what the window amounts to, once, when its last micro-batch has been seen."""
         real_B = batch["real"]
         synthetic_B = batch.get("synthetic", torch.zeros_like(real_B))
@@ -301,6 +471,8 @@ class ClassifierModule(LightningModule):
             (real_B & soft_B).sum(),
             (real_B & ~synthetic_B).sum(),
             (real_B & synthetic_B).sum(),
+            views.divergence_P.sum().detach(),
+            torch.tensor(len(views.divergence_P), device=share.device),
         )
         sums = torch.stack([part.to(share.dtype) for part in parts])
         self._window_sums = sums if self._window_sums is None else self._window_sums + sums
@@ -308,9 +480,11 @@ class ClassifierModule(LightningModule):
             return
         total = self.trainer.strategy.reduce(self._window_sums, reduce_op="sum")
         self._window_sums = None
-        loss, ce, kl, n_soft, n_gold, n_synthetic = total.unbind()
+        loss, ce, kl, n_soft, n_gold, n_synthetic, divergence, n_views = total.unbind()
         self.log("train/loss", loss, prog_bar=True, batch_size=1)
         self.log("train/ce", ce / (n_gold + n_synthetic - n_soft).clamp_min(1), batch_size=1)
         self.log("train/kl", kl / n_soft.clamp_min(1), batch_size=1)
+        if self.consistency:
+            self.log("train/consistency", divergence / n_views.clamp_min(1), batch_size=1)
         self.log("train/gold_rows", n_gold, batch_size=1)
         self.log("train/synthetic_rows", n_synthetic, batch_size=1)

@@ -9,6 +9,7 @@ import torch
 
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.paths import find
+from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint, tokenizer_fingerprint
 from labelbridge.lightning_app.models.locate import CARD_FACTS, CONVERTED
 
@@ -48,10 +49,8 @@ class CTranslate2Translator(SequenceTranslator):
         **sequence: Any,
     ) -> None:  # fmt: skip
         super().__init__(**sequence)
-        if inter_threads < 1 or intra_threads < 0:
-            raise InputError(
-                f"model: inter_threads {inter_threads}, intra_threads {intra_threads}; expected at least 1 and 0"
-            )
+        check_range("model.inter_threads", inter_threads, least=1, most=1024)
+        check_range("model.intra_threads", intra_threads, least=0, most=1024)
         self.tokenizer_source = tokenizer
         self.compute_type = compute_type
         self.inter_threads = inter_threads

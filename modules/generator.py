@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from lightning.pytorch import LightningModule
 
-from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.task import Task
 
 Answers = dict[str, list[Any]]
@@ -37,11 +37,9 @@ class GeneratorModule(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if max_new_tokens < 1 or temperature < 0 or not 0 < top_p <= 1:
-            raise InputError(
-                f"model: max_new_tokens {max_new_tokens}, temperature {temperature}, top_p {top_p}; expected at "
-                "least 1, at least 0, above 0 up to 1"
-            )
+        check_range("model.max_new_tokens", max_new_tokens, least=1)
+        check_range("model.temperature", temperature, least=0)
+        check_range("model.top_p", top_p, above=0, most=1)
         self.task = task
         self.model_name = model
         self.max_new_tokens = max_new_tokens

@@ -14,13 +14,19 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, Pretrai
 from transformers.utils import logging as transformers_logging
 
 from labelbridge.lightning_app.core.errors import InputError
-from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.core.task import Task, fold
+from labelbridge.lightning_app.models.loading import loading
 from labelbridge.lightning_app.models.locate import locate
 
 log = logging.getLogger(__name__)
 
 _POOLABLE = ("bert", "roberta", "xlm-roberta", "camembert")
 _MEAN_WEIGHT = 4.0  # how much the mean counts beside the first token
+# What a classifier's configuration may say of its own head, which does not hold for ours.
+_OF_ANOTHER_HEAD = (
+    "function_to_apply", "task_specific_params", "finetuning_task", "sentence_transformers",
+    "sbert_ce_default_activation_function",
+)  # fmt: skip
 _HEAD_SCALE = 0.5  # keeps the head's tanh nearly linear at the start
 
 
@@ -30,40 +36,45 @@ def load_config(name: str, trust_remote_code: bool = False, revision: str | None
     Raises:
         InputError: If there is no such model, or the Hub cannot be reached.
     """
-    try:
+    with loading(name):
         config: PretrainedConfig = AutoConfig.from_pretrained(
             locate(name), trust_remote_code=trust_remote_code, revision=revision
         )
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"model {name}: cannot be loaded ({reason}); give a local folder or a Hub id") from None
+        [config.id2label[number] for number in range(config.num_labels)]
     return config
 
 
-def label_order(
-    config: PretrainedConfig, task: Task, label_map: Mapping[str, str] | None, name: str
-) -> list[int] | None:
-    """Where the task's labels stand among a model's outputs.
+def label_outputs(
+    config: PretrainedConfig, task: Task, label_map: Mapping[str, str | None] | None, name: str
+) -> list[list[int]] | None:
+    """Where the task's labels are among a model's outputs.
 
     Args:
         config: The model's configuration.
         task: The task.
-        label_map: Model label -> task label, where they differ.
+        label_map: Model label -> task label, where they differ; null leaves an output out.
         name: The model's name, for the error.
 
     Returns:
-        For every task label the model's output number, or None for a bare encoder (labels `LABEL_0` ... and no
-        `label_map`).
+        For every task label the numbers of the model's outputs that mean it, or None for a bare encoder (labels
+        `LABEL_0` ... and no `label_map`).
 
     Raises:
-        InputError: If the model has named labels that do not cover the task.
+        InputError: If the model has named labels that do not cover the task, or the map names others.
     """
-    renames = {key.casefold(): value for key, value in (label_map or {}).items()}
+    renames = {fold(key): value for key, value in (label_map or {}).items()}
     names = [str(config.id2label[number]) for number in range(config.num_labels)]
-    own = [task.match(renames.get(one.casefold(), one)) for one in names]
-    if all(label in own for label in task.labels):
-        return [own.index(label) for label in task.labels]
-    if not renames and all(one.startswith("LABEL_") for one in names):
+    unknown = sorted(set(renames) - set(map(fold, names)))
+    wrong = sorted(value for value in renames.values() if value is not None and task.match(value) is None)
+    if unknown or wrong:
+        expected = f"its labels {names}" if unknown else f"the task's labels {task.labels}"
+        raise InputError(f"model {name}: label_map names {(unknown or wrong)[0]!r}, expected {expected}; fix the map")
+    targets = [renames.get(fold(own), own) for own in names]
+    matched = [None if target is None else task.match(target) for target in targets]
+    outputs = [[number for number, own in enumerate(matched) if own == label] for label in task.labels]
+    if all(outputs):
+        return outputs
+    if not renames and all(own.startswith("LABEL_") for own in names):
         return None
     raise InputError(
         f"model {name}: its labels {names} do not cover the task's {task.labels}; "
@@ -71,10 +82,24 @@ def label_order(
     )
 
 
+def check_single_label(config: PretrainedConfig, name: str) -> None:
+    """Refuse a classifier that judges every label alone, by a sigmoid: its outputs are no probabilities of classes.
+
+    Raises:
+        InputError: If the model's configuration says so.
+    """
+    problem = getattr(config, "problem_type", None)
+    if problem not in (None, "single_label_classification"):
+        raise InputError(
+            f"model {name}: its problem_type is {problem}, expected a classifier with one label a row; choose another "
+            'model, or train one with "python main.py fit --config teacher.yaml"'
+        )
+
+
 def load_classifier(
     name: str,
     task: Task,
-    label_map: Mapping[str, str] | None = None,
+    label_map: Mapping[str, str | None] | None = None,
     *,
     new_head: bool,
     seed: int = 0,
@@ -84,6 +109,8 @@ def load_classifier(
     pooling: Literal["first", "mean"] | None = None,
 ) -> PreTrainedModel:
     """Load a classifier with its logits in the task's order.
+
+    Where several of the model's labels mean one of the task's, their probabilities are added.
 
     Args:
         name: A folder, a Hub id, or `bundled`.
@@ -97,46 +124,107 @@ def load_classifier(
         pooling: What a new head reads; see `pooling_of` and `append_mean_pooling`.
 
     Raises:
-        InputError: If the labels do not cover the task, or weights are missing that may not be made anew.
+        InputError: If the labels do not cover the task, weights are missing that may not be made anew, or are not
+            finite.
     """
     config = load_config(name, trust_remote_code, revision)
-    order = label_order(config, task, label_map, name)
-    if order is None and not new_head:
+    outputs = label_outputs(config, task, label_map, name)
+    if outputs is None and not new_head:
         raise InputError(
             f"model {name}: a bare encoder, or a classifier whose labels have no names, where one for {task.labels} is "
             "needed; give a fine-tuned classifier (RUN/model), name its labels with `label_map`, or train one with "
             '"python main.py fit --config teacher.yaml"'
         )
+    if not new_head:
+        check_single_label(config, name)
     overrides = dict.fromkeys(dropout_keys(config), dropout) if dropout is not None else {}
-    fresh = {"num_labels": len(task.labels), **_label_names(task)} if order is None else {}
-    with torch.random.fork_rng(), quiet_transformers():
+    fresh = {"num_labels": len(task.labels), **_label_names(task)} if outputs is None else {}
+    with torch.random.fork_rng(), quiet_transformers(), loading(name):
         torch.manual_seed(seed)
         model, info = AutoModelForSequenceClassification.from_pretrained(
             locate(name),
             trust_remote_code=trust_remote_code,
             revision=revision,
             output_loading_info=True,
-            ignore_mismatched_sizes=order is None,
+            ignore_mismatched_sizes=outputs is None,
             dtype=torch.float32,
             **fresh,
             **overrides,
         )
-        if order is None and (pooling or pooling_of(name)) == "mean":
+        _check_weights(model, info, name, has_new_head=outputs is None)
+        if outputs is None and (pooling or pooling_of(name)) == "mean":
             append_mean_pooling(model, name)
-    if order is not None:
-        missing = sorted(info["missing_keys"])
-        if missing:
-            raise InputError(
-                f"model {name}: weights missing for {missing[:3]}, they would be made at random; "
-                "give a folder that holds the fine-tuned classifier"
-            )
-        if order != list(range(config.num_labels)):
-            log.info("model %s: outputs reordered to %s", name, task.labels)
-            reorder_outputs(model, order, name)
-        for key, value in _label_names(task).items():
-            setattr(model.config, key, value)
+    if outputs is not None:
+        _put_in_order(model, outputs, name, is_trained=new_head)
+    _as_ours(model.config, task)
     classifier: PreTrainedModel = model
     return classifier
+
+
+def _check_weights(model: Any, info: Mapping[str, Any], name: str, has_new_head: bool) -> None:
+    """Refuse weights that would be made at random where the model should bring them, and numbers that are none.
+
+    A new head may be; so may a pooler, which many encoders are published without.
+
+    Raises:
+        InputError: Names the weights.
+    """
+    prefix = f"{model.base_model_prefix}."
+    made = [key if isinstance(key, str) else key[0] for key in (*info["missing_keys"], *info["mismatched_keys"])]
+    missing = sorted(key for key in made if not has_new_head or (key.startswith(prefix) and "pooler" not in key))
+    if missing:
+        what = "an encoder with all of its weights" if has_new_head else "a folder that holds the fine-tuned classifier"
+        raise InputError(f"model {name}: weights missing for {missing[:3]}, they would be made at random; give {what}")
+    wrong = not_finite(model.state_dict())
+    if wrong:
+        raise InputError(
+            f"model {name}: {len(wrong)} of its weights hold nan or inf, the first is {wrong[0]}; take the model from "
+            "an earlier check, or another one"
+        )
+
+
+def not_finite(weights: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors that hold a number that is not finite."""
+    return [name for name, one in weights.items() if one.is_floating_point() and not bool(torch.isfinite(one).all())]
+
+
+def _put_in_order(model: Any, outputs: list[list[int]], name: str, is_trained: bool) -> None:
+    """Have a classifier's outputs in the task's order, one for each label.
+
+    Raises:
+        InputError: If several outputs mean one label in a model that is to be trained.
+    """
+    left_out = sorted(set(range(model.config.num_labels)) - {number for numbers in outputs for number in numbers})
+    if left_out:
+        log.info("model %s: outputs left out: %s", name, [model.config.id2label[number] for number in left_out])
+    if all(len(numbers) == 1 for numbers in outputs):
+        order = [numbers[0] for numbers in outputs]
+        if order != list(range(model.config.num_labels)):
+            log.info("model %s: outputs reordered", name)
+            reorder_outputs(model, order, name)
+        return
+    if is_trained:
+        raise InputError(
+            f"model {name}: several of its labels mean one of the task's, which is for predict and test alone; fit a "
+            "bare encoder, or a classifier with one label for each of the task's"
+        )
+    log.info("model %s: probabilities of labels that mean the same are added", name)
+
+    def add(_module: Any, _arguments: Any, output: Any) -> Any:
+        logits_BC = output.logits.float()
+        output.logits = torch.stack([logits_BC[:, numbers].logsumexp(dim=1) for numbers in outputs], dim=1)
+        return output
+
+    model.register_forward_hook(add)
+
+
+def _as_ours(config: PretrainedConfig, task: Task) -> None:
+    """The task's labels and a single label a row, whatever the base said; pipelines believe these settings."""
+    for key, value in _label_names(task).items():
+        setattr(config, key, value)
+    config.problem_type = "single_label_classification"
+    for leftover in _OF_ANOTHER_HEAD:
+        config.__dict__.pop(leftover, None)
 
 
 def reorder_outputs(model: Any, order: list[int], name: str) -> None:
@@ -149,7 +237,7 @@ def reorder_outputs(model: Any, order: list[int], name: str) -> None:
     """
     heads = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
     heads = [layer for layer in heads if layer.out_features == model.config.num_labels]
-    probe = torch.arange(5, 9).unsqueeze(0)
+    probe = _probe(model.config)
     was_training = model.training
     model.eval()
     with torch.no_grad():
@@ -167,6 +255,19 @@ def reorder_outputs(model: Any, order: list[int], name: str) -> None:
         raise InputError(
             f"model {name}: its outputs cannot be reordered to the task's labels; rename them in its config"
         )
+
+
+def _probe(config: PretrainedConfig) -> Tensor:
+    """Token ids that any text classifier takes: a few ordinary ones, then an end token where there is one.
+
+    BART and T5 classify by the last end token; shape (1, L).
+    """
+    text = config.get_text_config()
+    special = {getattr(text, f"{kind}_token_id", None) for kind in ("pad", "bos", "cls", "sep", "decoder_start")}
+    end = getattr(text, "eos_token_id", None)
+    ends = end if isinstance(end, list) else [] if end is None else [end]
+    ordinary = [number for number in range(getattr(text, "vocab_size", 16)) if number not in {*special, *ends}]
+    return torch.tensor([[*ordinary[-4:], *ends[:1]]])
 
 
 def pooling_of(name: str) -> Literal["first", "mean"]:

@@ -4,6 +4,7 @@ from functools import cache, cached_property
 from typing import Any, ClassVar, Literal
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.data.sources import Source
 from labelbridge.lightning_app.translation.lexicon import (
     Lexicon,
@@ -47,8 +48,8 @@ class LexiconTranslator(TranslatorModule):
         **translator: Any,
     ) -> None:
         super().__init__(**translator)
-        if not 0 <= ratio <= 1 or not 0 <= sentence_ratio <= 1:
-            raise InputError(f"model: ratio {ratio}, sentence_ratio {sentence_ratio}; expected 0 to 1")
+        check_range("model.ratio", ratio, least=0, most=1)
+        check_range("model.sentence_ratio", sentence_ratio, least=0, most=1)
         self.files = [lexicon] if isinstance(lexicon, Source) else lexicon
         self.ratio = ratio
         self.sentence_ratio = sentence_ratio

@@ -21,6 +21,8 @@ from torch.nn import functional
 
 from labelbridge.lightning_app.core.errors import InputError
 
+from .corrections import Corrections, class_weights, importance_weights, log_shares
+
 SyntheticLabels = Literal["teacher", "teacher_hard", "prompt"]
 
 
@@ -88,12 +90,14 @@ class RowLosses:
         kl_B: Kullback-Leibler divergence, weight not yet applied.
         weight_B: `w_i`; zero for rows that only stand in.
         soft_B: Which rows are fitted to probabilities rather than to a label.
+        ratio_B: Importance weights before normalisation, where rows are weighted by them.
     """
 
     ce_B: Tensor
     kl_B: Tensor
     weight_B: Tensor
     soft_B: Tensor
+    ratio_B: Tensor | None = None
 
     @property
     def weighted_sum(self) -> Tensor:
@@ -101,10 +105,53 @@ class RowLosses:
         return (self.weight_B * (self.ce_B + self.kl_B)).sum()
 
 
-def cross_entropy_rows(logits_BC: Tensor, label_B: Tensor, real_B: Tensor) -> RowLosses:
-    """Plain cross-entropy, every row of weight 1: the teacher's loss."""
-    ce_B = functional.cross_entropy(logits_BC, label_B, reduction="none")
-    return RowLosses(ce_B, torch.zeros_like(ce_B), real_B.to(ce_B.dtype), torch.zeros_like(real_B))
+NO_CORRECTIONS = Corrections()
+
+
+class ClassCounts:
+    """Rows per class of the training sets, as they are dealt; their log shares are checked and computed once.
+
+    Args:
+        gold_C: Of gold; shape (C,), None where not known.
+        synthetic_C: Of the selection, by the label that is fitted.
+    """
+
+    def __init__(self, gold_C: Tensor | None = None, synthetic_C: Tensor | None = None) -> None:
+        self.counts = {"gold": gold_C, "synthetic": synthetic_C}
+        self._log_shares: dict[str, Tensor] = {}
+
+    def log_shares(self, of: Literal["gold", "synthetic"], like: Tensor) -> Tensor:
+        """Log class shares of a set, in the type of `like`; shape (C,).
+
+        Raises:
+            InputError: If the DataModule counts no classes, or a class has no row.
+        """
+        if of not in self._log_shares:
+            counts_C = self.counts[of]
+            if counts_C is None:
+                raise InputError(
+                    f"{of} rows: no class counts in the batches, expected the `{of}_counts` of GoldDataModule and "
+                    "MixedDataModule; set model.logit_adjustment and model.class_weighting to 0, or give them"
+                )
+            self._log_shares[of] = log_shares(counts_C.double(), "data.train" if of == "gold" else "data.selection")
+        return self._log_shares[of].to(like.dtype)
+
+
+def cross_entropy_rows(
+    logits_BC: Tensor,
+    label_B: Tensor,
+    real_B: Tensor,
+    corrections: Corrections = NO_CORRECTIONS,
+    counts: ClassCounts | None = None,
+) -> RowLosses:
+    """Cross-entropy of gold rows, every row of weight 1 unless `corrections` say otherwise: the teacher's loss."""
+    weight_B, gold_B = real_B.to(logits_BC.dtype), torch.zeros_like(real_B)
+    if corrections.logit_adjustment or corrections.class_weighting:
+        log_share_C = (counts or ClassCounts()).log_shares("gold", logits_BC)
+        weight_B = weight_B * class_weights(log_share_C, corrections.class_weighting)[label_B]
+        logits_BC = logits_BC + corrections.logit_adjustment * log_share_C
+    ce_B = corrections.label_losses(logits_BC, label_B, gold_B)
+    return RowLosses(ce_B, torch.zeros_like(ce_B), weight_B, gold_B)
 
 
 def mixed_rows(
@@ -116,6 +163,9 @@ def mixed_rows(
     n_gold: int,
     n_synthetic: int,
     objective: Objective,
+    corrections: Corrections = NO_CORRECTIONS,
+    counts: ClassCounts | None = None,
+    mean_ratio: Tensor | float = 1.0,
 ) -> RowLosses:
     """The student's row losses and weights.
 
@@ -128,17 +178,57 @@ def mixed_rows(
         n_gold: |D|.
         n_synthetic: |D'|.
         objective: What to minimise.
+        corrections: What to change in it.
+        counts: Rows per class, where `corrections` need them.
+        mean_ratio: What importance weights are divided by.
     """
     soft_B = synthetic_B if objective.is_soft else torch.zeros_like(synthetic_B)
     # Rows that are not fitted to a label get label 0 before they are masked, so that none is out of range.
-    ce_B = functional.cross_entropy(logits_BC, label_B.masked_fill(soft_B, 0), reduction="none")
-    ce_B = ce_B.masked_fill(soft_B, 0.0)
-    kl_B = kl_rows(logits_BC, probs_BC, objective.temperature, objective.teacher_temperature)
+    hard_label_B = label_B.masked_fill(soft_B, 0)
+    weight_B, adjusted_BC = torch.ones_like(logits_BC[:, 0]), logits_BC
+    if n_gold:
+        weight_B, adjusted_BC = _prior_corrected(
+            weight_B, adjusted_BC, hard_label_B, ~synthetic_B, "gold", corrections.logit_adjustment, corrections, counts
+        )
+    if n_synthetic:
+        # A soft label carries the prior that the teacher has learned, which is gold's.
+        weight_B, adjusted_BC = _prior_corrected(
+            weight_B, adjusted_BC, hard_label_B, synthetic_B, "gold" if objective.is_soft else "synthetic",
+            corrections.synthetic_logit_adjustment, corrections, counts, is_soft=objective.is_soft,
+        )  # fmt: skip
+    ratio_B = None
+    if corrections.importance_clip is not None:
+        ratio_B = importance_weights(logits_BC, hard_label_B, probs_BC, corrections.importance_clip)
+        weight_B = torch.where(synthetic_B, weight_B * ratio_B / mean_ratio, weight_B)
+    if corrections.min_confidence:
+        weight_B = weight_B.masked_fill(synthetic_B & (probs_BC.amax(dim=1) < corrections.min_confidence), 0.0)
+    ce_B = corrections.label_losses(adjusted_BC, hard_label_B, synthetic_B).masked_fill(soft_B, 0.0)
+    kl_B = kl_rows(adjusted_BC, probs_BC, objective.temperature, objective.teacher_temperature)
     kl_B = kl_B.masked_fill(~soft_B, 0.0)
     gold = objective.gold_weight(n_gold, n_synthetic)
     synthetic = objective.synthetic_weight(n_gold, n_synthetic, logits_BC.shape[1])
-    weight_B = torch.where(synthetic_B, ce_B.new_tensor(synthetic), ce_B.new_tensor(gold)) * real_B
-    return RowLosses(ce_B, kl_B, weight_B, soft_B)
+    set_weight_B = torch.where(synthetic_B, ce_B.new_tensor(synthetic), ce_B.new_tensor(gold)) * real_B
+    return RowLosses(ce_B, kl_B, set_weight_B * weight_B, soft_B, ratio_B)
+
+
+def _prior_corrected(
+    weight_B: Tensor,
+    logits_BC: Tensor,
+    label_B: Tensor,
+    rows_B: Tensor,
+    prior_of: Literal["gold", "synthetic"],
+    tau: float,
+    corrections: Corrections,
+    counts: ClassCounts | None,
+    is_soft: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Weights and logits, those of `rows_B` corrected for a set's class shares; soft labels have no class to weigh."""
+    gamma = 0.0 if is_soft else corrections.class_weighting
+    if not tau and not gamma:
+        return weight_B, logits_BC
+    log_share_C = (counts or ClassCounts()).log_shares(prior_of, logits_BC)
+    weight_B = torch.where(rows_B, class_weights(log_share_C, gamma)[label_B], weight_B) if gamma else weight_B
+    return weight_B, torch.where(rows_B.unsqueeze(1), logits_BC + tau * log_share_C, logits_BC)
 
 
 def kl_rows(logits_BC: Tensor, probs_BC: Tensor, temperature: float, teacher_temperature: float = 1.0) -> Tensor:

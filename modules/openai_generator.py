@@ -8,24 +8,34 @@ from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from logging import getLogger
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
-from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.errors import InputError, shorten
+from labelbridge.lightning_app.core.ranges import check_range
 
+from .answers import MOST_WORDS, MalformedAnswerError, row_of, whole
 from .generator import Answers, GeneratorModule
 from .sampling import row_number
 
 log = getLogger(__name__)
 
 COLUMNS = ("text", "finish", "error", "n_tokens")
-# Before any row has an answer, these mean that the run is set up wrongly, not that a row has failed.
-WRONG_SET_UP = {401: "the key is refused", 403: "the key may not do this", 404: "no such address or model"}
+# These mean that the run is set up wrongly, not that a row has failed.
+WRONG_SET_UP = {
+    401: "the key is refused", 402: "no credit is left", 403: "the key may not do this",
+    404: "no such address or model",
+}  # fmt: skip
+# So many rows that fail in a row, all for one reason, end the run: while nothing has been answered or the reason holds
+# for every row, and otherwise.
+FEW_FAILURES, MANY_FAILURES = 8, 64
 
 
 class OpenAIGenerator(GeneratorModule):
     """Any server that speaks OpenAI's protocol: vLLM, TGI, Ollama, `transformers serve`, or a hosted one.
 
     Refusals to serve (429), server errors, broken connections and timeouts are tried again with growing pauses; what
-    still fails is a row with its reason. The key comes from the environment alone. Batches only set the order of
+    still fails is a row with its reason. Where row after row fails for one reason, or every row, the run stops, and the
+    same command asks for the failed rows again. The key comes from the environment alone. Batches only set the order of
     requests: the server always has `concurrency` of them, and each row is handed over as soon as it is answered.
 
     Args:
@@ -54,14 +64,14 @@ class OpenAIGenerator(GeneratorModule):
         **generator: Any,
     ) -> None:
         super().__init__(**generator)
-        rate = 1 if requests_per_minute is None else requests_per_minute
-        if concurrency < 1 or timeout <= 0 or retries < 0 or rate <= 0:
+        check_range("model.concurrency", concurrency, least=1, most=10_000)
+        check_range("model.timeout", timeout, above=0)
+        check_range("model.retries", retries, least=0)
+        check_range("model.requests_per_minute", requests_per_minute, above=0)
+        if not _is_address(base_url):
             raise InputError(
-                f"model: concurrency {concurrency}, timeout {timeout}, retries {retries}, requests_per_minute "
-                f"{requests_per_minute}; expected at least 1, above 0, at least 0, above 0 or null"
+                f"model: base_url {shorten(base_url)}, expected an address such as http://localhost:8000/v1"
             )
-        if not base_url.startswith(("http://", "https://")):
-            raise InputError(f"model: base_url '{base_url}', expected an address such as http://localhost:8000/v1")
         self.base_url = base_url
         self.api_key_variable = api_key_variable
         self.concurrency = concurrency
@@ -72,6 +82,8 @@ class OpenAIGenerator(GeneratorModule):
         self._server: _Server | None = None
         self._under_way: dict[Future[dict[str, Any]], tuple[int, str | None]] = {}
         self._failed: Counter[str] = Counter()
+        self._failed_rows: dict[int, dict[str, Any]] = {}  # handed over at the end: a run that goes on asks again
+        self._same_failures: tuple[str, int] = ("", 0)  # the last reason, and how often it came in a row
         self._answered = 0
 
     def identity(self, subcommand: str) -> dict[str, Any]:
@@ -107,6 +119,8 @@ class OpenAIGenerator(GeneratorModule):
             self._under_way[future] = (int(batch["row"][place]), batch["prompt_label"][place])
         is_last = batch_idx + 1 == self.trainer.num_predict_batches[0]
         labels, tokens = self._collect(room=0 if is_last else self.concurrency)
+        if is_last:
+            self._hand_over_failed()
         # Throughput counts what has been answered now, and what was on the disk before.
         batch["n_rows"] = len(labels) + batch["n_rows"] - len(todo)
         batch["n_tokens"] = batch["n_cells"] = tokens
@@ -131,31 +145,69 @@ class OpenAIGenerator(GeneratorModule):
         tokens = 0
         while len(self._under_way) > room or any(future.done() for future in self._under_way):
             done, _ = wait(self._under_way, timeout=1, return_when=FIRST_COMPLETED)
-            taken = [(*self._under_way.pop(future), self._checked(future.result())) for future in done]
-            answers = [answer for _, _, answer in taken]
+            taken = [(*self._under_way.pop(future), future.result()) for future in done]
+            answered = {row: answer for row, _, answer in taken if answer["error"] is None}
+            self._hand_over(answered)
             labels += [label for _, label, _ in taken]
-            tokens += sum(answer["n_tokens"] for answer in answers)
-            columns = {name: [answer[name] for answer in answers] for name in COLUMNS}
-            self.hand_over([row for row, _, _ in taken], columns)
+            tokens += sum(answer["n_tokens"] for answer in answered.values())
+            for row, _, answer in taken:
+                self._note(row, answer)
         return labels, tokens
 
-    def _checked(self, answer: dict[str, Any]) -> dict[str, Any]:
-        """The answer without its status.
+    def _hand_over(self, answers: dict[int, dict[str, Any]]) -> None:
+        columns = {name: [answer[name] for answer in answers.values()] for name in COLUMNS}
+        self.hand_over(list(answers), columns)
+
+    def _hand_over_failed(self) -> None:
+        """Write the rows that failed down, when all others have been answered.
 
         Raises:
-            InputError: If nothing has been answered yet, and the server says that the run is set up wrongly.
+            InputError: If there are no others.
         """
-        status = answer.pop("status", None)
-        if not self._answered and status in WRONG_SET_UP:
-            raise InputError(
-                f"{self.base_url}: {WRONG_SET_UP[status]} ({answer['error']}); check {self.api_key_variable}, "
-                f"--model.base_url and --model.model {self.model_name}; the same command resumes"
-            )
+        if self._failed_rows and not self._answered and not self._answered_before:
+            raise InputError(self._stopped(f"all {len(self._failed_rows)} rows failed, most often with", *self._worst))
+        self._hand_over(self._failed_rows)
+
+    @property
+    def _answered_before(self) -> int:
+        """Rows that an earlier start of this run has on the disk."""
+        finished = getattr(self.trainer.datamodule, "finished_rows", None)  # type: ignore[attr-defined] # the CLI's
+        return 0 if finished is None else len(finished)
+
+    @property
+    def _worst(self) -> tuple[str, int | None]:
+        worst = self._failed.most_common(1)[0][0]
+        return worst, next((one["status"] for one in self._failed_rows.values() if one["error"] == worst), None)
+
+    def _stopped(self, what: str, error: str, status: int | None) -> str:
+        hint = f"{WRONG_SET_UP[status]}; " if status in WRONG_SET_UP else ""
+        return (
+            f"{self.base_url}: {what}: {error}; {hint}check {self.api_key_variable}, --model.base_url and --model.model"
+            f" {self.model_name}; the same command resumes, and asks for the failed rows again"
+        )
+
+    def _note(self, row: int, answer: dict[str, Any]) -> None:
+        """Count a row, and end the run where it is no use to go on.
+
+        Raises:
+            InputError: If the server says that the run is set up wrongly, or row after row fails for one reason.
+        """
         if answer["error"] is None:
             self._answered += 1
-        else:
-            self._failed[answer["error"]] += 1
-        return answer
+            self._same_failures = ("", 0)
+            return
+        status, kind = answer["status"], answer["kind"]
+        self._failed[answer["error"]] += 1
+        self._failed_rows[row] = answer
+        before, count = self._same_failures
+        self._same_failures = (kind, count + 1 if kind == before else 1)
+        nothing_yet = not self._answered and not self._answered_before
+        if nothing_yet and status in WRONG_SET_UP:
+            raise InputError(self._stopped("the first row failed with", answer["error"], status))
+        holds_for_all = status in WRONG_SET_UP or kind == "APIConnectionError"
+        if self._same_failures[1] >= (FEW_FAILURES if nothing_yet or holds_for_all else MANY_FAILURES):
+            what = f"{self._same_failures[1]} rows in a row failed, the last with"
+            raise InputError(self._stopped(what, answer["error"], status))
 
     def _send(self, row: str, system: str, user: str) -> "Future[dict[str, Any]]":
         if self._server is None:
@@ -220,31 +272,32 @@ class _Server:
         async with self._gate:
             for attempt in range(1 + self._retries):
                 try:
-                    return _row(await self._client.chat.completions.create(**request))
+                    return row_of(await self._client.chat.completions.create(**request))
                 except OpenAIError as failure:  # the client has tried again already
-                    return {**_failure(self._reason(failure)), "status": getattr(failure, "status_code", None)}
-                except (ValueError, AttributeError, IndexError, TypeError) as failure:
-                    error = f"malformed answer ({type(failure).__name__})"
+                    status = getattr(failure, "status_code", None)
+                    return _failure(self._reason(failure), type(failure).__name__, status)
+                except Exception as failure:  # noqa: BLE001 - whatever a body makes the client stumble over
+                    is_told = isinstance(failure, MalformedAnswerError)
+                    said = f": {failure}" if is_told else f" ({type(failure).__name__})"
+                    error = f"malformed answer{said}".replace(self._key, "***")
                     await asyncio.sleep(min(0.5 * 2**attempt, 8))
-            return _failure(error)
+            return _failure(error, "malformed answer")
 
     def _reason(self, failure: Exception) -> str:
         status = getattr(failure, "status_code", None)
-        said = " ".join(str(failure).replace(self._key, "***").split())[:160]
+        cause = f" ({failure.__cause__})" if failure.__cause__ is not None and status is None else ""
+        said = whole(" ".join(f"{failure}{cause}".replace(self._key, "***").split()))[:MOST_WORDS]
         return f"{type(failure).__name__}{f' {status}' if status else ''}: {said}"
 
 
-def _row(answer: Any) -> dict[str, Any]:
-    choice = answer.choices[0]
-    text = choice.message.content or ""
-    tokens = answer.usage.completion_tokens if answer.usage else None
-    return {
-        "text": text,
-        "finish": str(choice.finish_reason or "stop"),
-        "error": None,
-        "n_tokens": len(text.split()) if tokens is None else int(tokens),
-    }
+def _failure(error: str, kind: str, status: int | None = None) -> dict[str, Any]:
+    return {"text": None, "finish": "error", "error": error, "n_tokens": 0, "kind": kind, "status": status}
 
 
-def _failure(error: str) -> dict[str, Any]:
-    return {"text": None, "finish": "error", "error": error, "n_tokens": 0}
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - raises where it is none
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and url.isprintable() and " " not in url

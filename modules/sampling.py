@@ -46,6 +46,7 @@ class DrawPerRow(LogitsProcessor):  # type: ignore[misc] # as above
         top_k: Keep the k most likely tokens, and those that tie with the last; 0 keeps all.
         top_p: Probability of the nucleus, after `top_k`; 1 keeps all.
         candidates: Most likely tokens among which the nucleus is looked for first.
+        step: Tokens that every row has already.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class DrawPerRow(LogitsProcessor):  # type: ignore[misc] # as above
         top_k: int = 0,
         top_p: float = 1.0,
         candidates: int = 1024,
+        step: int = 0,
     ) -> None:
         generators = [torch.Generator().manual_seed(row_number(row, seed)) for row in ids]
         self.uniform_BT = torch.stack([torch.rand(steps, generator=one, dtype=torch.float64) for one in generators])
@@ -64,7 +66,7 @@ class DrawPerRow(LogitsProcessor):  # type: ignore[misc] # as above
         self.top_k = top_k
         self.top_p = top_p
         self.candidates = candidates
-        self.step = 0
+        self.step = step
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Zero at the token drawn, minus infinity elsewhere; shape (B, V)."""

@@ -1,4 +1,4 @@
-"""Fine-tuning a sequence-to-sequence model on sentence pairs, whole or by LoRA."""
+"""Fine-tuning a sequence-to-sequence model on sentence pairs, with all weights or by LoRA."""
 
 # B = rows of a micro-batch, L = the longest target in tokens, V = vocabulary
 
@@ -14,6 +14,7 @@ from torch.nn import functional
 from torchmetrics import MeanMetric
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint
 from labelbridge.lightning_app.translation.languages import language
 
@@ -76,6 +77,11 @@ class Seq2SeqModule(LightningModule):
         super().__init__()
         if dtype != "float32" and lora is None:
             raise InputError(f"model.dtype {dtype}: too coarse for weights that are trained; set lora, or float32")
+        check_range("model.learning_rate", learning_rate, least=0)
+        check_range("model.weight_decay", weight_decay, least=0)
+        check_range("model.adam_epsilon", adam_epsilon, above=0)
+        check_range("model.warmup_ratio", warmup_ratio, least=0, most=1)
+        check_range("model.dropout", dropout, least=0, most=1)
         self.model_name = model
         self.source = language(source_language, "model.source_language")
         self.target = language(target_language, "model.target_language")

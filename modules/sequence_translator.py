@@ -7,6 +7,7 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.models.locate import card_facts, locate
 from labelbridge.lightning_app.translation.codes import Lead, set_languages
 
@@ -48,11 +49,10 @@ class SequenceTranslator(TranslatorModule):
         **translator: Any,
     ) -> None:
         super().__init__(**translator)
-        if min(num_beams, max_new_tokens, max_length) < 1:
-            raise InputError(
-                f"model: num_beams {num_beams}, max_new_tokens {max_new_tokens}, max_length {max_length}; expected at "
-                "least 1"
-            )
+        check_range("model.num_beams", num_beams, least=1)
+        check_range("model.max_new_tokens", max_new_tokens, least=1)
+        check_range("model.max_length", max_length, least=1)
+        check_range("model.no_repeat_ngram_size", no_repeat_ngram_size, least=0)
         self.model_name = model
         self.source_code = source_code
         self.target_code = target_code

@@ -17,5 +17,5 @@ class TeacherModule(ClassifierModule):
     STAGES: ClassVar[dict[str, str]] = {**ClassifierModule.STAGES, "fit": "teacher"}
 
     def row_losses(self, logits_BC: Tensor, batch: Batch) -> RowLosses:
-        """Cross-entropy of every row, weight 1."""
-        return cross_entropy_rows(logits_BC, batch["label"], batch["real"])
+        """Cross-entropy of every row, weight 1, unless `corrections` say otherwise."""
+        return cross_entropy_rows(logits_BC, batch["label"], batch["real"], self.corrections, self.class_counts(batch))

@@ -19,6 +19,7 @@ from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint
 from labelbridge.lightning_app.models.locate import gguf_file, locate
 
+from .decoding import generate
 from .generator import Answers, GeneratorModule
 from .sampling import BigramBlock, DrawPerRow
 
@@ -154,23 +155,23 @@ class TransformersGenerator(GeneratorModule):
         inputs = (self.encode_completions(completions) if self.is_completion else self.encode(systems, users)).to(
             self.device
         )
-        prompt = inputs["input_ids"].shape[1]
         end = self.end_tokens
         with torch.no_grad():
-            written_BL = self.network.generate(
-                **inputs,
-                logits_processor=self.processors(ids, prompt),
+            written = generate(
+                self.network,
+                inputs,
+                lambda rows, so_far: self.processors([ids[row] for row in rows], inputs["input_ids"].shape[1], so_far),
                 # A config of our own, so that the model's sampling defaults (such as top_k 50) do not apply.
-                generation_config=GenerationConfig(
+                GenerationConfig(
                     max_new_tokens=self.max_new_tokens,
                     do_sample=False,  # sampling is the last of the processors
                     pad_token_id=self.tokenizer.pad_token_id,
                     eos_token_id=sorted(end),
                     bos_token_id=self.network.generation_config.bos_token_id,
                 ),
-            )[:, prompt:]
+            )
         answers: Answers = {"text": [], "finish": [], "error": [], "n_tokens": []}
-        for row in written_BL.tolist():
+        for row in written:
             stop = next((place for place, token in enumerate(row) if token in end), None)
             length = len(row) if stop is None else stop
             # A token with a line break may have text before it.
@@ -217,14 +218,22 @@ class TransformersGenerator(GeneratorModule):
         ends = {*(own if isinstance(own, list) else [own]), self.tokenizer.eos_token_id}
         return (ends | self.line_breaks) - {None}
 
-    def processors(self, ids: list[str], prompt: int) -> LogitsProcessorList:
-        """Bigram block, then the draw with temperature, top-k and nucleus."""
+    def processors(self, ids: list[str], prompt: int, so_far: int = 0) -> LogitsProcessorList:
+        """Bigram block, then the draw with temperature, top-k and nucleus.
+
+        Args:
+            ids: The ids of the rows that are being written.
+            prompt: Tokens of a prompt, padding included.
+            so_far: Tokens that the rows have already.
+        """
         chain: list[LogitsProcessor] = []
         if self.no_repeated_bigrams != "off":
             chain.append(BigramBlock(prompt if self.no_repeated_bigrams == "generated" else 0))
         if self.temperature > 0:
             chain.append(
-                DrawPerRow(ids, self.seed, self.max_new_tokens, float(self.temperature), self.top_k, self.top_p)
+                DrawPerRow(
+                    ids, self.seed, self.max_new_tokens, float(self.temperature), self.top_k, self.top_p, step=so_far
+                )
             )
         return LogitsProcessorList(chain)
 

@@ -21,6 +21,8 @@ class KillAt(Callback):
         hook: The Trainer's hook that is counted; checks before the first epoch are not.
     """
 
+    LOOKS_ON = True  # a run goes on without it
+
     def __init__(self, batch: int, number: int = int(signal.SIGKILL), hook: str = "on_train_batch_end") -> None:
         self.batch = batch
         self.number = number
@@ -44,6 +46,8 @@ class KillWriting(Callback):
         time: Which one of that name, counted from 1 over the life of the process.
         after: Kill when it has just taken its name instead, so that it is whole and what follows is missing.
     """
+
+    LOOKS_ON = True  # a run goes on without it
 
     def __init__(self, name: str, time: int = 1, after: bool = False) -> None:
         self.name = name
@@ -73,6 +77,8 @@ class Ending(Callback):
 
     It also draws from numpy's and Python's random numbers at every batch, as a library might.
     """
+
+    LOOKS_ON = True  # a run goes on without it
 
     def __init__(self, file: str) -> None:
         self.file = Path(file)
@@ -121,6 +127,8 @@ class Ending(Callback):
 
 class Gradients(Callback):
     """Writes down the gradient of every window, and the rows that went into it."""
+
+    LOOKS_ON = True  # a run goes on without it
 
     def __init__(self, file: str) -> None:
         self.file = Path(file)

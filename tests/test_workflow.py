@@ -8,7 +8,7 @@ import pytest
 from conftest import PROJECT
 
 GRIDS = sorted(path.name for path in (PROJECT / "workflow").glob("*.yaml"))
-FOLDERS = ("data=my/data", "raw_pool=my/raw", "pool_folder=my/pool")  # what the evidence grids are given
+FOLDERS = ("data", "raw_pool", "pool_folder")  # what the evidence grids ask for on the command line
 
 
 def plan(grid: str, out: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -27,7 +27,9 @@ def planned(grid: str, out: Path, *words: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("grid", GRIDS)
 def test_every_grid_can_be_planned(grid: str, tmp_path: Path):
-    assert "main.py report" in planned(grid, tmp_path / "out", *(FOLDERS if grid.startswith("evidence") else ()))
+    text = (PROJECT / "workflow" / grid).read_text()
+    folders = [f"{name}=my/{name}" for name in FOLDERS if f"{{{name}}}" in text]
+    assert "main.py report" in planned(grid, tmp_path / "out", *folders)
 
 
 @pytest.mark.slow
@@ -63,14 +65,6 @@ def test_code_mixing_takes_two_hops_in_both_orders(tmp_path: Path):
     assert f"--data.selection {out}/hi-Latn/selected/top/seed0" in first
     # One job at a time on the one GPU, whatever the number of cores.
     assert "gpu=1" in said
-
-
-@pytest.mark.slow
-def test_a_union_has_no_selection_to_translate(tmp_path: Path):
-    methods = 'methods={"T": {"selection": "top", "in": ["all"], "order": "select-first"}}'
-    done = plan("languages.yaml", tmp_path / "out", methods)
-    assert done.returncode != 0
-    assert "methods.T: order select-first in a union ['all']" in done.stdout + done.stderr
 
 
 @pytest.mark.slow
@@ -123,3 +117,52 @@ def test_only_the_first_seeds_weights_are_kept_where_the_grid_says_so(tmp_path: 
     dropped = {folder for folder, line in tests.items() if f"&& rm -r {out}" in line}
     assert dropped == {folder for folder in tests if "/seed1/" in folder}
     assert len(dropped) == len(tests) / 2
+
+
+@pytest.mark.slow
+def test_additions_that_read_translations_or_other_pseudolabels_wait_for_them(tmp_path: Path):
+    out = tmp_path / "out"
+    said = planned("beyond.yaml", out, "data=my/data", "pool_folder=my/pool")
+    fits, made, selects = (commands(said, stage) for stage in ("fit", "predict", "select"))
+    consistent = fits[f"{out}/SRC-consistent/seed0/teacher"]
+    assert f"--data.views {out}/mr/train" in consistent
+    assert f"{out}/mr/train" in made
+    assert "--model.ratio 0.5" in made[f"{out}/mr-mixed/train"]
+    assert f"{out}/mr/pool" not in made  # nothing reads it
+    translated = fits[f"{out}/SRC-translated-dev/seed2/teacher"]
+    assert translated.count("--data.dev") == 1
+    assert '"label_map": {}, "start": 0, "stop": null, "sample": null' in translated
+    assert f'"path": "{out}/mr/dev"' in translated
+    assert "--model.prior uniform" in made[f"{out}/pseudolabel-uniform/seed0"]
+    assert f"--model.model {out}/teacher/seed0/model" in made[f"{out}/pseudolabel-uniform/seed0"]
+    assert f"--model.model {out}/SRC-logit-adjusted/seed0/teacher/model" in made[f"{out}/pseudolabel-adjusted/seed0"]
+    chosen = selects[f"{out}/select/top-uniform/seed0"]
+    assert f"--pseudolabels {out}/pseudolabel-uniform/seed0 " in chosen
+    assert "--pseudolabels uniform" not in chosen
+    assert f"--pseudolabels {out}/pseudolabel/seed0 " in selects[f"{out}/select/top/seed0"]
+    tests = commands(said, "test")
+    assert f"--model.model {out}/SRC-uniform/seed1/teacher/model" in tests[f"{out}/SRC-uniform/seed1/test"]
+    assert f"--model.model {out}/teacher/seed1/model" in tests[f"{out}/SRC/seed1/test"]
+
+
+@pytest.mark.slow
+def test_a_mistake_in_a_grid_is_one_line(tmp_path: Path):
+    done = plan("demo.yaml", tmp_path / "out", "seed_chian=full")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "error: seed_chian: unknown key, did you mean 'seed_chain'?"
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_prints_one_line_per_job_and_no_name_breaks_its_commands(tmp_path: Path):
+    out = tmp_path / "it's my [grid] & more"
+    command = [sys.executable, "-m", "snakemake", "-s", "workflow/Snakefile", "--configfile", "workflow/demo.yaml"]
+    done = subprocess.run(
+        [*command, "--cores", "1", str(out / "clean/_manifest.json"), "--config", f"out={out}"],
+        cwd=PROJECT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "[1 of 1] clean (" in done.stderr.splitlines()[-1]
+    assert len(done.stderr.splitlines()) < 20
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+    assert (out / "logs/clean.txt").is_file()

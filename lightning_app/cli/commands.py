@@ -12,14 +12,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, set_loader
 
 from ..core import runs
-from ..core.errors import InputError, shorten
+from ..core.errors import InputError
 from ..core.paths import PROJECT, find
+from ..core.program import as_called, program
+from ..core.yaml_files import YamlError, load_mapping, load_yaml
 from .early import check_early
 from .help_pages import asks_for_page, page, without_all
+from .named_tasks import MODE, replace_named_tasks
 from .next_steps import Finished, next_line
 from .parser_errors import missing_settings, wrong_value
 
@@ -39,6 +41,19 @@ _UNKNOWN_KEY = (
     re.compile(r"unrecognized arguments: --([\w.\-]+)"),
     re.compile(r"Key '([\w.\-]+)' is not expected"),
 )
+
+
+def _load_value(text: str) -> Any:
+    """A configuration file, or a value of the command line; `--raw.keep name:` and `{a, b}` are texts there."""
+    value = load_yaml(text)
+    if isinstance(value, dict) and value and all(one is None for one in value.values()):
+        names = text.strip().strip("{}").replace(" ", "")
+        if names == f"{next(iter(value))}:" or set(names.split(",")) == set(value):
+            return text
+    return value
+
+
+set_loader("yaml", _load_value, exceptions=(YamlError,))
 
 
 def run_function(words: Sequence[str]) -> int:
@@ -94,15 +109,15 @@ def run_trainer(
 
 
 def find_configs(options: list[str]) -> list[str]:
-    """Replace each `--config FILE` by the file found here or in `configs/` beside `main.py`.
+    """Replace each `--config FILE` by the file found here or in `configs/`, and each `--task NAME` by the task's file.
 
     Raises:
         InputError: If there is no such file; names the closest one.
     """
-    found = list(options)
-    for number, word in enumerate(options):
-        if word in ("--config", "-c") and number + 1 < len(options):
-            found[number + 1] = _find_config(options[number + 1])
+    found = replace_named_tasks(options)
+    for number, word in enumerate(list(found)):
+        if word in ("--config", "-c") and number + 1 < len(found):
+            found[number + 1] = _find_config(found[number + 1])
         elif word.startswith("--config="):
             found[number] = f"--config={_find_config(word.removeprefix('--config='))}"
     return found
@@ -112,7 +127,7 @@ class OneLineErrors:
     """Mix-in for parsers: an error is raised as one `InputError` instead of a usage text, and keys are spelled out."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+        super().__init__(*args, **{"allow_abbrev": False, "parser_mode": MODE, **kwargs})
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Turn the parser's message into one line; nested parsers keep their own way."""
@@ -129,10 +144,10 @@ def _call(name: str, options: list[str]) -> None:
     _set_up_logging()
     function = getattr(importlib.import_module(FUNCTIONS[name]), name)
     if asks_for_page([name, *options]):
-        print(page([name, *find_configs(options)], function), end="")
+        print(as_called(page([name, *find_configs(options)], function)), end="")
         return
     options = without_all(options)
-    parser = Parser(prog=f"main.py {name}", description=_description(function))
+    parser = Parser(prog=f"{program()} {name}", description=_description(function))
     parser.add_argument("-c", "--config", action="config", help="A configuration file; may be given several times.")
     parser.add_function_arguments(function, as_group=False, as_positional=name == "peek")
     settings = parser.instantiate(parser.parse_args(find_configs(options)))
@@ -184,17 +199,29 @@ def _mistake_behind(error: BaseException | None) -> InputError | None:
 
 
 def _tell(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {' '.join(as_called(message).split())}", file=sys.stderr)
     return MISTAKE
 
 
 def _set_up_logging() -> None:
     logging.basicConfig(format="%(message)s", level=logging.INFO, handlers=[StandardError()])
-    logging.getLogger().handlers[0].addFilter(lambda record: "💡" not in record.getMessage())  # Lightning's adverts
+    logging.getLogger().handlers[0].addFilter(_without_adverts)
+    logging.getLogger().handlers[0].addFilter(_as_called)
     for noisy in ("httpx", "httpx2", "openai", "filelock", "datasets", "fsspec", "absl", "urllib3", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # warns of a kernel that only 4-bit models would use
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+
+
+def _without_adverts(record: logging.LogRecord) -> bool:
+    """Whether a line is none of Lightning's tips."""
+    return "💡" not in record.getMessage()
+
+
+def _as_called(record: logging.LogRecord) -> bool:
+    """Have a line's commands named as this program was called."""
+    record.msg, record.args = as_called(record.getMessage()), ()
+    return True
 
 
 class StandardError(logging.StreamHandler[TextIO]):
@@ -213,21 +240,11 @@ def _find_config(name: str) -> str:
     for candidate in (name, f"{name}.yaml"):
         found = find(candidate, "configs")
         if found is not None and found.is_file():
-            _check_yaml(found)
+            load_mapping(found)  # the parser's own errors do not say which file is at fault
             return str(found)
     known = [str(path.relative_to(PROJECT / "configs")) for path in sorted((PROJECT / "configs").rglob("*.yaml"))]
     close = difflib.get_close_matches(name, known, n=1)
     raise InputError(f"--config {name}: no such file here or in configs/{_meant(close)}")
-
-
-def _check_yaml(file: Path) -> None:
-    """The parser's own errors do not say which file is at fault."""
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: not YAML ({error}); mend it") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{file}: holds {shorten(content)}, expected keys and values, as in configs/; mend it")
 
 
 def _one_line(message: str, parser: Any) -> str:
@@ -259,7 +276,7 @@ def _place(key: str) -> str:
     files += [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
     for file in reversed(files):  # the last one wins
         found = find(file, "configs") or find(f"{file}.yaml", "configs")
-        if found is not None and any(_is_key(one, key) for one in _keys(yaml.safe_load(found.read_text("utf-8")))):
+        if found is not None and any(_is_key(name, key) for name in _keys(load_mapping(found))):
             return f"{file}: "
     return "command line: "
 

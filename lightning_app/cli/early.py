@@ -11,12 +11,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..core import artifacts
 from ..core.errors import InputError
 from ..core.paths import find
 from ..core.task import Task
+from ..core.yaml_files import YamlError, load_mapping, load_yaml
 from ..data.readers import Source, check_path
 from ..data.sources import load_rows
 from ..models.locate import BUNDLED, MINILM, locate
@@ -95,17 +94,14 @@ def read_layers(options: Sequence[str]) -> list[Layer] | None:
                 return None
             value = words.pop(0)
         if key == "config":
-            content = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
-            if not isinstance(content, dict):
-                return None
-            settings = _expanded(content)
+            settings = _expanded(load_mapping(Path(value)))
             layers += [line, Layer(settings, list(_paths(settings)))]
             line = Layer({})
             continue
         key = key.removesuffix("+")
         try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
+            parsed = load_yaml(value)
+        except YamlError:
             parsed = value
         line.keys.append((key.split("."), parsed))
         line.settings = _overlaid(line.settings, _nested(key, parsed))
@@ -230,7 +226,7 @@ def _task(value: Any) -> Task | None:
     """The task, written out or by its name in `configs/tasks`; None if it is neither."""
     if isinstance(value, str):
         file = find(f"{value}.yaml", "configs/tasks")
-        value = yaml.safe_load(file.read_text(encoding="utf-8")).get("task") if file is not None else None
+        value = load_mapping(file).get("task") if file is not None else None
     try:
         return Task(**value) if isinstance(value, dict) else None
     except TypeError:

@@ -22,22 +22,18 @@ from ..core import artifacts
 from ..core.errors import InputError
 from ..core.runs import CHECKPOINTS, CONFIG, DYNAMICS, LOGS, Run, State, command_line
 from ..core.task import Task
+from ..evaluation.metrics import conformal_metrics
 from ..evaluation.predicted_classes import count_classes, one_class_warnings, table_lines
 from ..evaluation.unseen import check_unseen
 from ..models.fingerprints import check_model_fresh, model_files, model_fingerprint
 from ..models.locate import CARD_FACTS, card_facts
+from . import identity
 from .commands import OneLineErrors
 from .memory import keep_freed_memory
 from .next_steps import Finished, next_line
 
 log = logging.getLogger(__name__)
 
-# What of the Trainer's settings determines the weights or rows; devices and progress bars do not.
-FIT_KEYS = (
-    "max_epochs", "max_steps", "gradient_clip_val", "gradient_clip_algorithm", "precision", "val_check_interval",
-    "check_val_every_n_epoch", "limit_train_batches", "limit_val_batches", "overfit_batches",
-)  # fmt: skip
-INFERENCE_KEYS = ("precision",)
 # Data parameter -> where its value comes from.
 LINKS = {
     "model.init_args.task": "task",
@@ -57,7 +53,7 @@ LINKS = {
     "trainer.default_root_dir": "out",
 }
 # What the model's card holds that a test passes on to the report.
-REPORTED = ("gold_counts", "dev")
+REPORTED = ("gold_counts", "synthetic_counts", "dev", "label_prior")
 # Stands where no task is given; sentence pairs need none.
 NO_TASK = Task("none", ["text"], ["no", "task"])
 
@@ -154,6 +150,7 @@ class Cli(LightningCLI):
         """Score a model on the source dev set; writes no artifact."""
         self._stage_name("validate")
         self.model.check("validate")
+        self.datamodule.check("validate")
         self.trainer.validate(**arguments)
 
     def test(self, **arguments: Any) -> None:
@@ -164,6 +161,9 @@ class Cli(LightningCLI):
             if table is None:
                 return
             metrics = self.datamodule.metrics(table)
+            if (conformal := card_facts(self.model.model_name).get("conformal")) is not None:
+                for target, numbers in conformal_metrics(table, self.model.task, conformal["threshold"]).items():
+                    metrics[target].update(numbers)
             artifacts.write_json(run.out / artifacts.METRICS, metrics)
             self._write(run, table, {"metrics": metrics}, files=[run.out / artifacts.METRICS])
             _log_metrics(metrics)
@@ -200,13 +200,15 @@ class Cli(LightningCLI):
         if getattr(self.datamodule, "task", None) == NO_TASK:
             raise InputError("task: not given, expected name, columns and labels; lay a file of configs/tasks over it")
         self.model.check(subcommand)
+        if hasattr(self.datamodule, "check"):
+            self.datamodule.check(subcommand)
         if self._model_folder is not None:
             check_model_fresh(self._model_folder)
         claim = Run(Path(self._setting("out")), stage, self._identity(subcommand))
         with _stoppable(self.trainer, claim.out), claim as run:
             if self.trainer.is_global_zero:
                 state = run.begin(self._setting("overwrite"))
-                if state is State.WHOLE:
+                if state is State.COMPLETE:
                     _log_metrics(artifacts.read_manifest(run.out).facts.get("metrics", {}))
                     self._conclude(run)
                     return
@@ -309,17 +311,22 @@ class Cli(LightningCLI):
             "path": name,
             "fingerprint": run.identity["model"]["model"],
         }
+        for number, member in enumerate(getattr(self.model, "ensemble", []), start=2):
+            inputs[f"{'teacher' if run.stage == 'pseudolabel' else 'model'}.{number}"] = {
+                "path": member,
+                "fingerprint": model_fingerprint(member),
+            }
         shared: dict[str, Any] = {
             "inputs": inputs, "lineage": self.datamodule.lineage, "config": run.identity, "command": command_line(),
         }  # fmt: skip
         if rejected is not None:
             artifacts.write(run.out / artifacts.REJECTED, rejected, stage="rejected", **shared)
             files = artifacts.files_of(run.out / artifacts.REJECTED)
-            if rejected.num_rows and not table.num_rows:
+            if rejected.num_rows and not table.num_rows and not self.datamodule.allow_empty:
                 raise InputError(
                     f"{run.out}: all {rejected.num_rows} rows were rejected, {facts['gates']}; look at them with "
-                    f'"python main.py peek {run.out / artifacts.REJECTED}", change gates or engine, and add '
-                    "--overwrite=true"
+                    f'"python main.py peek {run.out / artifacts.REJECTED}", then change gates or engine, or accept an '
+                    "empty translation with --data.allow_empty true, and add --overwrite=true"
                 )
         artifacts.write(run.out, table, stage=run.stage, facts={**self._facts(), **facts}, files=files, **shared)
         self._get(self.config_init, "rows").spool.clear()
@@ -360,8 +367,8 @@ class Cli(LightningCLI):
         task: Task | None = getattr(self.datamodule, "task", None)
         own = self.model.facts() if hasattr(self.model, "facts") else {}
         return {
-            **own,
             **{name: known[name] for name in REPORTED if name in known},
+            **own,
             **({"task": asdict(task), "labels": task.labels} if task is not None else {}),
             "method": self._setting("method") or known.get("method") or self.model.model_name,
             "setting": self._setting("setting") or known.get("setting") or "zero-shot",
@@ -369,22 +376,29 @@ class Cli(LightningCLI):
         }
 
     def _identity(self, subcommand: str) -> dict[str, Any]:
-        trainer = self._setting("trainer")
-        keys = FIT_KEYS if subcommand == "fit" else INFERENCE_KEYS
-        identity = {
-            "model": self.model.identity(subcommand),
-            "data": self.datamodule.identity(subcommand),
-            "trainer": {key: trainer.get(key) for key in keys} | {"precision": str(self.trainer.precision)},
+        """Every setting that is not harmless, and what module and DataModule say of their inputs; see `identity`."""
+        training_alone = () if subcommand == "fit" else getattr(self.model, "TRAINING_ALONE", ())
+        own_model = identity.class_settings(self._setting("model"), identity.MODEL_HARMLESS, training_alone)
+        own_data = identity.class_settings(self._setting("data"), identity.DATA_HARMLESS)
+        counted: dict[str, Any] = {
+            "model": {**own_model, **self.model.identity(subcommand)},
+            "data": {**own_data, **self.datamodule.identity(subcommand)},
+            "trainer": {
+                **identity.trainer_settings(self._setting("trainer"), subcommand),
+                "precision": str(self.trainer.precision),
+            },
             "method": self._setting("method"),
             "setting": self._setting("setting"),
+            "ckpt_path": identity.checkpoint(self._setting("ckpt_path")),
         }
         if subcommand == "fit":
             rows = self.datamodule.batch_size * self.trainer.accumulate_grad_batches * self.trainer.world_size
-            identity["rows_per_step"] = rows
+            counted["rows_per_step"] = rows
+            counted["seed_everything"] = self._setting("seed_everything")
             for name in self.forced_callbacks:
-                own: dict[str, Any] = getattr(self._get(self.config_init, name), "identity", dict)()
-                identity.update({name: own} if own else {})
-        return identity
+                own = identity.forced_callback_settings(self._setting(name) or {}, name)
+                counted.update({name: own} if own else {})
+        return counted
 
     def _stage_name(self, subcommand: str) -> str:
         stages: dict[str, str] = self.model.STAGES

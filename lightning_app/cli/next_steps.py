@@ -7,11 +7,11 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path, PurePath
 from typing import Any
 
-import yaml
-
 from ..core.paths import find
 from ..core.task import Task
+from ..core.yaml_files import load_mapping
 from ..data.readers import Source
+from .named_tasks import with_definition
 
 PROGRAM = ("python", "main.py")
 
@@ -234,8 +234,8 @@ def _beside(finished: Finished, name: str) -> str:
 def _defaults(config: str) -> dict[str, Any]:
     """What the configuration file says, found as `--config` finds it."""
     file = find(config, "configs")
-    content = yaml.safe_load(file.read_text(encoding="utf-8")) if file is not None else None
-    return content if isinstance(content, dict) else {}
+    content: dict[str, Any] = with_definition(load_mapping(file)) if file is not None else {}
+    return content
 
 
 def _look_up(defaults: Mapping[str, Any], key: str) -> Any:

@@ -11,6 +11,7 @@ from ..core.errors import InputError
 from ..core.paths import find
 from ..dynamics.statistics import statistics_table
 from ..dynamics.store import STAGE
+from ..evaluation.report import CELLS
 
 COUNTED = ("target", "lang", "label", "prompt_label", "class", "prediction", "strategy", "domain", "reason")
 CELL_WIDTH = 300
@@ -58,10 +59,13 @@ def peek(artifact: str, rows: int = 5, id: str | None = None) -> None:  # noqa: 
 
 def _open(folder: Path) -> tuple[artifacts.Manifest, pa.Table]:
     """An artifact's manifest and rows: of training dynamics what they say of every row, of a model none."""
-    manifest = artifacts.read_manifest(find(folder) or folder)
+    folder = find(folder) or folder
+    manifest = artifacts.read_manifest(folder)
     if manifest.columns:
-        return manifest, artifacts.read(find(folder) or folder).table
-    return manifest, statistics_table(find(folder) or folder) if manifest.stage == STAGE else pa.table({})
+        return manifest, artifacts.read(folder).table
+    if (folder / CELLS).is_dir():
+        return manifest, artifacts.read(folder / CELLS).table
+    return manifest, statistics_table(folder) if manifest.stage == STAGE else pa.table({})
 
 
 def _print_fact(console: Any, name: str, value: Any) -> None:

@@ -23,6 +23,8 @@ import pyarrow.parquet as pq
 
 from .. import __version__
 from . import fingerprint
+from .contracts import check_columns, check_facts, check_no_duplicates, check_vectors
+from .documents import checked, read_json
 from .errors import InputError
 from .paths import find
 
@@ -59,7 +61,7 @@ class Manifest:
         stage: The stage that wrote it, such as `select`.
         rows: Number of rows over all shards.
         files: Size in bytes of every shard (or of every file of a model), by its path inside the folder.
-        fingerprint: SHA-256 over schema and rows in order.
+        fingerprint: SHA-256 over schema, rows in order, and the labels in the order of the rows' vectors.
         columns: Column name -> Arrow type.
         inputs: What the stage read: name -> `{"path", "fingerprint"}`.
         lineage: Fingerprints of all ancestors by name, the inputs' own ancestors included.
@@ -123,12 +125,17 @@ def write(
         config: See `Manifest`.
         facts: See `Manifest`.
         command: See `Manifest`.
+
+    Raises:
+        InputError: If two columns have one name, or a vector is not what it should be; then nothing is touched.
     """
+    rows = table if table is not None else pa.table({})
+    check_no_duplicates(rows.column_names, str(out))
+    check_vectors(rows, facts or {}, out, "nothing was written; check the model that computed it")
     out.mkdir(parents=True, exist_ok=True)
     (out / MANIFEST).unlink(missing_ok=True)
     for stale in (*out.glob("part-*.parquet"), *out.glob(".*.*.tmp")):  # the latter a killed process left half written
         stale.unlink()
-    rows = table if table is not None else pa.table({})
     parts = list(files)
     for number, start in enumerate(range(0, rows.num_rows or int(table is not None), SHARD_ROWS)):
         parts.append(out / f"part-{number:05d}.parquet")
@@ -138,7 +145,7 @@ def write(
     manifest = Manifest(
         stage=stage,
         rows=rows.num_rows,
-        fingerprint=fingerprint_of_files or fingerprint.of_table(rows),
+        fingerprint=fingerprint_of_files or fingerprint.of_table(rows, (facts or {}).get("labels")),
         columns={column.name: str(column.type) for column in rows.schema},
         files={file.relative_to(out).as_posix(): file.stat().st_size for file in parts},
         inputs=dict(inputs or {}),
@@ -166,11 +173,11 @@ def is_whole(path: Path) -> bool:
 
 def why_incomplete(path: Path) -> str | None:
     """What an artifact lacks; None if it is complete."""
+    if not (path / MANIFEST).is_file():
+        return f"there is no {MANIFEST}"
     try:
         manifest = _parsed(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return f"there is no {MANIFEST}"
-    except (ValueError, TypeError) as error:
+    except InputError as error:
         return f"{MANIFEST} is not a manifest ({error})"
     lacking = _lacking(path, manifest)
     return f"{lacking[0]}{f' and {len(lacking) - 1} more' if len(lacking) > 1 else ''}" if lacking else None
@@ -181,8 +188,16 @@ def files_of(path: Path) -> list[Path]:
     return [path / MANIFEST, *(path / name for name in _parsed(path).files)]
 
 
-def _parsed(path: Path) -> Manifest:
-    return Manifest(**json.loads((path / MANIFEST).read_text(encoding="utf-8")))
+def _parsed(path: Path, remedy: str = "run its stage again") -> Manifest:
+    """The manifest as it is declared.
+
+    Raises:
+        InputError: If it cannot be read, or says something else.
+    """
+    file = path / MANIFEST
+    manifest = checked(Manifest, read_json(file, remedy), file, remedy)
+    check_facts(manifest.stage, manifest.facts, file, remedy)
+    return manifest
 
 
 def _lacking(path: Path, manifest: Manifest) -> list[str]:
@@ -212,11 +227,7 @@ def read_manifest(path: Path, stage: str | None = None) -> Manifest:
     if not (path / MANIFEST).is_file():
         remedy = f'run "{begun}" to complete it' if begun else "run its stage again"
         raise InputError(f"{path}: incomplete, there is no {MANIFEST}; {remedy}")
-    try:
-        manifest = _parsed(path)
-    except (ValueError, TypeError) as error:
-        remedy = f'make it with "{begun}"' if begun else "run its stage again"
-        raise InputError(f"{path / MANIFEST}: not a manifest ({error}); {remedy}") from None
+    manifest = _parsed(path, f'make it with "{begun}"' if begun else "run its stage again")
     if _lacking(path, manifest):
         raise InputError(f"{path}: incomplete, {why_incomplete(path)}; rebuild it with {rebuild(manifest)}")
     if stage is not None and manifest.stage != stage:
@@ -227,8 +238,8 @@ def read_manifest(path: Path, stage: str | None = None) -> Manifest:
 def _begun_by(path: Path) -> str:
     """The command that began an artifact; empty if the folder does not say."""
     try:
-        identity = json.loads((path / IDENTITY).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        identity = read_json(path / IDENTITY)
+    except InputError:
         return ""
     return str(identity.get("command", "")) if isinstance(identity, dict) else ""
 
@@ -241,18 +252,25 @@ def read(path: Path, stage: str | None = None) -> Artifact:
     """
     manifest = read_manifest(path, stage)
     if not manifest.columns:
-        raise InputError(f"{path}: stage '{manifest.stage}' wrote a model, not rows; see {path / 'model'}")
+        inside = [str(folder) for folder in sorted(path.iterdir()) if folder.is_dir() and folder.name[0] not in "._"]
+        raise InputError(
+            f"{path}: stage '{manifest.stage}' wrote no rows of its own; see {' and '.join(inside) or path}"
+        )
     try:
         table = pa.concat_tables([pq.read_table(shard) for shard in sorted(path.glob("part-*.parquet"))])
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(
             f"{path}: unreadable shard ({error}); remove its shards, then rebuild it with {rebuild(manifest)}"
         ) from None
-    if fingerprint.of_table(table) != manifest.fingerprint:
+    if fingerprint.of_table(table, manifest.facts.get("labels")) != manifest.fingerprint:
         raise InputError(
             f"{path}: {table.num_rows} rows that do not match the manifest ({manifest.rows} rows, "
             f"{manifest.fingerprint[:15]}…); remove its shards, then rebuild it with {rebuild(manifest)}"
         )
+    remedy = f"rebuild with {rebuild(manifest)}"
+    if stage is not None:
+        check_columns(stage, table, path, remedy)
+    check_vectors(table, manifest.facts, path, remedy)
     return Artifact(path, table, manifest)
 
 
@@ -386,9 +404,17 @@ def read_parquet(path: Path) -> pa.Table:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write JSON under a temporary name, then rename it."""
+    """Write JSON under a temporary name, then rename it.
+
+    Raises:
+        InputError: If it holds a number that is not finite, for which JSON has no word.
+    """
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise InputError(f"{path}: a number to be written is nan or infinite; nothing was written") from None
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
     settle(temporary, path)
 
 

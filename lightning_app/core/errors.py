@@ -3,6 +3,8 @@
 import errno
 from pathlib import Path
 
+from .program import as_called
+
 
 class InputError(Exception):
     """Something the user can put right: a bad row, a wrong key, a missing artifact.
@@ -10,6 +12,9 @@ class InputError(Exception):
     The message is one line: the place, the value found, what was expected, and what to do next. Commands print it
     without a traceback and exit with status 2.
     """
+
+    def __str__(self) -> str:
+        return as_called(super().__str__())
 
 
 def shorten(value: object, width: int = 60) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,15 @@ import pyarrow as pa
 BLOCK_ROWS = 50_000
 
 
-def of_table(table: pa.Table) -> str:
+def of_table(table: pa.Table, labels: Sequence[str] | None = None) -> str:
     """Fingerprint a table: its schema and its rows in order, however they are chunked or stored.
 
     Rows are hashed in blocks of `BLOCK_ROWS`, column by column, from Arrow's own buffers, so a million rows take
     well under a second.
+
+    Args:
+        table: The rows.
+        labels: What the numbers of the rows' vectors stand for, in order, if they have any.
 
     Returns:
         `sha256:` and 64 hexadecimal digits.
@@ -25,6 +30,8 @@ def of_table(table: pa.Table) -> str:
     # Parquet calls the values of a list "element", Arrow calls them "item".
     schema = [[field.name, re.sub(r"list<\w+:", "list<item:", str(field.type))] for field in table.schema]
     digest.update(json.dumps(schema).encode())
+    if labels is not None:
+        digest.update(json.dumps(["labels", *labels]).encode())
     for start in range(0, table.num_rows, BLOCK_ROWS):
         block = table.slice(start, BLOCK_ROWS)
         for column in block.columns:

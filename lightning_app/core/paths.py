@@ -1,5 +1,6 @@
 """Where a path given in a config or on the command line is looked up."""
 
+import os
 from pathlib import Path
 
 # The checkout; where the package is installed, the package itself. `configs` and `samples` lie in either.
@@ -17,4 +18,5 @@ def find(path: str | Path, *below: str) -> Path | None:
         The first that exists, or None.
     """
     candidates = [Path(path), PROJECT / path, *(PROJECT / folder / path for folder in below)]
-    return next((candidate for candidate in candidates if candidate.exists()), None)
+    # `Path.exists` raises for a name that is too long.
+    return next((candidate for candidate in candidates if os.path.exists(candidate)), None)  # noqa: PTH110

@@ -14,7 +14,9 @@ import filelock
 
 from . import artifacts
 from .artifacts import IDENTITY
+from .documents import read_json
 from .errors import InputError, shorten
+from .program import program
 
 CONFIG = "_config.yaml"
 LOGS = "_logs"
@@ -43,7 +45,7 @@ class State(Enum):
 
     NEW = "new"
     PARTIAL = "partial"
-    WHOLE = "whole"
+    COMPLETE = "complete"
 
 
 class Run:
@@ -104,10 +106,13 @@ class Run:
                 "choose another --out, or replace it with --overwrite true"
             )
         if artifacts.is_whole(self.out):
-            self._state = State.WHOLE
+            self._state = State.COMPLETE
             for folder in (PARTS, CHECKPOINTS):  # a kill right after the manifest leaves them
                 shutil.rmtree(self.out / folder, ignore_errors=True)
         elif previous is None or not self._has_products():
+            if previous is None:  # rows and checkpoints without an identity may be any run's
+                shutil.rmtree(self.out / PARTS, ignore_errors=True)
+                (self.out / CHECKPOINTS / "last.ckpt").unlink(missing_ok=True)
             artifacts.write_json(self.out / IDENTITY, {**self.identity, "command": command_line()})
             self._state = State.NEW
         else:
@@ -117,8 +122,12 @@ class Run:
             (self.out / artifacts.MANIFEST).unlink(missing_ok=True)
         return self._state
 
+    def give_up(self) -> None:
+        """Lay no claim to the folder: what was written shows why nothing came of the run, and is no start of one."""
+        (self.out / IDENTITY).unlink(missing_ok=True)
+
     def _say(self, overwrite: bool) -> None:
-        if self._state is State.WHOLE:
+        if self._state is State.COMPLETE:
             remedy = " (--overwrite replaces other runs alone; to compute this one again, remove the folder)"
             log.info("%s: already complete, nothing to do%s", self.out, remedy if overwrite else "")
         elif self._state is State.PARTIAL and (self.out / artifacts.MANIFEST).is_file():
@@ -160,8 +169,10 @@ class Run:
             if not file.is_file():
                 return None
         try:
-            previous: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:
+            previous = read_json(file)
+        except InputError:
+            previous = None
+        if not isinstance(previous, dict):
             return {"stage": "unreadable"}
         if file.name == artifacts.MANIFEST:
             return {"stage": previous.get("stage")}
@@ -172,10 +183,13 @@ def command_line() -> str:
     """The command as the user typed it, but for `--overwrite`: for manifests, and to resume after a stop.
 
     With the same identity a run resumes with or without `--overwrite`; without it, no later run is replaced by mistake.
+    Of a script that calls us, the script's own; empty where there is none, as in a notebook.
     """
-    script = Path(sys.argv[0]).name or "main.py"
-    program = {"labelbridge": ["labelbridge"], "__main__.py": ["python", "-m", "labelbridge"]}
-    return shlex.join([*program.get(script, ["python", script]), *_without_overwrite(typed_words or sys.argv[1:])])
+    if typed_words:
+        return f"{program()} {shlex.join(_without_overwrite(typed_words))}"
+    script = Path(sys.argv[0]) if sys.argv else Path()
+    is_script = script.suffix == ".py" and "site-packages" not in script.parts
+    return shlex.join(["python", *sys.argv]) if is_script else ""
 
 
 def _without_overwrite(words: Sequence[str]) -> list[str]:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from .errors import InputError, shorten
 
+# Names of columns that are not texts.
+RESERVED = ("id", "lang", "label", "prompt_label", "prediction", "probs", "embedding", "class")
+
 
 def fold(name: str) -> str:
     """What two spellings of a name have in common: letter case and the Unicode normal form are ignored."""
@@ -26,8 +29,16 @@ class Task:
     labels: list[str]
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.columns) <= 2:
-            raise InputError(f"task {self.name}: {len(self.columns)} text columns, expected one or two")
+        if not 1 <= len(self.columns) <= 2 or len(set(self.columns)) < len(self.columns):
+            raise InputError(f"task {self.name}: text columns {self.columns}, expected one or two different names")
+        taken = next((name for name in self.columns if name in RESERVED or not name.strip()), None)
+        if taken is not None:
+            raise InputError(
+                f"task {self.name}: text column {taken!r}, expected a name that no other column has; call it `text`, "
+                "and say with `columns` of the source what it is called there"
+            )
+        if not all(name.strip() for name in self.labels):
+            raise InputError(f"task {self.name}: labels {self.labels}, expected names that are not empty")
         if len(self.labels) < 2 or len({fold(name) for name in self.labels}) < len(self.labels):
             raise InputError(f"task {self.name}: labels {self.labels}, expected two or more different names")
 

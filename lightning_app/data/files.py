@@ -14,13 +14,14 @@ import json
 import stat
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..core.contracts import check_no_duplicates
 from ..core.errors import InputError, shorten, system_error
 
 FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
@@ -87,17 +88,6 @@ def lines_of(path: Path, rows: Collection[int]) -> dict[int, int]:
         return {}
 
 
-def check_no_duplicates(names: Sequence[str], place: str) -> None:
-    """Refuse columns of one name, of which only one could be used.
-
-    Raises:
-        InputError: If a name occurs twice.
-    """
-    twice = next((name for name, count in Counter(names).items() if count > 1), None)
-    if twice is not None:
-        raise InputError(f"{place}: duplicate column {shorten(twice)}; rename or remove one of the two")
-
-
 def _suffix(path: Path) -> str:
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
     return suffixes[-1] if suffixes else ""
@@ -110,7 +100,7 @@ def _check_regular(path: Path) -> None:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
+    return cast("IO[bytes]", gzip.open(path, "rb")) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
 # JSON
@@ -227,7 +217,7 @@ def _read_csv(stream: IO[bytes], path: Path) -> pa.Table:
 def _records(stream: IO[bytes], path: Path) -> Iterator[tuple[int, list[str]]]:
     """The line on which each record begins, and its cells; blank lines are skipped."""
     csv.field_size_limit(MOST_CHARACTERS)
-    text = io.TextIOWrapper(cast("IO[bytes]", stream), encoding="utf-8-sig", newline="")
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
     if _suffix(path) == ".tsv":
         reader = csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
     else:

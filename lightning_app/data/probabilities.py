@@ -2,12 +2,10 @@
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from ..core.contracts import probabilities
 from ..core.errors import InputError
 from ..core.task import Task
-
-TOLERANCE = 1e-4
 
 
 def read_probs(table: pa.Table, labels: list[str], task: Task, place: str, remedy: str) -> np.ndarray:
@@ -29,24 +27,5 @@ def read_probs(table: pa.Table, labels: list[str], task: Task, place: str, remed
     own = [task.match(label) for label in labels]
     if sorted(map(str, own)) != sorted(task.labels):
         raise InputError(f"{place}: probabilities of {labels}, expected the task's labels {task.labels}; {remedy}")
-    if "probs" not in table.column_names:
-        raise InputError(f"{place}: no column 'probs' among {table.column_names}; {remedy}")
-    column = table["probs"].combine_chunks()
-    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
-        raise InputError(f"{place}: probs is of type {column.type}, expected {len(labels)} numbers a row; {remedy}")
-    # Arrow's own buffers: a million Python lists would take longer, and more memory, than all the rest.
-    lengths = pc.fill_null(pc.list_value_length(column), -1).to_numpy(zero_copy_only=False)
-    if (lengths != len(labels)).any():
-        wrong = int((lengths != len(labels)).argmax())
-        raise InputError(
-            f"{place} row {wrong}: probs is {column[wrong].as_py()}, expected {len(labels)} numbers; {remedy}"
-        )
-    values = column.flatten().to_numpy(zero_copy_only=False)
-    probs_NC: np.ndarray = values.astype(np.float64).reshape(-1, len(labels))
-    sums = probs_NC.sum(axis=1)
-    bad = ~(np.abs(sums - 1) <= TOLERANCE) | ~(probs_NC >= 0).all(axis=1)
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        found = f"probs sum to {sums[row]:.4g}, expected 1" if (probs_NC[row] >= 0).all() else "a prob is negative"
-        raise InputError(f"{place} row {row}: {found}; {remedy}")
+    probs_NC = probabilities(table, len(labels), place, remedy)
     return probs_NC[:, [own.index(label) for label in task.labels]]

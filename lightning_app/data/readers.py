@@ -3,7 +3,7 @@
 import errno
 import logging
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..core import artifacts
 from ..core.errors import InputError, shorten
 from ..core.paths import find
 from . import files
+from .named import DATA, named_source
 
 HUB = "hub:"
 _UNWRITABLE = {
@@ -25,9 +26,10 @@ class Source:
     """Where rows come from and how their columns and labels are called there.
 
     Args:
-        path: A local file (JSONL, CSV, TSV without quoting, Parquet; also gzipped), an artifact's folder, or a data
-            set on the Hugging Face Hub as `hub:SetFit/sst5`. One key for all of them, so that a flag can put a local
-            file in the place of a Hub data set. Every column of CSV and TSV is text: "007" stays as it is.
+        path: A local file (JSONL, CSV, TSV without quoting, Parquet; also gzipped), an artifact's folder, a data set on
+            the Hugging Face Hub as `hub:SetFit/sst5`, or a source of `configs/data` by name as `data:sst5/train`,
+            whose settings hold where none are given here. One key for all of them, so that a flag can put a local file
+            in the place of a Hub data set. Every column of CSV and TSV is text: "007" stays as it is.
         subset: The Hub data set's configuration name.
         split: The Hub data set's split.
         revision: The Hub data set's commit, tag or branch.
@@ -63,6 +65,8 @@ class Source:
     id_prefix: str = ""
 
     def __post_init__(self) -> None:
+        if self.path.startswith(DATA):
+            self._take_from(named_source(self.path))
         if self.start < 0 or (self.stop is not None and self.stop <= self.start):
             raise InputError(
                 f"{self.place}: start {self.start}, stop {self.stop}, expected 0 <= start < stop; put them right"
@@ -75,6 +79,13 @@ class Source:
             raise InputError(
                 f"{self.place}: sample {self.sample} and per_class {self.per_class}, expected one of them; remove one"
             )
+
+    def _take_from(self, named: dict[str, Any]) -> None:
+        """Take the path of a source that is given by name, and each of its settings that is at its default here."""
+        defaults = vars(Source(path=named["path"]))
+        for setting in fields(self):
+            if setting.name in named and (setting.name == "path" or vars(self)[setting.name] == defaults[setting.name]):
+                object.__setattr__(self, setting.name, named[setting.name])  # the class is frozen
 
     @property
     def kept_columns(self) -> list[str]:
@@ -135,7 +146,9 @@ def check_path(source: Source) -> Path:
     """
     found = find(source.path)
     if found is None:
-        raise InputError(f"{source.path}: no such file or artifact; check `path` (looked up here, then beside main.py)")
+        raise InputError(
+            f"{source.path}: no such file or artifact; check `path` (looked up here, then in Labelbridge's folder)"
+        )
     return found
 
 

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from ..core import artifacts, fingerprint
+from ..core.contracts import check_no_duplicates
 from ..core.errors import InputError, shorten
 from ..core.hashing import seeded_hash
 from ..core.task import Task, fold
-from .files import check_no_duplicates
 from .readers import HUB, Source, line_of, read_raw
 from .unknown_labels import unknown_labels
 

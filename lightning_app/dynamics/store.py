@@ -1,7 +1,7 @@
 """Training dynamics: a teacher's log-probabilities for the same rows after every epoch, and what they say of a row.
 
-On the disk: `_ids.parquet` once, then one file an epoch (`epoch-00000.parquet`: `epoch`, `row`, and a column a label,
-float32 or float16), each there whole or not at all, and the manifest last. `row` is the place in `_ids.parquet`.
+On the disk: `_ids/ids.parquet` once, then one file an epoch (`epoch-00000.parquet`: `epoch`, `row`, and a column a
+label, float32 or float16), each there whole or not at all, and the manifest last. `row` is the place among the ids.
 130,000 rows x 3 labels x 15 epochs are 23 MB in float32.
 """
 
@@ -22,7 +22,10 @@ from ..core.task import Task
 
 STAGE = "dynamics"
 EPOCH, ROW = "epoch", "row"
-IDS = "_ids.parquet"
+IDS = "_ids/ids.parquet"  # in a folder, so that the pattern `FOLDER/*.parquet` takes epochs alone
+REMEDY = "train the teacher again"
+# Log-probabilities of 8-bit mantissas still sum to one within this.
+SUM_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ def write_ids(folder: Path, rows: ScoredRows) -> None:
     columns = {"id": pa.array([str(one) for one in rows.ids], pa.string())}
     if rows.reference is not None:
         columns["reference"] = pa.array([rows.labels[int(one)] for one in rows.reference], pa.string())
+    (folder / IDS).parent.mkdir(parents=True, exist_ok=True)
     artifacts.write_parquet(folder / IDS, pa.table(columns))
     artifacts.name_row_files(folder, "epoch-*.parquet")
 
@@ -119,8 +123,27 @@ def last_check(folder: Path, labels: Sequence[str]) -> np.ndarray:
 
 
 def _columns(file: Path, labels: Sequence[str]) -> np.ndarray:
+    """One epoch, checked.
+
+    Raises:
+        InputError: If a label has no column of numbers, or a row is not the logarithms of probabilities.
+    """
     table = artifacts.read_parquet(file)
-    return np.column_stack([table[label].to_numpy() for label in labels]).astype(np.float32, copy=False)
+    for label in labels:
+        if label not in table.column_names or not pa.types.is_floating(table.schema.field(label).type):
+            raise InputError(f"{file}: no column of numbers for label '{label}' among {table.column_names}; {REMEDY}")
+    columns = [table[label].to_numpy(zero_copy_only=False) for label in labels]
+    log_probs_NC = np.column_stack(columns).astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):
+        sums_N = np.exp(log_probs_NC.astype(np.float64)).sum(axis=1)
+    wrong = ~(np.abs(sums_N - 1) <= SUM_TOLERANCE) | np.isnan(log_probs_NC).any(axis=1)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise InputError(
+            f"{file} row {row}: {log_probs_NC[row].tolist()}, whose exponentials sum to {sums_N[row]:.4g}, expected 1; "
+            f"{REMEDY}"
+        )
+    return log_probs_NC
 
 
 def discard_from(folder: Path, epoch: int) -> None:
@@ -134,9 +157,13 @@ def finish(folder: Path, facts: dict[str, Any], **manifest: Any) -> None:
     """Write the manifest, when all epochs are there."""
     files = [folder / IDS, *sorted(folder.glob("epoch-*.parquet"))]
     artifacts.write(
-        folder, None, stage=STAGE, fingerprint_of_files=fingerprint.of_files(files), files=files,
+        folder, None, stage=STAGE, fingerprint_of_files=_fingerprint(files, facts["labels"]), files=files,
         facts={**facts, "epochs": len(files) - 1}, **manifest,
     )  # fmt: skip
+
+
+def _fingerprint(files: list[Path], labels: Sequence[str]) -> str:
+    return fingerprint.of_value([fingerprint.of_files(files), list(labels)])
 
 
 def read_dynamics(folder: Path, task: Task) -> Dynamics:
@@ -148,20 +175,30 @@ def read_dynamics(folder: Path, task: Task) -> Dynamics:
     manifest = artifacts.read_manifest(folder, STAGE)
     artifacts.check_fresh(folder, manifest)
     files = sorted(folder.glob("epoch-*.parquet"))
-    if fingerprint.of_files([folder / IDS, *files]) != manifest.fingerprint:
-        raise InputError(f"{folder}: {len(files)} epochs that do not match the manifest; train the teacher again")
+    if not files or not (folder / IDS).is_file():
+        raise InputError(f"{folder}: no {IDS if files else 'epoch'}, expected one at least; {REMEDY}")
+    if _fingerprint([folder / IDS, *files], manifest.facts["labels"]) != manifest.fingerprint:
+        raise InputError(f"{folder}: {len(files)} epochs that do not match the manifest; {REMEDY}")
     labels = {task.match(name): name for name in manifest.facts["labels"]}
     if set(labels) != set(task.labels):
         raise InputError(
             f"{folder}: labels {manifest.facts['labels']}, expected {task.labels}; train a teacher on them"
         )
     rows = artifacts.read_parquet(folder / IDS)
+    if "id" not in rows.column_names:
+        raise InputError(f"{folder / IDS}: no column 'id' among {rows.column_names}; {REMEDY}")
     log_probs_ENC = np.empty((len(files), rows.num_rows, len(task.labels)), dtype=np.float32)
     own_names = [labels[label] for label in task.labels]
     for epoch, log_probs_NC in enumerate(read_checks(folder, own_names)):
+        if len(log_probs_NC) != rows.num_rows:
+            raise InputError(f"{files[epoch]}: {len(log_probs_NC)} rows, expected {rows.num_rows}; {REMEDY}")
         log_probs_ENC[epoch] = log_probs_NC
     if "reference" in rows.column_names:
-        reference_N = np.array([own_names.index(one) for one in rows["reference"].to_pylist()], dtype=np.int64)
+        reference = rows["reference"].to_pylist()
+        unknown = next((label for label in reference if label not in own_names), None)
+        if unknown is not None:
+            raise InputError(f"{folder / IDS}: reference {unknown!r}, expected one of {own_names}; {REMEDY}")
+        reference_N = np.array([own_names.index(label) for label in reference], dtype=np.int64)
     else:
         reference_N = log_probs_ENC[-1].argmax(axis=1)
     return Dynamics(folder, manifest, rows["id"].to_pylist(), log_probs_ENC, reference_N)

@@ -5,11 +5,19 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from ..calibration.abstention import area_under_risk_coverage, conformal_sets
 from ..core.task import Task
 
 # N = rows, C = classes
 
 BINS = 15
+# What `classification_metrics` gives and a report can show; `significance.statistic` resamples each.
+NAMES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "ece": "calibration error",
+    "ce": "cross-entropy",
+}
 
 
 def target_metrics(table: pa.Table, task: Task) -> dict[str, dict[str, float]]:
@@ -36,8 +44,9 @@ def classification_metrics(label_N: np.ndarray, probs_NC: np.ndarray) -> dict[st
     """Accuracy, macro-F1, calibration error and cross-entropy of one set of rows.
 
     `macro_f1` averages over the classes that occur among labels or predictions. `ece` is the expected calibration error
-    over 15 equal bins of the largest probability (Guo et al., arXiv 1706.04599). All are shares from 0 to 1; `ce` is in
-    nats, with probabilities clipped at 1e-12.
+    over 15 equal bins of the largest probability (Guo et al., arXiv 1706.04599); `aurc` the mean error rate over all
+    coverages, see `calibration.abstention`. All are shares from 0 to 1; `ce` is in nats, with probabilities clipped at
+    1e-12.
 
     Args:
         label_N: Gold label numbers.
@@ -55,6 +64,32 @@ def classification_metrics(label_N: np.ndarray, probs_NC: np.ndarray) -> dict[st
         "macro_f1": float(multiclass_f1_score(probs, labels, n_classes, average="macro")),
         "ece": float(multiclass_calibration_error(probs, labels, n_classes, n_bins=BINS)),
         "ce": float(-own_N.clamp_min(1e-12).log().mean()),
+        "aurc": area_under_risk_coverage(probs.numpy(), labels.numpy()),
+    }
+
+
+def conformal_metrics(table: pa.Table, task: Task, threshold: float) -> dict[str, dict[str, float]]:
+    """How often a target's conformal sets hold the true label, and how many labels they hold.
+
+    Args:
+        table: As for `target_metrics`.
+        task: The task.
+        threshold: The least probability of a label in a set, calibrated on the source dev set.
+
+    Returns:
+        Target -> `conformal_coverage`, `conformal_size`.
+    """
+    numbers = {label: number for number, label in enumerate(task.labels)}
+    label_N = np.array([numbers[label] for label in table["label"].to_pylist()])
+    sets_NC = conformal_sets(np.asarray(table["probs"].to_pylist(), dtype=np.float64), threshold)
+    targets = np.asarray(table["target"].to_pylist())
+    return {
+        name: {
+            "conformal_coverage": float(sets_NC[rows, label_N[rows]].mean()),
+            "conformal_size": float(sets_NC[rows].sum(axis=1).mean()),
+        }
+        for name in dict.fromkeys(targets.tolist())
+        for rows in [np.flatnonzero(targets == name)]
     }
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from ..core import artifacts
-from ..core.errors import InputError
+from ..core.contracts import probabilities
+from ..core.errors import InputError, shorten
 from ..core.task import Task
 from .metrics import divide_prior
 
@@ -49,6 +50,8 @@ class Tested:
         dev: Accuracy of the exported model on the source dev set, if recorded.
         gold_counts: Gold rows per label that the model was trained on, in the task's order, if recorded.
         by_target: Predictions by target.
+        corrected: Whether the model, or the test, has changed the label prior already.
+        synthetic_counts: Selected rows per label that it was trained on, if recorded.
     """
 
     path: str
@@ -59,11 +62,13 @@ class Tested:
     dev: float | None
     gold_counts: list[int] | None
     by_target: dict[str, Predictions]
+    corrected: bool = False
+    synthetic_counts: list[int] | None = None
 
     @property
     def has_gold_prior(self) -> bool:
-        """Whether the model was trained on gold rows, so that there is a prior to divide by."""
-        return bool(self.gold_counts) and sum(self.gold_counts or []) > 0
+        """Whether the predictions are made under the label prior of gold rows, so that there is one to divide by."""
+        return not self.corrected and bool(self.gold_counts) and sum(self.gold_counts or []) > 0
 
     def probs(self, target: str, prior: str) -> np.ndarray:
         """Probabilities as predicted, or with the gold's prior divided out.
@@ -88,7 +93,8 @@ def read(folder: Path) -> Tested:
     artifacts.check_fresh(folder, artifact.manifest)
     facts = artifact.manifest.facts
     task = Task(**facts["task"])
-    counts = facts.get("gold_counts")
+    _check_labels(artifact, task)
+    counts, synthetic_counts = facts.get("gold_counts"), facts.get("synthetic_counts")
     return Tested(
         str(folder),
         task,
@@ -98,7 +104,24 @@ def read(folder: Path) -> Tested:
         facts.get("dev", {}).get("dev/accuracy"),
         None if counts is None else [int(counts.get(label, 0)) for label in task.labels],
         _by_target(artifact.table, task),
+        "label_prior" in facts,
+        None if synthetic_counts is None else [int(synthetic_counts.get(label, 0)) for label in task.labels],
     )
+
+
+def _check_labels(artifact: artifacts.Artifact, task: Task) -> None:
+    """Refuse rows whose labels or probabilities are not the task's.
+
+    Raises:
+        InputError: Names the row.
+    """
+    remedy = f"rebuild with {artifacts.rebuild(artifact.manifest)}"
+    for row, label in enumerate(artifact.table["label"].to_pylist()):
+        if label not in task.labels:
+            raise InputError(
+                f"{artifact.path} row {row}: label {shorten(label)}, expected one of {task.labels}; {remedy}"
+            )
+    probabilities(artifact.table, len(task.labels), artifact.path, remedy)
 
 
 def check_priors(tested: Sequence[Tested]) -> None:

@@ -13,11 +13,13 @@ from ..core import artifacts
 from ..core.errors import InputError
 from ..core.results import Result
 from ..core.runs import Run, command_line
+from .class_shares import class_shares as shares_of
+from .class_shares import share_lines
 from .comparison import Results, results_of
-from .metrics import classification_metrics
+from .metrics import NAMES, classification_metrics
 from .predictions import AS_TRAINED, DIVIDED, Tested, check_priors, read
 from .significance import RESAMPLES
-from .tables import NAMES, markdown
+from .tables import markdown
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ def report(
     baseline: str | list[str] | None = None,
     prior: Literal["as_trained", "divided", "both"] = "as_trained",
     by: str | None = None,
+    class_shares: bool = False,
     overwrite: bool = False,
 ) -> Report:
     """Write the tables of methods and targets as Markdown and JSON; an earlier report in `out` is replaced.
@@ -56,9 +59,10 @@ def report(
         prior: Show predictions `as_trained`, with the label prior of the model's gold `divided` out, or `both`.
         by: A column of the test rows, such as `domain`, by which a further table splits the targets; the sources of the
             test must `keep` it.
+        class_shares: Show the class shares of gold, selection, predictions and target side by side.
         overwrite: Replace the artifact of another stage in `out`.
     """
-    made = make_report(runs, out, metric, baseline, prior, by, overwrite)
+    made = make_report(runs, out, metric, baseline, prior, by, class_shares, overwrite)
     print(made.markdown)
     if out is not None:
         log.info("%s: report.md, report.json", out)
@@ -72,6 +76,7 @@ def make_report(
     baseline: str | list[str] | None = None,
     prior: Literal["as_trained", "divided", "both"] = "as_trained",
     by: str | None = None,
+    class_shares: bool = False,
     overwrite: bool = False,
 ) -> Report:
     """The tables of `report`, without printing them."""
@@ -84,10 +89,14 @@ def make_report(
     # JSON holds both wherever they are known, whatever the tables show.
     priors = [AS_TRAINED, *([DIVIDED] if DIVIDED in shown or _all_priors_known(tested) else [])]
     results = results_of(tested, metrics, priors, _listed(baseline or []), by)
+    shares = shares_of(tested)
     text = markdown(results, metrics, shown, by)
+    if class_shares:
+        text += "\n".join(share_lines(shares, {run.task.name: run.task.labels for run in tested})) + "\n"
     inputs = {f"run.{folder}": artifacts.reference(folder, artifacts.read_manifest(folder)) for folder in folders}
     settings = {"metric": metric, "baseline": baseline, "prior": prior, "by": by}
-    made = Report(_table(results), {**settings, **_as_json(results, tested, priors)}, markdown=text)
+    summary = {**settings, **_as_json(results, tested, priors), "class_shares": shares}
+    made = Report(_table(results), summary, markdown=text)
     if out is None:
         return made
     with Run(Path(out), "report", {}) as run:

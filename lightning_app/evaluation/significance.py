@@ -116,9 +116,12 @@ def statistic(metric: str, label_N: np.ndarray, probs_NC: np.ndarray) -> Statist
     """A metric of `metrics.classification_metrics`, as sums over rows.
 
     Args:
-        metric: `accuracy`, `macro_f1`, `ece` or `ce`.
+        metric: One of `metrics.NAMES`.
         label_N: Gold label numbers.
         probs_NC: Predicted probabilities.
+
+    Raises:
+        ValueError: If there is no such metric.
     """
     best_N = probs_NC.argmax(axis=1)
     right_N = best_N == label_N
@@ -137,8 +140,10 @@ def statistic(metric: str, label_N: np.ndarray, probs_NC: np.ndarray) -> Statist
         bin_N = np.searchsorted(np.linspace(0, 1, BINS + 1), confidence_N, side="right") - 1
         terms_NK = np.eye(BINS + 1)[np.clip(bin_N, 0, BINS)] * (confidence_N - right_N)[:, None]
         return Statistic(terms_NK, _mean_of_sizes)
-    own_N = probs_NC[np.arange(len(label_N)), label_N]
-    return Statistic(-np.log(np.maximum(own_N, 1e-12))[:, None], _mean)
+    if metric == "ce":
+        own_N = probs_NC[np.arange(len(label_N)), label_N]
+        return Statistic(-np.log(np.maximum(own_N, 1e-12))[:, None], _mean)
+    raise ValueError(f"metric '{metric}': not known here")
 
 
 def interval(value_R: np.ndarray) -> Interval:

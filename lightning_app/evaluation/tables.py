@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from itertools import product
 
 from .comparison import Cell, Comparison, Majority, Results
+from .metrics import NAMES
 from .predictions import DIVIDED
 
-NAMES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "ece": "calibration error", "ce": "cross-entropy"}
 MAJORITY = "majority class"
 REACHES, NO_PRIOR, SIGNIFICANT = "†", "‡", "*"
 

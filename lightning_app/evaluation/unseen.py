@@ -9,11 +9,11 @@ from ..core import artifacts
 from ..core.errors import InputError, shorten
 from ..core.paths import find
 from ..core.task import Task
-from ..models.locate import locate
+from ..models.locate import card_facts, locate
 
 
 def check_unseen(model: str, targets: pa.Table, task: Task) -> None:
-    """Refuse test rows whose text a transductive selection behind the model has looked at.
+    """Refuse test rows whose text a transductive selection behind the model, or its estimated label prior, looked at.
 
     The selection is looked up where the model's run read it; one that has been moved away is taken on trust.
 
@@ -25,22 +25,35 @@ def check_unseen(model: str, targets: pa.Table, task: Task) -> None:
     Raises:
         InputError: If a test row's text, letter case and spaces aside, is among the target text; names the first one.
     """
-    for folder, manifest in _ancestors(Path(locate(model)).parent):
-        if manifest.stage != "select" or "transductive" not in manifest.facts:
-            continue
-        looked_at = manifest.inputs["target_embeddings"]["path"]
+    for user, looked_at in _looked_at(model):
         found = find(looked_at)
         if found is None or not artifacts.is_whole(found):
             continue
-        seen = set(_texts(artifacts.read(found, "embed").table, task))
+        table = artifacts.read(found).table
+        if not set(task.columns) <= set(table.column_names):
+            continue
+        seen = set(_texts(table, task))
         both = [row for row, text in enumerate(_texts(targets, task)) if text in seen]
         if both:
             row = targets.slice(both[0], 1).to_pylist()[0]
             raise InputError(
                 f"data.targets.{row['target']} row '{row['id']}': its text {shorten(row[task.columns[0]])} is among "
-                f"{looked_at}, which selection {folder} looked at ({len(both)} such rows), expected none; take them "
+                f"{looked_at}, which {user} looked at ({len(both)} such rows), expected none; take them "
                 "out of one of the two"
             )
+
+
+def _looked_at(model: str) -> Iterator[tuple[str, str]]:
+    """What looked at unlabelled target text on the way to a model, and the folder of that text."""
+    prior = card_facts(model).get("label_prior", {})
+    if "target_text" in prior:
+        yield f"the label prior of {model}", prior["target_text"]["path"]
+    for folder, manifest in _ancestors(Path(locate(model)).parent):
+        if manifest.stage == "select" and "transductive" in manifest.facts:
+            # Self-training selects among target text itself, whose pseudolabels hold all of it.
+            names = ["target_embeddings"] if manifest.facts.get("prompt_labels", True) else ["pseudolabels"]
+            for name in {*names, "target_embeddings"} & set(manifest.inputs):
+                yield f"selection {folder}", manifest.inputs[name]["path"]
 
 
 def _ancestors(folder: Path) -> Iterator[tuple[Path, artifacts.Manifest]]:

@@ -15,9 +15,11 @@ import pyarrow as pa
 from ..core import artifacts, fingerprint
 from ..core.errors import InputError
 from ..core.paths import find
+from ..core.ranges import check_range
 from ..core.results import Result
 from ..core.runs import Run, State, command_line
 from ..core.task import Task
+from ..data.embeddings import unit_embeddings
 from ..data.sources import Source, load_rows, read_table
 from ..data.unknown_labels import unknown_labels
 from .filters import alive, beyond_size, doubled, key_of, near_duplicates_of, other_language, reject, same_meaning
@@ -25,6 +27,9 @@ from .parsing import parse
 from .prompts import read_spec
 
 log = logging.getLogger(__name__)
+
+# How servers call the end that a text came to by itself.
+CLEAN_ENDS = ("stop", "eos", "eos_token", "stop_sequence", "end_turn")
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ def clean(
     semantic_duplicates: float = 0.95,
     size: int | None = None,
     seed: int = 0,
+    allow_empty: bool = False,
     out: str | None = "runs/clean",
     overwrite: bool = False,
 ) -> Pool:
@@ -78,10 +84,16 @@ def clean(
         semantic_duplicates: Cosine from which a later row says the same.
         size: Keep at most so many rows, drawn by the seed.
         seed: Seed of that draw.
+        allow_empty: Write the pool even if no row is left.
         out: The output folder: the pool, and `out/_rejected`; null writes nothing, and only says what would be kept.
         overwrite: Replace what another run left there.
     """
     began = time.perf_counter()
+    check_range("min_words", min_words, least=0)
+    check_range("max_words", max_words, least=max(min_words, 1))
+    check_range("near_duplicates", near_duplicates, above=0, most=1)
+    check_range("semantic_duplicates", semantic_duplicates, above=-1, most=1)
+    check_range("size", size, least=1)
     target_column = text_column or task.columns[-1]
     if target_column not in task.columns:
         raise InputError(f"text_column '{target_column}': expected one of the task's columns {task.columns}")
@@ -93,13 +105,13 @@ def clean(
         "exclude_targets": _texts(exclude_targets, task, [*sides, target_column]),
         "examples": _examples(prompts, task),
     }
-    units_ND = _embeddings(embeddings, rows["id"])
+    evidence = _embeddings(embeddings)
     settings = {
         "text_column": target_column, "min_words": min_words, "max_words": max_words, "keep_cut": keep_cut,
         "language": language, "near_duplicates": near_duplicates, "size": size, "seed": seed,
         "known": {name: fingerprint.of_value(sorted(texts)) for name, texts in known.items()},
-        **({"semantic_duplicates": semantic_duplicates} if embeddings else {}),
     }  # fmt: skip
+    settings |= _of_evidence(evidence, semantic_duplicates)
 
     def cleaned() -> Pool:
         texts, reasons = _judge(rows, task, sides, min_words, max_words, keep_cut)
@@ -111,7 +123,8 @@ def clean(
         reject(reasons, "duplicate", doubled(keys, reasons))
         if near_duplicates is not None:
             reject(reasons, "near duplicate", near_duplicates_of(keys, reasons, near_duplicates))
-        if units_ND is not None:
+        if evidence is not None:
+            units_ND = _joined(evidence, rows["id"])
             reject(reasons, "same meaning", same_meaning(units_ND, reasons, semantic_duplicates))
         if size is not None:
             reject(reasons, "beyond size", beyond_size(rows["id"], reasons, size, seed))
@@ -125,7 +138,24 @@ def clean(
 
     if out is None:
         return cleaned()
-    return _written(Path(out), cleaned, reference, lineage, {"task": asdict(task), **settings}, overwrite)
+    return _written(Path(out), cleaned, reference, lineage, {"task": asdict(task), **settings}, overwrite, allow_empty)
+
+
+def _refuse_empty(run: Run, pool: Pool) -> None:
+    """Refuse a pool without rows; the rejected ones stay to be looked at.
+
+    Raises:
+        InputError: Says what most rows were rejected for.
+    """
+    if pool.table.num_rows:
+        return
+    run.give_up()
+    worst = ", ".join(f"{why} ({n})" for why, n in Counter(pool.rejected["reason"].to_pylist()).most_common(3))
+    raise InputError(
+        f"{run.out}: no row is left of {pool.rejected.num_rows}, rejected as {worst}; look at them with "
+        f'"python main.py peek {run.out / artifacts.REJECTED}" and relax what rejects them, or accept an empty pool '
+        "with --allow_empty true"
+    )
 
 
 def summary_lines(counts: dict[str, dict[str, int]]) -> list[str]:
@@ -154,10 +184,11 @@ def _written(
     lineage: dict[str, str],
     config: dict[str, Any],
     overwrite: bool,
+    allow_empty: bool,
 ) -> Pool:
     """Clean and write the artifacts, or read what the same run has written."""
     with Run(out, "clean", {"raw": raw["fingerprint"], **config}) as run:
-        if run.begin(overwrite) is State.WHOLE:
+        if run.begin(overwrite) is State.COMPLETE:
             written, rejected = artifacts.read(out, "clean"), artifacts.read(out / artifacts.REJECTED)
             for line in summary_lines(written.manifest.facts["counts"]):
                 log.info("%s", line)
@@ -167,6 +198,8 @@ def _written(
             "inputs": {"raw": raw}, "lineage": lineage, "command": command_line(), "config": config,
         }  # fmt: skip
         artifacts.write(out / artifacts.REJECTED, pool.rejected, stage="rejected", **shared)
+        if not allow_empty:
+            _refuse_empty(run, pool)
         files = artifacts.files_of(out / artifacts.REJECTED)
         artifacts.write(out, pool.table, stage="clean", facts=pool.summary, files=files, **shared)
     return replace(pool, path=out)
@@ -216,8 +249,8 @@ def _judge(
         reason = parsed.reason
         if error is not None:
             reason = "failed"
-        elif reason is None and finish == "length" and not keep_cut:
-            reason = "cut"
+        elif reason is None and (end := _unfinished(finish, keep_cut)) is not None:
+            reason = end
         elif reason is None and min(words) < min_words:
             reason = "short"
         elif reason is None and max_words is not None and max(words) > max_words:
@@ -225,6 +258,15 @@ def _judge(
         texts.append(parsed.text or (answer or ""))
         reasons.append(reason)
     return texts, reasons
+
+
+def _unfinished(finish: str | None, keep_cut: bool) -> str | None:
+    """Why a text that did not come to a clean end is rejected; a file without the column says nothing of it."""
+    if finish is None or finish.casefold() in CLEAN_ENDS:
+        return None
+    if finish == "length":
+        return None if keep_cut else "cut"
+    return "filtered" if finish == "content_filter" else "unfinished"
 
 
 def _texts(sources: list[Source] | None, task: Task, columns: Sequence[str]) -> set[tuple[str, ...]]:
@@ -238,20 +280,33 @@ def _examples(prompts: str | None, task: Task) -> set[tuple[str, ...]]:
     return {(key_of(text),) for text in read_spec(prompts, task).all_examples()} if prompts else set()
 
 
-def _embeddings(path: str | None, ids: Sequence[str]) -> np.ndarray | None:
+def _embeddings(path: str | None) -> artifacts.Artifact | None:
+    """The embeddings, if any are given."""
+    if path is None:
+        return None
+    artifact = artifacts.read(find(path) or Path(path), "embed")
+    artifacts.check_fresh(artifact.path, artifact.manifest)
+    return artifact
+
+
+def _of_evidence(evidence: artifacts.Artifact | None, semantic_duplicates: float) -> dict[str, Any]:
+    """What of the comparison by meaning determines the pool; nothing where there is none."""
+    if evidence is None:
+        return {}
+    return {"semantic_duplicates": semantic_duplicates, "embeddings": evidence.manifest.fingerprint}
+
+
+def _joined(artifact: artifacts.Artifact, ids: Sequence[str]) -> np.ndarray:
     """Unit embeddings of the rows, joined by id.
 
     Raises:
         InputError: If a row has none.
     """
-    if path is None:
-        return None
-    artifact = artifacts.read(find(path) or Path(path), "embed")
     place = {one: row for row, one in enumerate(artifact.table["id"].to_pylist())}
     missing = next((one for one in ids if one not in place), None)
     if missing is not None:
-        raise InputError(f"{path}: no row for id '{missing}'; embed the rows that are cleaned here")
-    return np.asarray(artifact.table["embedding"].to_pylist(), dtype=np.float32)[[place[one] for one in ids]]
+        raise InputError(f"{artifact.path}: no row for id '{missing}'; embed the rows that are cleaned here")
+    return unit_embeddings(artifact)[[place[one] for one in ids]]
 
 
 def _tables(

@@ -51,7 +51,15 @@ _TITLE = re.compile(
 _OPENERS = re.compile(rf"^(?:(?:sure|certainly|of course)!\s+|{_AGREED}!\s+(?=[\"“'‘«]))", re.IGNORECASE)
 _BLANK = " \t\r\n\u200b\ufeff"
 _BULLET = re.compile(r"^(?:[-*•–]\s+|\(?\d{1,2}[.)]\s+)")
-_THOUGHT = re.compile(r"^\s*<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
+# Thoughts end with such a tag, wherever they began: the opening one may stand in the prompt.
+_END_OF_THOUGHT = re.compile(
+    r"</(?:think|thinking|thought|reasoning|reflection|seed:think)>|\[/THINK\]|◁/think▷|<\|channel\|>final<\|message\|>",
+    re.IGNORECASE,
+)
+_THOUGHT = re.compile(
+    r"^\s*(?:<(?:think|thinking|thought|reasoning|reflection|seed:think)>|\[THINK\]|◁think▷|<\|channel\|>)",
+    re.IGNORECASE,
+)
 _FENCE = re.compile(r"\A```\w*\n(.*?)\n?```\s*\Z", re.DOTALL)
 # Marks of a chat template that a server leaves in.
 _MARK = r"(?:<\|\w+\|>|</?(?:s|eos|bos|pad|start_of_turn|end_of_turn|im_start|im_end)>|\[/?INST\])"
@@ -127,7 +135,9 @@ def parse(answer: str | None, labels: Sequence[str] = ()) -> Parsed:
     """
     if answer is None or not answer.strip():
         return Parsed("", "empty")
-    text = _THOUGHT.sub("", answer).strip(_BLANK)
+    text = _END_OF_THOUGHT.split(answer)[-1].strip(_BLANK)
+    if _THOUGHT.match(text):  # one that never ended
+        return Parsed("", "empty")
     if _REFUSAL.search(text.replace("’", "'")[:300]):
         return Parsed("", "refusal")
     text = _MARKUP.sub("", text)

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import yaml
 
 from ..core.errors import InputError, shorten
 from ..core.hashing import seeded_hash
 from ..core.paths import find
 from ..core.task import Task
+from ..core.yaml_files import load_mapping
 from ..data.sources import Rows
 
 NO_CLASS = "any"
@@ -91,12 +91,12 @@ def read_spec(path: str, task: Task, language: str | None = None) -> PromptSpec:
     found = find(path, "configs/prompts", "configs") or find(f"{path}.yaml", "configs/prompts", "configs")
     if found is None or not found.is_file():
         raise InputError(f"prompts {path}: no such file here or in configs/prompts")
+    values = load_mapping(found, "the keys of a prompt file, as in configs/prompts")
     try:
-        values = yaml.safe_load(found.read_text(encoding="utf-8"))
         spec = PromptSpec(**values)
         if language:
             spec = replace(spec, language=language, examples_language=spec.examples_language or spec.language)
-    except (yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
+    except TypeError as error:
         keys = ", ".join(PromptSpec.__dataclass_fields__)
         raise InputError(f"{found.name}: {' '.join(str(error).split())}; the keys are {keys}") from None
     _check_shapes(spec, found.name)

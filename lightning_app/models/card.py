@@ -1,82 +1,15 @@
 """The model card that travels with an exported model."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from . import bundled
 from .locate import BUNDLED
 
-TEMPLATE = """---
-library_name: transformers
-pipeline_tag: text-classification
----
-
-# {title}
-
-A {task} classifier ({labels}), trained with Labelbridge {version} by the method **{method}**
-(setting: {setting}, seed {seed}) from `{base}`{base_note}.
-
-| | |
-|---|---|
-| text columns | {columns} |
-| best check | optimizer step {step}, chosen by {monitor} on the source dev set |
-| source dev | {dev} |
-| longest input | {max_length} tokens |
-
-## Use
-
-```python
-from transformers import pipeline
-
-classify = pipeline("text-classification", model="PATH_OR_ID")
-classify({example}, truncation=True, max_length={max_length})
-```
-
-## What it learned from
-
-{inputs}
-
-The method is described in "Boosting Zero-Shot Crosslingual Performance using LLM-Based Augmentations with Effective
-Data Selection" (Fazili, Agrawal and Jyothi). {synthetic}Accuracy on languages
-other than those tested is unknown.
-"""
-SYNTHETIC = """Synthetic training text was written by a language model; look at the
-selection it was trained on before you rely on it. """
-
-TRANSLATOR = """---
-library_name: {library}
-pipeline_tag: translation
-base_model: {base}
-language: [{source}, {target}]
----
-
-# {source} to {target}
-
-{kind}, fine-tuned on sentence pairs with Labelbridge {version} (seed {seed}) from `{base}`.
-
-| | |
-|---|---|
-| before every source | `{prefix}` |
-| best check | optimizer step {step}, chosen by the loss per token on the dev pairs |
-| dev | {dev} |
-| longest source and target | {max_length} tokens |
-
-## Use
-
-```bash
-python main.py predict --config translate.yaml --model TransformersTranslator --model.model PATH_OR_ID \\
-  --model.source_language {source} --model.target_language {target}
-```
-
-puts `{prefix}` before every text by itself; elsewhere put it there yourself.
-
-## What it learned from
-
-{inputs}
-
-Read some of what it writes before you rely on it. How well it does on sentences unlike these pairs is unknown.
-"""
+# Markdown with fields in braces.
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def model_card(facts: Mapping[str, Any]) -> str:
@@ -100,7 +33,8 @@ def _classifier_card(facts: Mapping[str, Any]) -> str:
     task = facts.get("task", {})
     columns = task.get("columns", ["text"])
     example = '"A text."' if len(columns) == 1 else '{"text": "A premise.", "text_pair": "A hypothesis."}'
-    card = TEMPLATE.format(
+    return _fill(
+        "classifier",
         title=f"{facts.get('method', 'classifier')} for {task.get('name', 'text classification')}",
         version=__version__,
         task=task.get("name", "text"),
@@ -109,26 +43,51 @@ def _classifier_card(facts: Mapping[str, Any]) -> str:
         setting=facts.get("setting", "unknown"),
         columns=", ".join(columns),
         monitor=facts.get("monitor", "dev/accuracy").removeprefix("dev/"),
-        synthetic=SYNTHETIC if "selection" in facts.get("inputs", {}) else "",
+        synthetic=_fill("synthetic") + "\n" if "selection" in facts.get("inputs", {}) else "",
         example=example,
+        results=_correction_note(facts)
+        + _results(facts, "target", {"accuracy": "accuracy", "macro_f1": "macro-F1"}, ".4f"),
         **_common(facts),
     )
-    return card + _results_table(facts, "target", {"accuracy": "accuracy", "macro_f1": "macro-F1"}, ".4f")
+
+
+def _correction_note(facts: Mapping[str, Any]) -> str:
+    """What was changed in the head after training, or in the training, about the label prior."""
+    prior, temperature = facts.get("label_prior"), facts.get("temperature")
+    sentences = []
+    if "averaged" in facts:
+        runs = ", ".join(f"`{run['path']}`" for run in facts["averaged"])
+        sentences.append(f"Its weights are the mean of the weights of {len(facts['averaged'])} runs: {runs}.")
+    if temperature is not None:
+        sentences.append(f"Its logits are divided by a temperature of {temperature:.4f}, fitted on the source dev set.")
+    if prior is not None and "target" in prior:
+        shares = {name: ", ".join(f"{label} {share:.3f}" for label, share in prior[name].items())
+                  for name in ("source", "target")}  # fmt: skip
+        sentences.append(
+            f"Its gold had the class shares {shares['source']}; its output bias is corrected to {shares['target']} "
+            f"({prior['how']}). Figures on the source dev set are those before the correction."
+        )
+        if prior.get("transductive"):
+            sentences.append("These shares were estimated on unlabelled target text (transductive).")
+    elif prior is not None:
+        sentences.append(f"It was trained against the label prior of its gold ({prior['how']}).")
+    return "\n## After training\n\n" + "\n".join(sentences) + "\n" if sentences else ""
 
 
 def _translator_card(facts: Mapping[str, Any]) -> str:
     lora = facts.get("lora")
     kind = "A translator" if lora is None else f"LoRA adapters (r {lora['r']}, alpha {lora['alpha']}) of a translator"
-    card = TRANSLATOR.format(
+    return _fill(
+        "translator",
         library="transformers" if lora is None else "peft",
         version=__version__,
         kind=kind,
         source=facts["source_language"],
         target=facts["target_language"],
         prefix=facts.get("prefix", ""),
+        results=_results(facts, "set", {"bleu": "BLEU", "chrf": "chrF"}, ".2f"),
         **_common(facts),
     )
-    return card + _results_table(facts, "set", {"bleu": "BLEU", "chrf": "chrF"}, ".2f")
 
 
 def _common(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,18 +106,17 @@ def _common(facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _results_table(facts: Mapping[str, Any], rows_of: str, metrics: Mapping[str, str], digits: str) -> str:
+def _results(facts: Mapping[str, Any], rows_of: str, metrics: Mapping[str, str], digits: str) -> str:
     results: Mapping[str, Mapping[str, float]] = facts.get("results", {})
     if not results:
         return ""
-    lines = [
-        "",
-        "## Results",
-        "",
-        f"| {rows_of} | rows | {' | '.join(metrics.values())} |",
-        "|---" * (2 + len(metrics)) + "|",
+    rows = [
+        f"| {name} | {scores['rows']:.0f} | {' | '.join(format(scores[metric], digits) for metric in metrics)} |"
+        for name, scores in results.items()
     ]
-    for name, one in results.items():
-        cells = " | ".join(format(one[metric], digits) for metric in metrics)
-        lines.append(f"| {name} | {one['rows']:.0f} | {cells} |")
-    return "\n".join(lines) + "\n"
+    rule = "|---" * (2 + len(metrics)) + "|"
+    return _fill("results", rows_of=rows_of, metrics=" | ".join(metrics.values()), rule=rule, rows="\n".join(rows))
+
+
+def _fill(template: str, **fields: object) -> str:
+    return (TEMPLATES / f"{template}.md").read_text(encoding="utf-8").format(**fields)

@@ -4,18 +4,26 @@ import json
 import logging
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..core import artifacts
 from ..core.errors import InputError
+from .average import average_weights, averaged_facts, run_models
 from .card import is_translator, model_card
-from .locate import CARD_FACTS
+from .correction import write_prior
+from .locate import CARD_FACTS, WEIGHTS
 
 log = logging.getLogger(__name__)
 
 
 def export(
-    model: str = "runs/student/model", out: str = "runs/export", test: str | None = None, overwrite: bool = False
+    model: str = "runs/student/model",
+    out: str = "runs/export",
+    test: str | None = None,
+    average: list[str] | None = None,
+    prior: Literal["uniform", "em", "bbse"] | dict[str, float] | None = None,
+    target: str | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Copy a trained model to a folder ready for the Hub, with its card.
 
@@ -23,23 +31,45 @@ def export(
         model: The model folder of a fit run.
         out: The new folder; upload it with `hf upload USER/NAME FOLDER`.
         test: An artifact of a test of this model, whose results go into the card.
+        average: Fit runs whose weights are averaged, in the place of `model`; they must differ in seed or training
+            settings alone, and start from the same head (`model.head_seed`).
+        prior: A label prior to write into the head's bias: `uniform`, a map from label to share, or one estimated on
+            the rows of `target`: `em` (Saerens et al., 2002) or `bbse` (Lipton et al., arXiv 1802.03916; takes the
+            confusion matrix on the source dev set).
+        target: What `predict` wrote when this model scored unlabelled target text (`--config pseudolabel.yaml
+            --data.prompt_labels false`); for `em` and `bbse`. These are transductive: the text must not be tested on.
         overwrite: Replace the folder.
     """
-    source, target = Path(model), Path(out)
+    folders = run_models(average) if average is not None else []
+    source, out_folder = folders[0] if folders else Path(model), Path(out)
     if not (source / CARD_FACTS).is_file():
         maker = artifacts.MAKERS["student"]
         raise InputError(f'{model}: no {CARD_FACTS}, expected a model folder of a fit run; make it with "{maker}"')
-    facts: dict[str, Any] = json.loads((source / CARD_FACTS).read_text(encoding="utf-8"))
+    if folders and test is not None:
+        raise InputError(f"test {test}: results of another model than the mean, expected none with --average")
+    facts: dict[str, Any] = (
+        averaged_facts(folders) if folders else json.loads((source / CARD_FACTS).read_text(encoding="utf-8"))
+    )
     if test is not None:
+        if prior is not None:
+            raise InputError(f"test {test}: results of the model before --prior changes it, expected none with --prior")
         facts["results"] = _results(Path(test), facts, model)
-    _check_replaceable(target, source, overwrite)
-    temporary = target.with_name(f".{target.name}.tmp")
+    _check_replaceable(out_folder, source, overwrite)
+    temporary = out_folder.with_name(f".{out_folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(source, temporary)
+    try:
+        if folders:
+            average_weights(folders, temporary / WEIGHTS)
+        if prior is not None:
+            facts.update(write_prior(temporary, facts, prior, target, str(source)))
+    except InputError:
+        shutil.rmtree(temporary)
+        raise
     artifacts.write_json(temporary / CARD_FACTS, facts)
     (temporary / "README.md").write_text(model_card(facts), encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)
-    temporary.rename(target)
+    shutil.rmtree(out_folder, ignore_errors=True)
+    temporary.rename(out_folder)
     log.info("%s: ready for the Hub", out)
 
 

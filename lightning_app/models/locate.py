@@ -15,6 +15,7 @@ BUNDLED = "bundled"
 MINILM = "minilm"  # English only, 22M weights: for tests and benchmarks that need speed more than languages
 CARD_FACTS = "labelbridge.json"
 ADAPTER = "adapter_config.json"
+WEIGHTS = "model.safetensors"
 CONVERTED = "model.bin"  # what CTranslate2 calls a model's weights
 
 

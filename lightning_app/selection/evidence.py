@@ -12,6 +12,7 @@ from ..core import artifacts
 from ..core.errors import InputError
 from ..core.paths import find
 from ..core.task import Task
+from ..data.embeddings import unit_embeddings
 from ..data.probabilities import read_probs
 from ..data.sources import Rows
 from ..dynamics.store import read_dynamics
@@ -78,7 +79,7 @@ def gather(
         dynamics_ENC = read.log_probs_ENC[:, _join(read.path, read.manifest, read.ids, rows)]
     if embeddings:
         artifact, index = of_pool("embeddings", embeddings, "embed")
-        embeddings_ND, encoder = _matrix(artifact)[index], artifact.manifest
+        embeddings_ND, encoder = unit_embeddings(artifact)[index], artifact.manifest
     if target_embeddings:
         artifact = opened("target_embeddings", target_embeddings, "embed")
         if not set(task.columns) <= set(artifact.table.column_names):
@@ -86,9 +87,14 @@ def gather(
                 f"{target_embeddings}: columns {artifact.table.column_names}, expected the text too, to keep it out of "
                 "the test sets; embed it with --data.prompt_labels false"
             )
-        target_MD = _matrix(artifact)
+        target_MD = unit_embeddings(artifact)
         if embeddings and encoder is not None:
             _check_same_encoder(artifact.manifest, target_embeddings, encoder, embeddings)
+        if embeddings_ND is not None and embeddings_ND.shape[1] != target_MD.shape[1]:
+            raise InputError(
+                f"{target_embeddings}: embeddings of {target_MD.shape[1]} numbers, expected "
+                f"{embeddings_ND.shape[1]} as in {embeddings}; embed both with one model"
+            )
     lineage.pop("pool", None)
     return Evidence(probs_NC, dynamics_ENC, embeddings_ND, target_MD, inputs, lineage)
 
@@ -120,24 +126,3 @@ def _check_same_encoder(one: artifacts.Manifest, place: str, other: artifacts.Ma
             f"{place}: embedded by {models[0]['path']}, expected {models[1]['path']} as in {other_place}; embed both "
             "with one model"
         )
-
-
-def _matrix(artifact: artifacts.Artifact) -> np.ndarray:
-    """The embeddings of an artifact as float32 of shape (N, D).
-
-    Raises:
-        InputError: If one has no direction: all zeros, or not finite.
-    """
-    column = artifact.table["embedding"].combine_chunks()
-    values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
-    matrix: np.ndarray = values.reshape(artifact.table.num_rows, -1)
-    squares = np.einsum("nd,nd->n", matrix, matrix, dtype=np.float64)
-    bad = ~((squares > 0) & np.isfinite(squares))
-    if bad.any():
-        row = int(bad.argmax())
-        raise InputError(
-            f"{artifact.path} row {row}: the embedding of '{artifact.table['id'][row]}' has length "
-            f"{np.sqrt(squares[row]):.3g}, expected a direction; "
-            f"rebuild with {artifacts.rebuild(artifact.manifest, anew=True)}"
-        )
-    return matrix

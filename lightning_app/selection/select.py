@@ -24,6 +24,9 @@ from .strategies import BY_LAST_EPOCH, Candidates, Choice, Strategy, code_of, fi
 
 log = logging.getLogger(__name__)
 
+# What a selection adds to the pool's columns.
+WRITTEN = ("class", "probs", "cluster", "strategy", "score", "rank", "why")
+
 ClassFrom = Literal["teacher", "prompt", "last_epoch"]
 
 
@@ -60,10 +63,13 @@ class Method:
     seed: int
     options: dict[str, Any] = field(default_factory=dict)
     code: str | None = None
+    prompt_labels: bool = True
 
     def as_facts(self) -> dict[str, Any]:
         """JSON values; what has no say in the result is left out, so that older selections stay the same run."""
-        plain = {"variant": "paper", "agreement": False, "min_words": 0, "options": {}, "code": None}
+        plain = {
+            "variant": "paper", "agreement": False, "min_words": 0, "options": {}, "code": None, "prompt_labels": True,
+        }  # fmt: skip
         return {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
 
 
@@ -82,6 +88,7 @@ def select(
     target_embeddings: str | None = None,
     options: dict[str, Any] | None = None,
     seed: int = 0,
+    prompt_labels: bool = True,
     allow_empty: bool = False,
     out: str | None = "runs/select",
     overwrite: bool = False,
@@ -106,19 +113,30 @@ def select(
         target_embeddings: Embeddings of unlabelled target text (near_target).
         options: Settings of the strategy, such as `{clusters: 25}`.
         seed: Seed of random draws and of ties.
-        allow_empty: Write the selection even if all but one of the classes that the quota asks for are empty.
+        prompt_labels: False for unlabelled target text, which a student's pseudolabels turn into rows to train on
+            (self-training; transductive: a test refuses rows with that text).
+        allow_empty: Write the selection even if it has no rows, or all but one of the classes that the quota asks for
+            are empty.
         out: The output folder; null writes nothing, and only says what would be kept.
         overwrite: Replace what another run left there.
 
     Raises:
-        InputError: If at most one class has rows to select where the quota asks for several; see `allow_empty`.
+        InputError: If there are no rows to select, or of one class alone where the quota asks for several; see
+            `allow_empty`.
     """
-    rows = load_rows(pool, task, "prompt_label")
+    rows = load_rows(pool, task, "prompt_label" if prompt_labels else None)
+    _refuse_own_columns(rows)
+    if not prompt_labels and (class_from == "prompt" or agreement):
+        key = "agreement" if agreement else "class_from prompt"
+        raise InputError(f"{key}: given with prompt_labels false, expected class_from teacher and no agreement")
     if strategy in BY_LAST_EPOCH and variant == "released" and class_from == "teacher":
         class_from = "last_epoch"
     quotas = quotas_by_class(quota, task)
     scorer = find_strategy(strategy, options)
-    method = Method(strategy, class_from, variant, quotas, agreement, min_words, seed, options or {}, code_of(strategy))
+    code = code_of(strategy)
+    method = Method(
+        strategy, class_from, variant, quotas, agreement, min_words, seed, options or {}, code, prompt_labels
+    )
     evidence = gather(rows, task, pseudolabels, dynamics, embeddings, target_embeddings)
     return select_rows(rows, evidence, method, scorer, task, allow_empty=allow_empty, out=out, overwrite=overwrite)
 
@@ -175,7 +193,7 @@ def select_rows(
     if out is None:
         return chosen()
     with Run(Path(out), "select", {"task": asdict(task), "inputs": prints, **method.as_facts()}) as run:
-        if run.begin(overwrite) is State.WHOLE:
+        if run.begin(overwrite) is State.COMPLETE:
             written = artifacts.read(Path(out), "select")
             _report(written.manifest.facts, out)
             return Selection(written.table, written.manifest.facts, written.path)
@@ -192,6 +210,20 @@ def select_rows(
         )
     log.info("%s: %d rows kept of %d", out, len(selection), rows.table.num_rows)
     return replace(selection, path=Path(out))
+
+
+def _refuse_own_columns(rows: Rows) -> None:
+    """Refuse columns that are carried along under a name that a selection's own columns have.
+
+    Raises:
+        InputError: Names the column.
+    """
+    taken = next((name for name in WRITTEN if name in rows.table.column_names), None)
+    if taken is not None:
+        raise InputError(
+            f"{', '.join(rows.places)}: `keep` names '{taken}', which is a column of the selection; leave it out, or "
+            f"carry it along under another name with `columns: {{pool_{taken}: {taken}}}`"
+        )
 
 
 def _classes(rows: Rows, evidence: Evidence, task: Task, class_from: ClassFrom) -> np.ndarray:
@@ -221,6 +253,8 @@ def _agrees(rows: Rows, evidence: Evidence, classes_N: np.ndarray, method: Metho
     Raises:
         InputError: If only agreeing rows are to be kept, and there is no teacher.
     """
+    if not method.prompt_labels:
+        return None
     if method.class_from == "prompt" and evidence.probs_NC is None:
         if method.agreement:
             raise InputError("agreement: needs the teacher's probabilities; give --pseudolabels, or leave it out")
@@ -259,11 +293,17 @@ def _refuse_empty_classes(
     """Refuse a selection from which a student could learn at most one of the classes that the quota asks for.
 
     Raises:
-        InputError: If at most one class has rows where the quota asks for several.
+        InputError: If no class has rows, or only one where the quota asks for several.
     """
     wanted = [label for label, rows in method.quota.items() if rows]
-    if len(wanted) < 2 or sum(selected[label] > 0 for label in wanted) > 1:
+    filled_classes = sum(selected[label] > 0 for label in wanted)
+    if filled_classes > 1 or (filled_classes == 1 and len(wanted) == 1):
         return
+    if not wanted:
+        raise InputError(
+            "quota: 0 rows of every class, expected 1 or more of at least one; give a larger quota, or accept an empty "
+            "selection with --allow_empty true"
+        )
     counts = ", ".join(f"{label} {available[label]}" for label in method.quota)
     filters = "".join(f", {count} dropped by {name}" for name, count in dropped.items() if count)
     filled = [f"'{label}'" for label in wanted if selected[label]]
@@ -391,14 +431,14 @@ def _summary(
             }
             for label, one in zip(task.labels, kept, strict=True)
         },
-        "prompt_labels": dict(Counter(table["prompt_label"].to_pylist())),
+        **({"prompt_labels": dict(Counter(table["prompt_label"].to_pylist()))} if method.prompt_labels else {}),
         "agreement_with_prompt": float(agrees_N[index].mean()) if agrees_N is not None and len(index) else None,
     }
     if dropped:
         summary["dropped_by_filter"] = dropped
     if evidence.embeddings_ND is not None:
         summary["diversity"] = diversity_score(evidence.embeddings_ND[index])
-    if evidence.target_MD is not None:
+    if evidence.target_MD is not None or not method.prompt_labels:
         summary["transductive"] = "looked at unlabelled target text, which test refuses to score"
     return summary
 

@@ -1,4 +1,4 @@
-"""What translation models call the languages, and how they are told which to write."""
+"""What translation models call the languages, and how a language is requested."""
 
 from collections.abc import Container
 from typing import Any

@@ -264,7 +264,7 @@ def _muse(source: Source) -> list[tuple[str, str, str | None]]:
         )
     path = find(source.path)
     if path is None:
-        raise InputError(f"{source.path}: no such file; check `path` (looked up here, then beside main.py)")
+        raise InputError(f"{source.path}: no such file; check `path` (looked up here, then in Labelbridge's folder)")
     pairs: list[tuple[str, str, str | None]] = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
         parts = line.split("\t") if "\t" in line else line.split()

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -240,7 +241,7 @@ def test_a_text_ends_at_the_first_line_break(tiny_gguf: Path):
     assert generator.line_breaks == {line_break}
     written = torch.tensor([[first, line_break, second, 0], [first, second, first, second], [line_break, 0, 0, 0]])
     generator.network = SimpleNamespace(
-        generate=lambda input_ids, **_: torch.cat([input_ids, written], dim=1),
+        generate=lambda input_ids, **_: SimpleNamespace(sequences=torch.cat([input_ids, written], dim=1), cache=None),
         generation_config=SimpleNamespace(eos_token_id=2, bos_token_id=1),
     )
     answers = generator.answer(["a", "b", "c"], [""] * 3, [""] * 3, ["Text:", "Text:", "Text:"])
@@ -255,7 +256,9 @@ def test_a_line_break_inside_a_token_keeps_the_text_before_it(tiny_gguf: Path):
     token = generator.tokenizer.convert_tokens_to_ids(".\n")
     assert token in generator.line_breaks
     generator.network = SimpleNamespace(
-        generate=lambda input_ids, **_: torch.cat([input_ids, torch.tensor([[token, 0]])], dim=1),
+        generate=lambda input_ids, **_: SimpleNamespace(
+            sequences=torch.cat([input_ids, torch.tensor([[token, 0]])], dim=1), cache=None
+        ),
         generation_config=SimpleNamespace(eos_token_id=2, bos_token_id=1),
     )
     assert generator.answer(["a"], [""], [""], ["Text:"])["text"] == ["."]
@@ -407,6 +410,7 @@ class Server(ThreadingHTTPServer):
         self.under_way = self.most_under_way = 0
         self.lock = threading.Lock()
         self.keys: set[str | None] = set()
+        self.finish = "stop"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -441,10 +445,14 @@ class Handler(BaseHTTPRequestHandler):
             return
         status = {"wait": 429, "key": 401}.get(fault, int(fault) if fault.isdigit() else 200)
         answer = {"id": "x", "object": "chat.completion", "created": 0, "model": asked["model"], "choices": [
-            {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": f"Echo {prompt[-20:]}"}}
+            {"index": 0, "finish_reason": self.server.finish, "message": {"role": "assistant", "content": f"Echo {prompt[-20:]}"}}
         ], "usage": {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4}}  # fmt: skip
         if fault == "empty":
             answer["choices"] = []
+        if fault == "surrogate":
+            answer["choices"][0]["message"]["content"] += " \ud83d"
+        if fault == "error in 200":
+            answer = {"error": {"message": "the model is overloaded", "code": 503}}
         if fault == "key":  # a server that is so careless as to repeat the key
             answer = {"error": {"message": f"Incorrect key: {self.headers['Authorization']}"}}
         body = {"malformed": b'{"half": ', "page": b"<html>busy</html>"}.get(fault, json.dumps(answer).encode())
@@ -500,7 +508,9 @@ def holds(folder: Path, secret: str) -> bool:
         ("429", "RateLimitError 429"),
         ("500", "InternalServerError 500"),
         ("malformed", "malformed|JSON"),
-        ("empty", "malformed"),
+        ("empty", "malformed answer: no answer in it"),
+        ("error in 200", "malformed answer: the model is overloaded"),
+        ("page", "malformed|JSON"),
         ("drop", "APIConnectionError"),
         ("hang", "APITimeoutError"),
     ],
@@ -508,17 +518,85 @@ def holds(folder: Path, secret: str) -> bool:
 def test_what_still_fails_is_a_row_with_its_reason(
     cli: Command, fault: str, reason: str, caplog: pytest.LogCaptureFixture
 ):
-    import re
-
-    server = Server([fault] * 50)
-    outcome = cli(*served(server, "raw", "--model.retries=1", "--data.count=3"))
+    server = Server([fault] * 50, only="delighted")
+    outcome = cli(*served(server, "raw", "--model.retries=1", "--data.count=6"))
     assert outcome.code == 0, outcome.err
-    rows = table_of("raw")
-    assert len(rows) == 3
-    assert all(row["text"] is None and row["finish"] == "error" and re.search(reason, row["error"]) for row in rows), (
-        rows
+    failed = [row for row in table_of("raw") if row["error"] is not None]
+    assert len(failed) == 2
+    assert all(row["text"] is None and row["finish"] == "error" and re.search(reason, row["error"]) for row in failed)
+    assert "2 of 6 rows failed, most often (2) with: " in caplog.text
+    server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("fault", "rows", "said"),
+    [
+        ("402", 3, "the first row failed with: APIStatusError 402.*no credit is left"),
+        ("404", 40, "the first row failed with: NotFoundError 404.*no such address or model"),
+        ("400", 3, "all 3 rows failed, most often with: BadRequestError 400"),
+        ("400", 40, "8 rows in a row failed, the last with: BadRequestError 400"),
+        ("error in 200", 40, "8 rows in a row failed, the last with: malformed answer: the model is overloaded"),
+        ("drop", 40, "8 rows in a row failed, the last with: APIConnectionError"),
+    ],
+)
+def test_where_every_row_fails_the_run_stops_and_asks_again_later(cli: Command, fault: str, rows: int, said: str):
+    server = Server([fault] * 99)
+    words = served(server, "raw", "--model.retries=0", f"--data.count={rows}")
+    outcome = cli(*words)
+    assert outcome.code == 2, outcome.err
+    assert re.search(f"error: {server.url}: {said}.*resumes", outcome.err)
+    assert server.asked.total() <= 8 + 4 + 1  # a few, and those under way
+    assert not artifacts.is_whole(Path("raw"))
+    server.faults = []
+    assert cli(*words).code == 0
+    assert [row["error"] for row in table_of("raw")] == [None] * rows
+    server.shutdown()
+
+
+def test_rows_that_failed_are_asked_again_when_a_run_resumes(cli: Command):
+    """Answered rows are not; what failed for good is written down when all others are answered."""
+    server = Server(["400"] * 99, only="delighted")
+    words = served(server, "raw", "--model.retries=0", "--data.count=30", "--data.tokens_per_batch=600")
+    original = server.faults
+    server.faults = ["402"] * 99
+    server.only = "appalled"
+    assert cli(*words).code == 2
+    answered = sum(pq.read_metadata(part).num_rows for part in Path("raw/.parts").glob("*.parquet"))
+    server.faults, server.only = original, "delighted"
+    asked = server.asked.total()
+    assert cli(*words).code == 0
+    assert server.asked.total() - asked == 30 - answered
+    assert sum(row["error"] is not None for row in table_of("raw")) == 10
+    server.shutdown()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://nowhere.invalid/v1", "http://127.0.0.1:9/v1"],
+    ids=["no such host", "refused port"],
+)
+def test_a_server_that_is_not_there_is_one_line(cli: Command, url: str):
+    words = ["--model.model=m", f"--model.base_url={url}", "--model.retries=0", "--data.count=6", "--out=raw"]
+    outcome = cli("predict", "--config", "generate.yaml", "--model=OpenAIGenerator", *words, *QUIET)
+    assert outcome.code == 2, outcome.err
+    assert re.search(
+        f"error: {url}: all 6 rows failed, most often with: APIConnectionError: .*--model.base_url", outcome.err
     )
-    assert "3 of 3 rows failed, most often (3) with: " in caplog.text
+    assert not artifacts.is_whole(Path("raw"))
+
+
+def test_an_answer_with_half_an_emoji_or_no_clean_end_is_a_row(cli: Command):
+    server = Server(["surrogate", "none"])
+    server.finish = "content_filter"
+    assert cli(*served(server, "raw", "--data.count=3")).code == 0
+    rows = table_of("raw")
+    assert all(row["text"].startswith("Echo") and "\ufffd" in row["text"] for row in rows)
+    assert {row["finish"] for row in rows} == {"content_filter"}
+    outcome = cli(
+        "clean", "--config", "clean.yaml", "--raw.path=raw", "--exclude=[]", "--out=pool", "--near_duplicates=null"
+    )
+    assert outcome.code == 2
+    assert "pool: no row is left of 3, rejected as filtered (3)" in outcome.err
     server.shutdown()
 
 
@@ -602,8 +680,12 @@ def test_further_fields_of_a_request(tiny_llama: Path, monkeypatch: pytest.Monke
     ("words", "said"),
     [
         (["--model.base_url=localhost:8000"], "base_url 'localhost:8000', expected an address such as http"),
-        (["--model.requests_per_minute=0"], "requests_per_minute 0"),
-        (["--model.concurrency=0"], "concurrency 0"),
+        (["--model.base_url=http://[::1"], "expected an address such as http"),
+        (["--model.base_url=http://:80/v1"], "expected an address such as http"),
+        (["--model.base_url=http://h:99999/v1"], "expected an address such as http"),
+        (["--model.base_url=http://a b/v1"], "expected an address such as http"),
+        (["--model.requests_per_minute=0"], "model.requests_per_minute is 0.0, expected 0 < requests_per_minute"),
+        (["--model.concurrency=0"], "model.concurrency is 0, expected 1 <= concurrency"),
     ],
 )
 def test_settings_of_a_server_that_cannot_be(cli: Command, words: list[str], said: str):

@@ -164,3 +164,146 @@ def test_a_network_of_another_kind_cannot_be_given_a_pooling_layer(task: Task):
     config = DistilBertConfig(vocab_size=20, dim=8, n_layers=1, n_heads=2, hidden_dim=8)
     with pytest.raises(InputError, match=r"is of type distilbert, expected one of bert.*--model.pooling first"):
         append_mean_pooling(DistilBertForSequenceClassification(config), "distil")
+
+
+def test_labels_that_mean_the_same_have_their_probabilities_added(tiny_bert: Path, task: Task, tmp_path: Path):
+    stars = [f"{count} stars" for count in range(1, 6)]
+    folder = save_classifier(tmp_path / "stars", tiny_bert, stars)
+    label_map = dict(zip(stars, ["Negative", "negative", "neutral", "positive", None], strict=True))
+    theirs = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    ours = load_classifier(str(folder), task, label_map, new_head=False).eval()
+    inputs = AutoTokenizer.from_pretrained(folder)(SENTENCES, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        five_B5, three_B3 = (model(**inputs).logits.softmax(dim=1) for model in (theirs, ours))
+    summed_B3 = torch.stack([five_B5[:, 0] + five_B5[:, 1], five_B5[:, 2], five_B5[:, 3]], dim=1)
+    torch.testing.assert_close(three_B3, summed_B3 / summed_B3.sum(dim=1, keepdim=True))
+    assert list(ours.config.id2label.values()) == LABELS
+    with pytest.raises(InputError, match=r"several of its labels mean one of the task's.*fit a bare encoder"):
+        load_classifier(str(folder), task, label_map, new_head=True)
+
+
+@pytest.mark.parametrize(
+    ("label_map", "message"),
+    [
+        ({"6 stars": "positive"}, r"label_map names '6 stars', expected its labels \['1', '2', '3'\]"),
+        ({"1": "bad", "2": "neutral", "3": "positive"}, r"label_map names 'bad', expected the task's labels"),
+        ({"1": "negative"}, r"its labels \['1', '2', '3'\] do not cover the task's"),
+    ],
+)
+def test_a_label_map_names_labels_that_there_are(label_map, message: str, tiny_bert: Path, task: Task, tmp_path: Path):
+    folder = save_classifier(tmp_path / "three", tiny_bert, ["1", "2", "3"])
+    with pytest.raises(InputError, match=message):
+        load_classifier(str(folder), task, label_map, new_head=False)
+
+
+def test_labels_match_in_any_normal_form(tiny_bert: Path, tmp_path: Path):
+    folder = save_classifier(tmp_path / "accents", tiny_bert, ["ne\u0301gatif", "positif"])
+    task = Task("s", ["text"], ["Positif", "n\u00e9gatif"])
+    assert list(load_classifier(str(folder), task, new_head=False).config.id2label.values()) == task.labels
+
+
+def edited(folder: Path, file: str, **changes: object) -> Path:
+    """Change settings of a model's JSON file."""
+    path = folder / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return folder
+
+
+@pytest.mark.parametrize("is_bare", [True, False])
+def test_what_a_base_says_of_its_own_head_is_not_inherited(is_bare: bool, tiny_bert: Path, task: Task, tmp_path: Path):
+    base = (
+        shutil.copytree(tiny_bert, tmp_path / "bare") if is_bare else save_classifier(tmp_path / "c", tiny_bert, LABELS)
+    )
+    leftovers = {"problem_type": "multi_label_classification", "function_to_apply": "sigmoid", "finetuning_task": "sst"}
+    folder = edited(base, "config.json", **leftovers)
+    load_classifier(str(folder), task, new_head=True).save_pretrained(tmp_path / "ours")
+    written = json.loads((tmp_path / "ours/config.json").read_text())
+    assert written["problem_type"] == "single_label_classification"
+    assert not {"function_to_apply", "finetuning_task"} & set(written)
+    if not is_bare:
+        with pytest.raises(
+            InputError, match="its problem_type is multi_label_classification, expected a classifier with"
+        ):
+            load_classifier(str(folder), task, new_head=False)
+
+
+@pytest.mark.parametrize("order", [["neutral", "positive", "negative"], ["negative", "neutral", "positive"]])
+@pytest.mark.parametrize("kind", ["bart", "gpt2", "mt5", "electra"])
+def test_networks_of_every_kind_are_reordered(kind: str, order: list[str], task: Task, tmp_path: Path):
+    """Some classify by an end token, some by the last token before the padding."""
+    import transformers as T
+
+    tiny = {"vocab_size": 20, "num_labels": 3, "id2label": dict(enumerate(order)), "pad_token_id": 0, "eos_token_id": 2}
+    config = {
+        "bart": lambda: T.BartConfig(
+            d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+            encoder_ffn_dim=8, decoder_ffn_dim=8, max_position_embeddings=32, bos_token_id=1, decoder_start_token_id=2,
+            forced_eos_token_id=2, **tiny,
+        ),
+        "gpt2": lambda: T.GPT2Config(n_embd=8, n_layer=1, n_head=2, n_positions=32, **tiny),
+        "mt5": lambda: T.MT5Config(d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, decoder_start_token_id=0, **tiny),
+        "electra": lambda: T.ElectraConfig(
+            embedding_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, **tiny
+        ),
+    }[kind]()  # fmt: skip
+    theirs = T.AutoModelForSequenceClassification.from_config(config).eval()
+    theirs.save_pretrained(tmp_path)
+    ours = load_classifier(str(tmp_path), task, new_head=False).eval()
+    ids = torch.tensor([[5, 6, 7, 2]])
+    with torch.no_grad():
+        expected = dict(zip(order, theirs(input_ids=ids).logits[0].tolist(), strict=True))
+        found = dict(zip(LABELS, ours(input_ids=ids).logits[0].tolist(), strict=True))
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+def change_weights(folder: Path, change) -> Path:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+def test_an_encoder_without_one_of_its_weights_is_refused_but_may_lack_its_pooler(
+    tiny_bert: Path, task: Task, tmp_path: Path
+):
+    folder = shutil.copytree(tiny_bert, tmp_path / "a")
+    change_weights(folder, lambda weights: [weights.pop(name) for name in list(weights) if "pooler" in name])
+    assert load_classifier(str(folder), task, new_head=True).config.num_labels == 3
+    change_weights(folder, lambda weights: weights.pop("encoder.layer.0.attention.self.query.weight"))
+    with pytest.raises(InputError, match=r"weights missing for \['bert.encoder.layer.0.attention.self.query.weight'\]"):
+        load_classifier(str(folder), task, new_head=True)
+
+
+@pytest.mark.parametrize("new_head", [True, False])
+def test_weights_that_are_no_numbers_are_refused(new_head: bool, tiny_classifier: Path, task: Task, tmp_path: Path):
+    folder = shutil.copytree(tiny_classifier, tmp_path / "a")
+    change_weights(folder, lambda weights: weights["bert.embeddings.LayerNorm.bias"].fill_(float("nan")))
+    with pytest.raises(
+        InputError, match=r"1 of its weights hold nan or inf, the first is bert.embeddings.LayerNorm.bias"
+    ):
+        load_classifier(str(folder), task, new_head=new_head)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda folder: edited(folder, "config.json", hidden_size="large"),
+        lambda folder: edited(folder, "config.json", id2label=["a", "b"]),
+        lambda folder: edited(folder, "config.json", num_attention_heads=3),
+        lambda folder: edited(folder, "config.json", model_type="t5"),
+        lambda folder: edited(folder, "config.json", vocab_size=12),
+        lambda folder: (folder / "config.json").write_text("[]"),
+        lambda folder: (folder / "config.json").write_text("{"),
+        lambda folder: (folder / "model.safetensors").write_bytes(b"\x00" * 9),
+        lambda folder: (folder / "model.safetensors").unlink(),
+        lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_is_one_line(spoil, tiny_classifier: Path, task: Task, tmp_path: Path):
+    folder = shutil.copytree(tiny_classifier, tmp_path / "a")
+    spoil(folder)
+    with pytest.raises(InputError, match=f"^model {folder}: ") as caught:
+        load_classifier(str(folder), task, new_head=False)
+    assert "\n" not in str(caught.value)

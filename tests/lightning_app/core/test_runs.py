@@ -26,7 +26,7 @@ def test_a_run_is_new_then_partial_then_whole(tmp_path: Path):
     assert begin(tmp_path / "r") is State.NEW
     assert begin(tmp_path / "r") is State.PARTIAL
     artifacts.write(tmp_path / "r", None, stage="select")
-    assert begin(tmp_path / "r") is State.WHOLE
+    assert begin(tmp_path / "r") is State.COMPLETE
 
 
 def test_a_whole_run_keeps_nothing_to_resume_from(tmp_path: Path):
@@ -36,7 +36,7 @@ def test_a_whole_run_keeps_nothing_to_resume_from(tmp_path: Path):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text("x")
     artifacts.write(tmp_path, None, stage="select")
-    assert begin(tmp_path) is State.WHOLE
+    assert begin(tmp_path) is State.COMPLETE
     assert {path.name for path in tmp_path.iterdir()} - {".lock"} == {"_identity.json", "_manifest.json"}
 
 
@@ -147,7 +147,7 @@ def test_a_run_that_is_computed_again_is_incomplete_until_its_new_manifest(tmp_p
     weights = tmp_path / "weights"
     weights.write_text("four")
     artifacts.write(tmp_path, None, stage="select", files=[weights])
-    assert begin(tmp_path) is State.WHOLE
+    assert begin(tmp_path) is State.COMPLETE
     weights.write_text("fo")
     assert artifacts.why_incomplete(tmp_path) == "weights has 2 bytes instead of 4"
     assert begin(tmp_path) is State.PARTIAL

@@ -45,7 +45,7 @@ def test_dynamics_come_back_in_the_tasks_order(tmp_path: Path, task: Task, dtype
     labels = ["Positive", "negative", "NEUTRAL"]
     for epoch, one in enumerate(log_probs):
         store.write_epoch(tmp_path / "d", epoch, one, labels, dtype)
-    artifacts.write_parquet(tmp_path / "d" / "_ids.parquet", artifacts.pa.table({"id": list("abcde")}))
+    store.write_ids(tmp_path / "d", store.ScoredRows(None, "abcde", labels))
     with pytest.raises(InputError, match="not whole"):
         store.read_dynamics(tmp_path / "d", task)
     store.finish(tmp_path / "d", {"labels": labels})
@@ -62,7 +62,7 @@ def test_impossible_stays_finite_on_the_disk(tmp_path: Path, task: Task):
 
 def test_a_changed_epoch_is_noticed(tmp_path: Path, task: Task):
     store.write_epoch(tmp_path, 0, made_up(1, 2)[0], task.labels, "float32")
-    artifacts.write_parquet(tmp_path / "_ids.parquet", artifacts.pa.table({"id": ["a", "b"]}))
+    store.write_ids(tmp_path, store.ScoredRows(None, "ab", task.labels))
     store.finish(tmp_path, {"labels": task.labels})
     store.write_epoch(tmp_path, 1, made_up(1, 2)[0], task.labels, "float32")
     with pytest.raises(InputError, match="2 epochs that do not match the manifest"):

@@ -1,0 +1,77 @@
+"""Which labelled rows may choose the checkpoint: the source's own, and translations of them."""
+
+from labelbridge.lightning_app.core import artifacts
+from labelbridge.lightning_app.core.artifacts import Manifest
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.paths import find
+from labelbridge.lightning_app.data.sources import Rows
+
+SOURCE_LANGUAGE = "en"  # of gold that states none
+
+
+def check_dev_language(gold: Rows, dev: Rows) -> None:
+    """Refuse dev rows whose labels are a target's.
+
+    Allowed is a dev set in the gold's language (English, where that states none), and a translation into any other
+    language of rows that were in the gold's: its labels are those of the source, so no target label is read (choosing
+    the checkpoint on translated dev rows is studied in arXiv 2311.09404).
+
+    Raises:
+        InputError: If the dev set is in another language than the gold without being a translation from it, or in a
+            language that the gold was translated into without being a translation itself.
+    """
+    learned = languages_of(gold) or {SOURCE_LANGUAGE}
+    allowed = learned | translated_from(dev, learned)
+    place = f"data.dev {', '.join(dev.places)}"
+    if not languages_of(dev) <= allowed:
+        raise InputError(
+            f"{place}: language {sorted(languages_of(dev) - allowed)} is not the gold's {sorted(learned)}, "
+            "so it is a target, whose labels may not choose the checkpoint; give one in the source language, a "
+            "translation of it, or say with `language` what the gold is in"
+        )
+    foreign = languages_of(dev) & translated_into(gold) - translated_into(dev)
+    if foreign:
+        raise InputError(
+            f"{place}: rows in {sorted(foreign)}, which the gold was translated into, but no translation "
+            "themselves, so they are a target, whose labels may not choose the checkpoint; translate the source dev"
+        )
+
+
+def languages_of(rows: Rows) -> set[str]:
+    """The languages that rows state."""
+    return set(rows.table["lang"].drop_null().to_pylist())
+
+
+def translated_into(rows: Rows) -> set[str]:
+    """The languages that rows were translated into, by the artifacts that they come from."""
+    made = [one for one in rows.manifests if one is not None and one.stage == "translate"]
+    return {str(one.facts["target_language"]) for one in made}
+
+
+def translated_from(rows: Rows, learned: set[str]) -> set[str]:
+    """The languages that rows were translated into from a learned one, by the lineage of every such artifact.
+
+    A language counts only if all artifacts in it go back to a learned language: rows of a target that were merely
+    translated twice do not.
+    """
+    good: set[str] = set()
+    bad: set[str] = set()
+    for manifest in rows.manifests:
+        if manifest is not None and manifest.stage == "translate":
+            (good if _root_language(manifest) in learned else bad).add(str(manifest.facts["target_language"]))
+    return good - bad
+
+
+def _root_language(manifest: Manifest) -> str | None:
+    """The language that a chain of translations started from; None for translated targets, or a lost link."""
+    if manifest.facts.get("setting") == "translate-test":
+        return None
+    language = str(manifest.facts["source_language"])
+    for reference in manifest.inputs.values():
+        folder = find(reference["path"])
+        if folder is None or not artifacts.is_whole(folder):
+            continue
+        source = artifacts.read_manifest(folder)
+        if source.stage == "translate":
+            return _root_language(source)
+    return language

@@ -1,0 +1,1 @@
+"""Label priors and temperatures: numbers alone, from probabilities and labels."""

@@ -1,0 +1,64 @@
+"""Tasks by name: `task: sentiment` in a config, and `--task sentiment`, stand for `configs/tasks/sentiment.yaml`."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import get_loader, set_loader
+
+from ..core.errors import InputError, shorten
+from ..core.paths import PROJECT, find
+from ..core.yaml_files import YamlError, load_mapping
+
+# The parsers' mode: YAML in which a task may be a name.
+MODE = "yaml_with_named_tasks"
+
+
+def load(text: str) -> Any:
+    """Read YAML as jsonargparse does, and put a task's definition in the place of its name."""
+    return with_definition(get_loader("yaml")(text))
+
+
+def with_definition(content: Any) -> Any:
+    """A configuration with its task written out."""
+    if isinstance(content, dict) and isinstance(content.get("task"), str):
+        return {**content, "task": _definition(content["task"])}
+    return content
+
+
+def replace_named_tasks(options: Sequence[str]) -> list[str]:
+    """Replace each `--task NAME` by `--config FILE`; a task that is written out stays."""
+    replaced: list[str] = []
+    for word in options:
+        name = word.removeprefix("--task=") if word.startswith("--task=") else None
+        if replaced and replaced[-1] == "--task":
+            name = word
+        if name is None or name.lstrip().startswith("{"):
+            replaced.append(word)
+            continue
+        if replaced and replaced[-1] == "--task":
+            replaced.pop()
+        replaced += ["--config", str(_file(name))]
+    return replaced
+
+
+def _definition(name: str) -> Any:
+    file = _file(name)
+    content = load_mapping(file)
+    if not isinstance(content.get("task"), dict):
+        raise InputError(f"{file}: expected a mapping `task` with name, columns and labels, got {shorten(content)}")
+    return content["task"]
+
+
+def _file(name: str) -> Path:
+    file = find(f"{name}.yaml", "configs/tasks")
+    if file is None:
+        known = sorted(path.stem for path in (PROJECT / "configs/tasks").glob("*.yaml"))
+        close = difflib.get_close_matches(name, known, n=1)
+        remedy = f"did you mean '{close[0]}'?" if close else f"expected one of {', '.join(known)}, or a file of yours"
+        raise InputError(f"task: no task {shorten(name)} in configs/tasks, {remedy}")
+    return file
+
+
+set_loader(MODE, load, exceptions=(YamlError,))

@@ -1,0 +1,193 @@
+"""What every artifact holds: its columns and its facts, declared once, and checked whenever one is read.
+
+Columns and facts beyond these are free. Vectors (probabilities, embeddings) are checked by value too, when they are
+written and when they are read, whoever reads them.
+"""
+
+# N = rows, D = numbers of a vector, C = classes
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NotRequired
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from typing_extensions import TypedDict
+
+from .documents import checked
+from .errors import InputError, shorten
+from .task import Task
+
+SUM_TOLERANCE = 1e-4
+
+TEXT, TEXT_OR_NULL, VECTOR = "text", "text or null", "a list of numbers"
+
+# Stage -> column -> what it holds. Of a stage that is not listed nothing is promised.
+COLUMNS: Mapping[str, Mapping[str, str]] = {
+    "generate": {"id": TEXT, "text": TEXT_OR_NULL},
+    "pseudolabel": {"id": TEXT, "probs": VECTOR},
+    "embed": {"id": TEXT, "embedding": VECTOR},
+    "select": {"id": TEXT},
+    "test": {"id": TEXT, "target": TEXT, "label": TEXT, "probs": VECTOR},
+    "score": {"id": TEXT, "set": TEXT, "reference": TEXT, "translation": TEXT_OR_NULL},
+}
+# Columns of vectors, wherever they are.
+PROBABILITIES, EMBEDDINGS = "probs", "embedding"
+
+
+class TaskFacts(TypedDict):
+    """The task."""
+
+    name: str
+    columns: list[str]
+    labels: list[str]
+
+
+class Facts(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
+    """What others rely on among the facts of a manifest or a model card: a fact that is there is of this type."""
+
+    labels: NotRequired[list[str]]
+    task: NotRequired[TaskFacts]
+    method: NotRequired[str]
+    setting: NotRequired[str]
+    seed: NotRequired[int | None]
+    dev: NotRequired[dict[str, float]]
+    gold_counts: NotRequired[dict[str, int]]
+    metrics: NotRequired[dict[str, dict[str, float | str]]]
+    classes: NotRequired[dict[str, dict[str, float | None]]]
+    selection: NotRequired[bool]
+    target_language: NotRequired[str]
+    source_language: NotRequired[str]
+
+
+# Stage -> facts that it must have.
+REQUIRED_FACTS: Mapping[str, Sequence[str]] = {"test": ("task",), "dynamics": ("labels",), "score": ("metrics",)}
+
+
+def check_facts(stage: str, facts: Any, place: object, remedy: str) -> None:
+    """Refuse facts that are not as declared.
+
+    Raises:
+        InputError: If one is missing or of another type, or two contradict each other.
+    """
+    found = checked(Facts, facts, f"{place}: facts", remedy)
+    missing = next((name for name in REQUIRED_FACTS.get(stage, ()) if name not in found), None)
+    if missing is not None:
+        raise InputError(f"{place}: facts.{missing} is missing; {remedy}")
+    if "task" in found:
+        task = found["task"]
+        try:
+            Task(task["name"], task["columns"], task["labels"])
+        except InputError as error:
+            raise InputError(f"{place}: facts.{error}; {remedy}") from None
+        if found.get("labels", task["labels"]) != task["labels"]:
+            raise InputError(
+                f"{place}: facts.labels is {found['labels']}, expected the task's labels {task['labels']}; {remedy}"
+            )
+
+
+def check_columns(stage: str, table: pa.Table, place: object, remedy: str) -> None:
+    """Refuse rows that lack a column of their stage, or hold something else in it.
+
+    Raises:
+        InputError: Names the column.
+    """
+    for name, kind in COLUMNS.get(stage, {}).items():
+        if name not in table.column_names:
+            raise InputError(f"{place}: no column '{name}' among {table.column_names}; {remedy}")
+        column = table[name]
+        if kind == VECTOR:
+            continue
+        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+            raise InputError(f"{place}: {name} is of type {column.type}, expected {kind}; {remedy}")
+        if kind == TEXT and column.null_count:
+            row = column.is_null().index(True).as_py()
+            raise InputError(f"{place} row {row}: {name} is null, expected a text; {remedy}")
+
+
+def check_no_duplicates(names: Sequence[str], place: str) -> None:
+    """Refuse columns of one name, of which only one could be used.
+
+    Raises:
+        InputError: If a name occurs twice.
+    """
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise InputError(f"{place}: duplicate column {shorten(twice)}; rename or remove one of the two")
+
+
+def check_vectors(table: pa.Table, facts: Mapping[str, Any], place: object, remedy: str) -> None:
+    """Refuse vectors that are not all finite and of one length, and probabilities that do not sum to 1.
+
+    Raises:
+        InputError: Names the row.
+    """
+    if EMBEDDINGS in table.column_names:
+        vectors(table, EMBEDDINGS, place, remedy)
+    if PROBABILITIES in table.column_names:
+        labels = facts.get("labels")
+        probabilities(table, len(labels) if labels is not None else None, place, remedy)
+
+
+def vectors(table: pa.Table, name: str, place: object, remedy: str, width: int | None = None) -> np.ndarray:
+    """A column of vectors as a matrix in its own precision; shape (N, D).
+
+    Args:
+        table: The rows.
+        name: The column.
+        place: What an error calls the rows.
+        remedy: The end of the error line.
+        width: D; by default that of the first row.
+
+    Raises:
+        InputError: If there is no such column, or a row is not D finite numbers.
+    """
+    if name not in table.column_names:
+        raise InputError(f"{place}: no column '{name}' among {table.column_names}; {remedy}")
+    column = table[name].combine_chunks()
+    kind = column.type
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    if not is_list or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
+        raise InputError(f"{place}: {name} is of type {kind}, expected {VECTOR} a row; {remedy}")
+    # Arrow's own buffers: a million Python lists would take longer, and more memory, than all the rest.
+    lengths_N = pc.fill_null(pc.list_value_length(column), -1).to_numpy(zero_copy_only=False)
+    if width is None:
+        width = int(lengths_N[0]) if len(lengths_N) else 0
+    wrong = (lengths_N != width) | (lengths_N < 1)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise InputError(
+            f"{place} row {row}: {name} is {shorten(column[row].as_py())}, expected {width} numbers; {remedy}"
+        )
+    flat = column.flatten()
+    values_ND: np.ndarray = flat.to_numpy(zero_copy_only=False).reshape(-1, width if width > 0 else 1)
+    bad = ~np.isfinite(values_ND).all(axis=1)
+    if flat.null_count or bad.any():
+        row = int(bad.argmax())
+        raise InputError(
+            f"{place} row {row}: {name} is {shorten(column[row].as_py())}, expected finite numbers; {remedy}"
+        )
+    return values_ND
+
+
+def probabilities(table: pa.Table, count: int | None, place: object, remedy: str) -> np.ndarray:
+    """The column `probs` as float64 of shape (N, C).
+
+    Args:
+        table: The rows.
+        count: C; by default that of the first row.
+        place: What an error calls the rows.
+        remedy: The end of the error line.
+
+    Raises:
+        InputError: If a row is not a probability vector: C numbers from 0 to 1, their sum within 1e-4 of 1.
+    """
+    probs_NC = vectors(table, PROBABILITIES, place, remedy, count).astype(np.float64, copy=False)
+    sums_N = probs_NC.sum(axis=1)
+    bad = (np.abs(sums_N - 1) > SUM_TOLERANCE) | (probs_NC < 0).any(axis=1)
+    if bad.any():
+        row = int(bad.argmax())
+        found = "a prob is negative" if (probs_NC[row] < 0).any() else f"probs sum to {sums_N[row]:.4g}, expected 1"
+        raise InputError(f"{place} row {row}: {found}; {remedy}")
+    return probs_NC

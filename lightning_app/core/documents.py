@@ -1,0 +1,73 @@
+"""JSON files that the project wrote and reads again: read in one place, and checked against a declared type."""
+
+import json
+from collections.abc import Hashable
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, cast
+
+from .errors import InputError, shorten, system_error
+
+T = TypeVar("T")
+
+
+def read_json(path: Path, remedy: str = "run its stage again") -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: The file.
+        remedy: The end of the error line.
+
+    Raises:
+        InputError: If it cannot be read, is not JSON, or holds a number that is not finite.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except OSError as error:
+        raise system_error(error, path) from None
+    except RecursionError:
+        raise InputError(f"{path}: not JSON (nested too deeply); {remedy}") from None
+    except ValueError as error:  # not UTF-8 and not JSON among them
+        raise InputError(f"{path}: not JSON ({shorten(str(error), 120)[1:-1]}); {remedy}") from None
+
+
+def checked(declared: type[T], value: Any, place: object, remedy: str = "run its stage again") -> T:
+    """Check a value against a declared type, strictly: no text passes for a number.
+
+    Args:
+        declared: A dataclass or another type that pydantic knows; its fields say what is expected.
+        value: What was read.
+        place: What an error calls it.
+        remedy: The end of the error line.
+
+    Raises:
+        InputError: Names the first field that is wrong, and its value.
+    """
+    from pydantic import ValidationError
+
+    try:
+        # By way of JSON: in strict mode a dataclass would have to be one already.
+        found: T = _adapter(cast("Hashable", declared)).validate_json(json.dumps(value), strict=True)
+    except (TypeError, ValueError) as error:
+        if not isinstance(error, ValidationError):
+            raise InputError(f"{place}: {shorten(str(error), 120)[1:-1]}; {remedy}") from None
+        first = error.errors(include_url=False, include_context=False)[0]
+        field = " ".join(".".join(map(str, first["loc"])).split())
+        what = "is missing" if first["type"] == "missing" else f"is {shorten(first['input'])}"
+        said = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+        expected = "" if first["type"] in ("missing", "missing_argument") else f", expected {said}"
+        if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+            what, expected = "is not known", ""
+        raise InputError(f"{place}: {field or 'it'} {what}{expected}; {remedy}") from None
+    return found
+
+
+@cache
+def _adapter(declared: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(declared)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a finite number")

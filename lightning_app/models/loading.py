@@ -1,0 +1,134 @@
+"""Models at the door: what cannot be loaded is one line, and tokenizer and network are checked against each other."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import InputError, shorten
+from .locate import locate
+
+# Files of which a tokenizer is made; without any, the transformers library makes an empty one without a word.
+TOKENIZER_FILES = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.spm", "*.tiktoken", "tokenizer.model.v*", "*.vocab",
+    "tekken.json", "*.bpe.codes",
+)  # fmt: skip
+# Types of networks that number positions from the padding token on, so that they take fewer tokens than they have
+# positions, and read a token with the padding's number as padding.
+_POSITIONS_AFTER_PADDING = (
+    "camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mluke", "mpnet", "roberta",
+    "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+)  # fmt: skip
+FEWEST_TOKENS = 4
+
+
+@contextmanager
+def loading(name: str, what: str = "", remedy: str = "give a local folder or a Hub id") -> Iterator[None]:
+    """Turn whatever a library raises while it loads a model into one line.
+
+    Args:
+        name: The model's name.
+        what: The part of it that is loaded, such as `its tokenizer`.
+        remedy: The end of the line.
+
+    Raises:
+        InputError: If anything else is raised inside.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the libraries raise a score of unrelated types
+        kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
+        reason = shorten(kind + (" ".join(str(error).split()) or type(error).__name__), 160)[1:-1]
+        raise InputError(f"model {name}: {what + ' ' if what else ''}cannot be loaded ({reason}); {remedy}") from None
+
+
+def load_tokenizer(name: str, **options: Any) -> Any:
+    """Load a model's tokenizer.
+
+    Args:
+        name: A folder, a Hub id, or `bundled`.
+        **options: As for `AutoTokenizer.from_pretrained`.
+
+    Raises:
+        InputError: If it has none, or one without words.
+    """
+    from transformers import AutoTokenizer
+
+    folder = Path(locate(name))
+    if folder.is_dir() and not any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES):
+        raise InputError(
+            f"model {name}: no tokenizer in its folder, expected tokenizer.json or the like; save the tokenizer into "
+            "the same folder"
+        )
+    with loading(name, "its tokenizer", "save it into the same folder"):
+        tokenizer = AutoTokenizer.from_pretrained(locate(name), **options)
+        words = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
+    if not words:
+        raise InputError(
+            f"model {name}: its tokenizer knows no words; save the tokenizer that the model was trained with"
+        )
+    return tokenizer
+
+
+def longest_sequence(config: Any) -> int | None:
+    """How many tokens a network takes, by its configuration; None where that sets no limit."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions < 1:
+        return None
+    if config.model_type in _POSITIONS_AFTER_PADDING:
+        return positions - 1 - (config.pad_token_id if config.pad_token_id is not None else 1)
+    return positions
+
+
+def _looks_for_padding(model_type: str) -> bool:
+    """Whether a network finds positions, or the last token of a row, by the number of the padding token."""
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
+
+    is_decoder = model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return is_decoder or model_type in _POSITIONS_AFTER_PADDING
+
+
+def check_together(tokenizer: Any, config: Any, name: str) -> None:
+    """Refuse a tokenizer that its network cannot follow.
+
+    Args:
+        tokenizer: The tokenizer.
+        config: The network's configuration.
+        name: The model's name.
+
+    Raises:
+        InputError: If the tokenizer has tokens or types of tokens that the network lacks, or another padding token.
+    """
+    text_config = config.get_text_config()
+    size = getattr(text_config, "vocab_size", None)
+    if isinstance(size, int):
+        used = {tokenizer.pad_token, tokenizer.unk_token, tokenizer.cls_token, tokenizer.sep_token, tokenizer.eos_token}
+        unused = {*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens} - used
+        word, number = max(
+            ((word, number) for word, number in tokenizer.get_vocab().items() if word not in unused),
+            key=lambda one: one[1],
+        )
+        if number >= size:
+            raise InputError(
+                f"model {name}: its tokenizer has a token {shorten(word)} with number {number}, but its network knows "
+                f"{size} tokens only; save the tokenizer that it was trained with"
+            )
+    types = getattr(text_config, "type_vocab_size", None)
+    emitted = max([0, *tokenizer("a", "b").get("token_type_ids", [])])
+    if isinstance(types, int) and 0 < types <= emitted:
+        raise InputError(
+            f"model {name}: its tokenizer marks the second text of a pair with {emitted}, but its network knows "
+            f"{types} type of tokens only; save the tokenizer that it was trained with"
+        )
+    own = getattr(text_config, "pad_token_id", None)
+    if isinstance(own, int) and own >= 0 and tokenizer.pad_token_id != own and _looks_for_padding(config.model_type):
+        raise InputError(
+            f"model {name}: its tokenizer pads with token {tokenizer.pad_token_id} ({tokenizer.pad_token}), its "
+            f"network expects {own}; set pad_token_id in its config.json, or the tokenizer's pad token, to what it was "
+            "trained with"
+        )

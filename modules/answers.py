@@ -1,0 +1,90 @@
+"""What a server's answer amounts to: a text, how it ended, or what went wrong in the server's own words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from labelbridge.lightning_app.core.errors import shorten
+from labelbridge.lightning_app.generation.cleaning import CLEAN_ENDS
+
+MOST_WORDS = 160  # characters of what a server says
+
+
+class MalformedAnswerError(ValueError):
+    """Not an answer: an error inside a success, a web page, a content that is no text."""
+
+
+def row_of(answer: Any) -> dict[str, Any]:
+    """The columns of an answered row.
+
+    Args:
+        answer: What the openai client made of the body; it does not check it.
+
+    Returns:
+        `text`, `finish` (`stop` for a clean end, else what the server calls it), `error`, `n_tokens`.
+
+    Raises:
+        MalformedAnswerError: If there is no text in it.
+    """
+    choices = _of(answer, "choices")
+    if not isinstance(choices, list) or not choices:
+        raise MalformedAnswerError(_what_it_says(answer))
+    choice = choices[0]
+    message = _of(choice, "message")
+    refusal = _of(message, "refusal")
+    text = _text(_of(message, "content"))
+    if not text and isinstance(refusal, str) and refusal:
+        raise MalformedAnswerError(f"refused: {_quoted(refusal)}")
+    error = _of(choice, "error") or _of(answer, "error")
+    if error and not text:
+        raise MalformedAnswerError(_quoted(error))
+    tokens = _of(_of(answer, "usage"), "completion_tokens")
+    end = str(_of(choice, "finish_reason") or "unknown")
+    return {
+        "text": whole(text),
+        "finish": "stop" if end.casefold() in CLEAN_ENDS and not error else whole(end),
+        "error": None,
+        "n_tokens": tokens if isinstance(tokens, int) and tokens >= 0 else len(text.split()),
+    }
+
+
+def whole(text: str) -> str:
+    """A text that can be written down: half of a surrogate pair (a cut emoji) becomes the replacement character."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _text(content: Any) -> str:
+    """The text of a content, which may come in parts; those that are thoughts, images or calls are none."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise MalformedAnswerError(f"its content is {shorten(content)}, expected a text")
+    texts = [part if isinstance(part, str) else _of(part, "text") for part in content if _is_text(part)]
+    if not all(isinstance(text, str) for text in texts):
+        raise MalformedAnswerError(f"its content is {shorten(content)}, expected texts")
+    return "".join(texts)
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, str) or _of(part, "type") in ("text", "output_text")
+
+
+def _what_it_says(answer: Any) -> str:
+    error = _of(answer, "error") or _of(answer, "detail") or _of(answer, "message")
+    if error:
+        return _quoted(error)
+    if isinstance(answer, str):
+        return f"no answer but {_quoted(answer)}"
+    return "no answer in it"
+
+
+def _quoted(value: Any) -> str:
+    """A server's words on one line."""
+    said = _of(value, "message") or value
+    return shorten(whole(" ".join(str(said).split())), MOST_WORDS)[1:-1]
+
+
+def _of(value: Any, name: str) -> Any:
+    """A field of what may be a model, a map, or neither."""
+    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)

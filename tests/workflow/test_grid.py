@@ -1,0 +1,144 @@
+"""The check of a grid file."""
+
+from typing import Any
+
+import pytest
+import yaml
+from conftest import PROJECT
+
+from labelbridge.lightning_app.core.errors import InputError
+from workflow.grid import TAKEN, read
+
+SMALL: dict[str, Any] = {
+    "out": "runs/small",
+    "seeds": [0, 1],
+    "pool": {"path": "pool.jsonl"},
+    "gold": {"train": {"path": "train.jsonl"}, "dev": {"path": "dev.jsonl"}},
+    "selections": {"top": {"strategy": "top"}},
+    "methods": {"SRC": {}, "T-top-k": {"selection": "top"}},
+}
+
+
+def refusal(**changes: Any) -> str:
+    """What is wrong with a small grid after these changes; None removes a key."""
+    with pytest.raises(InputError) as caught:
+        read({key: value for key, value in {**SMALL, **changes}.items() if value is not None})
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_every_grid_of_the_project_passes():
+    for file in (PROJECT / "workflow").glob("*.yaml"):
+        config = yaml.safe_load(file.read_text())
+        folders = {name: "my/data" for name in ("data", "raw_pool", "pool_folder") if f"{{{name}}}" in file.read_text()}
+        assert read({**config, **folders}).methods, file.name
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": [0]}, "seed: unknown key, did you mean 'seeds'?"),
+        ({"methods": {"T": {"selections": "top"}}}, "methods.T.selections: unknown key, did you mean 'selection'?"),
+        ({"methods": {"T": {"selection": "tops"}}}, "methods.T.selection: unknown name 'tops', did you mean 'top'?"),
+        ({"methods": {"SRC": {"in": ["mr"]}}}, "methods.SRC.in: unknown name 'mr', expected one of en"),
+        ({"selections": {"top": {"strateggy": "top"}}}, "selections.top.strateggy: unknown key, did you mean 'strategy'?"),
+        ({"selections": {"top": {"out": "x"}}}, "selections.top.out: unknown key"),
+        ({"overlays": {"students": []}}, "overlays.students: unknown key, did you mean 'student'?"),
+        ({"trainer": {"trianer.max_epochs": 1}}, "trainer.trianer.max_epochs: trianer: unknown key, did you mean 'trainer'?"),
+        ({"report": {"metrics": "accuracy"}}, "report.metrics: unknown key, did you mean 'metric'?"),
+        ({"pool": {"pth": "x"}}, "pool.pth: unknown key, did you mean 'path'?"),
+        ({"gold": {"test": {"path": "x"}}}, "gold.test: unknown key"),
+        ({"translations": {"hi": {"form": "en"}}}, "translations.hi.form: unknown key, did you mean 'from'?"),
+        ({"unions": {"all": ["en", "hi"]}}, "unions.all: unknown name 'hi'"),
+        ({"seeds": [0, 0]}, "seeds: is [0, 0], expected a list of different whole numbers, such as [0, 1]"),
+        ({"seeds": ["0"]}, "seeds: is ['0']"),
+        ({"seed_chain": "all"}, "seed_chain: is 'all', expected student or full"),
+        ({"keep_models": "none"}, "keep_models: is 'none', expected all or first"),
+        ({"out": None}, "out: is missing; see workflow/demo.yaml for an example"),
+        ({"out": "runs/{ x }"}, "out: is 'runs/{ x }'"),
+        ({"methods": {}}, "methods: is empty"),
+        ({"methods": {"T": {"order": "select-first"}}}, "methods.T: order is a student's"),
+        ({"selections": {"near": {"strategy": "near_target"}}, "methods": {"T": {"selection": "near"}}}, "target_text: is missing"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_that_names_the_key(changes: dict[str, Any], message: str):
+    assert refusal(**changes).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "name", ["", " T", "T ", "a/b", "{seed}", "a\nb", "..", "-T", "~", "null", "#3", "&a", "x" * 151, *TAKEN]
+)
+def test_a_name_that_cannot_be_a_folder_or_a_flag_is_refused(name: str):
+    message = refusal(methods={name: {}})
+    assert message.startswith("methods: name ")
+    assert message.endswith("choose another name")
+    assert refusal(selections={name: {}}, methods={"SRC": {}}).startswith("selections: name ")
+
+
+@pytest.mark.parametrize("name", ["KL weight 3", "it's", '"T"', "[T]", "T, k", "T=1", "a & b; c", "$HOME", "*", "тест"])
+def test_any_other_name_is_accepted(name: str):
+    grid = read({**SMALL, "selections": {name: {}}, "methods": {name: {"selection": name}}})
+    assert grid.methods[name].selection == name
+
+
+def test_a_name_that_yaml_reads_as_a_number_is_refused():
+    assert refusal(methods={3: {}}) == "methods: name 3 is not text; put it in quotation marks"
+
+
+def test_two_things_do_not_share_a_folder():
+    translations = {"hi": {}}
+    assert refusal(translations=translations, methods={"hi": {}}).startswith(
+        "methods.hi: a place or target has the same"
+    )
+    assert refusal(translations=translations, unions={"hi": ["en"]}).startswith("unions.hi: a translation has the same")
+    targets = {"sw": {"rows": {"path": "sw.jsonl"}}}
+    assert refusal(translate_test=targets, methods={"sw": {}}).startswith("methods.sw: a place or target has the same")
+
+
+def test_translations_that_start_from_each_other_are_refused():
+    assert "leads back to itself" in refusal(translations={"a": {"from": "b"}, "b": {"from": "a"}})
+    assert read({**SMALL, "translations": {"b": {"from": "a"}, "a": {}}}).translations["b"].origin == "a"
+
+
+@pytest.mark.parametrize(("missing", "message"), [("gold", "gold.train: is missing"), ("pool", "pool: is missing")])
+def test_a_translation_requires_the_rows_that_it_starts_from(missing: str, message: str):
+    methods = {"SRC": {"in": ["hi"]}, "T": {"selection": "top", "in": ["hi"]}}
+    assert refusal(translations={"hi": {}}, methods=methods, **{missing: None}).startswith(message)
+
+
+def test_a_union_has_no_selection_to_translate():
+    methods = {"T": {"selection": "top", "in": ["all"], "order": "select-first"}}
+    message = refusal(translations={"hi": {}}, unions={"all": ["en", "hi"]}, methods=methods)
+    assert message.startswith("methods.T: order select-first in a union ['all']")
+
+
+def test_a_folder_from_the_command_line_is_filled_in():
+    grid = read({**SMALL, "pool": {"path": "{data}/pool.jsonl"}, "data": "my/data"})
+    assert grid.pool == [{"path": "my/data/pool.jsonl"}]
+    assert refusal(pool={"path": "{data}/pool.jsonl"}).endswith("give it with --config data=FOLDER")
+    assert refusal(data="my/data").startswith("data: unknown key")
+
+
+def test_a_source_is_a_path_a_mapping_a_list_or_json():
+    for source in ("p.jsonl", {"path": "p.jsonl"}, ["p.jsonl"], '{"path": "p.jsonl"}'):
+        assert read({**SMALL, "pool": source}).pool == [{"path": "p.jsonl"}]
+
+
+def needs(strategy: dict[str, Any], flags: dict[str, Any] | None = None) -> set[str]:
+    methods = {"T": {"selection": "x", "flags": flags or {}}}
+    return set(
+        read({**SMALL, "target_text": "t.txt", "selections": {"x": strategy}, "methods": methods}).selections["x"].needs
+    )
+
+
+def test_a_selection_needs_what_its_strategy_and_its_students_read():
+    prompt = {"model.synthetic_labels": "prompt"}
+    assert needs({"strategy": "top"}) == {"pseudolabels"}
+    assert needs({"strategy": "ambiguous"}) == {"pseudolabels", "dynamics"}
+    assert needs({"strategy": "near_target"}) == {"pseudolabels", "embeddings", "target"}
+    assert needs({"strategy": "mine.own", "needs": ["dynamics"]}) == {"pseudolabels", "dynamics"}
+    assert needs({"strategy": "top", "class_from": "last_epoch"}) == {"pseudolabels", "dynamics"}
+    assert needs({"strategy": "random", "class_from": "prompt"}, prompt) == set()
+    assert needs({"strategy": "random", "class_from": "prompt"}) == {"pseudolabels"}
+    assert needs({"strategy": "random", "class_from": "prompt", "agreement": True}, prompt) == {"pseudolabels"}

@@ -1,0 +1,91 @@
+"""The commands of a grid's jobs."""
+
+import glob
+import json
+import shlex
+from typing import Any
+
+import pytest
+import yaml
+from conftest import PROJECT
+
+from workflow.grid import read
+from workflow.jobs import Jobs, flags, from_wildcards
+
+STRANGE = """it's "KL weight 3", [T] & $HOME; *"""
+
+
+def jobs(grid: str = "selectors", **changes: Any) -> Jobs:
+    config = yaml.safe_load((PROJECT / f"workflow/{grid}.yaml").read_text())
+    return Jobs(read({**config, **changes}))
+
+
+def settings(command: str) -> dict[str, str]:
+    """A command's words as its shell would see them: the last value of each flag."""
+    words = shlex.split(command)[3:]
+    assert len(words) % 2 == 0
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def test_every_word_of_a_strange_name_reaches_the_command_as_it_is():
+    made = jobs(out="my runs/[a] & b", selections={STRANGE: {}}, methods={STRANGE: {"selection": STRANGE}})
+    student = settings(made.student("en", STRANGE, 0))
+    assert student["--method"] == STRANGE
+    assert student["--out"] == f"my runs/[a] & b/{STRANGE}/seed0/student"
+    assert student["--data.selection"] == f"my runs/[a] & b/select/{STRANGE}/seed0"
+    assert settings(made.test("en", STRANGE, 0))["--model.model"] == f"{student['--out']}/model"
+
+
+def test_the_report_takes_brackets_for_brackets(tmp_path):
+    made = jobs(out=str(tmp_path), selections={"top": {}}, methods={"[ab]": {"selection": "top"}, "a": {}}, seeds=[0])
+    for test in made.tests:
+        (tmp_path / test).parent.mkdir(parents=True)
+    patterns = json.loads(settings(made.report())["--runs"])
+    assert [glob.glob(pattern) for pattern in patterns] == [  # noqa: PTH207 - as `report` does
+        [test.removesuffix("/_manifest.json")] for test in made.tests
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [("a b", ["--key", "a b"]), ("", ["--key="]), ("-1", ["--key=-1"]), (-1, ["--key=-1"]), (None, ["--key", "null"]),
+     (True, ["--key", "true"]), (["é"], ["--key", '["é"]'])],
+)  # fmt: skip
+def test_a_setting_is_never_taken_for_a_flag_nor_lost(value: Any, words: list[str]):
+    assert flags({"key": value}) == words
+
+
+def test_only_the_selecting_seed_scores_the_pool():
+    made = jobs()
+    assert ["--data.pool" in settings(made.teacher("en", seed)) for seed in (0, 1, 2)] == [True, False, False]
+    full = jobs(seed_chain="full")
+    assert all("--data.pool" in settings(full.teacher("en", seed)) for seed in (0, 1, 2))
+
+
+def test_only_the_first_seeds_weights_are_kept_where_the_grid_says_so():
+    made = jobs("demo")
+    assert made.after_test("en", "SRC", 0) == ""
+    assert made.after_test("en", "T-top-k", 1) == "&& rm -r runs/demo/T-top-k/seed1/student/model"
+    assert jobs("demo", keep_models="all").after_test("en", "T-top-k", 1) == ""
+
+
+def test_a_union_takes_the_rows_of_its_places_under_different_ids():
+    sources = json.loads(settings(jobs("languages").teacher("all", 0))["--data.train"])
+    assert [source["id_prefix"] for source in sources] == ["en/", "hi/", "mr/", "sw/"]
+    assert sources[1]["path"] == "runs/languages/hi/train"
+
+
+def test_the_grids_task_is_passed_to_every_stage():
+    made = jobs(task="nli")
+    commands = [
+        made.teacher("en", 0),
+        made.pseudolabel("en", "", 0),
+        made.select("en", "top", 0),
+        made.test("en", "SRC", 0),
+    ]
+    assert all(settings(command)["--task"] == "nli" for command in commands)
+
+
+def test_wildcards_become_arguments():
+    assert from_wildcards(lambda **named: named)({"place": "hi/", "seed": "1"}) == {"place": "hi", "seed": 1}
+    assert from_wildcards(lambda **named: named)({"place": ""}) == {"place": "en"}
