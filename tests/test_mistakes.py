@@ -10,6 +10,7 @@ from conftest import Outcome, Stages, labelled, save_classifier, write_jsonl
 
 from labelbridge.lightning_app.core import artifacts
 
+SELECTED = "--data.selection=samples/sentiment/selection"  # a student's other settings are right
 BY_PROMPT = ("--strategy=random", "--class_from=prompt", "--pseudolabels=null")
 
 
@@ -294,17 +295,22 @@ def test_a_torn_manifest(taught: Stages):
 
 
 def test_values_of_the_wrong_type(stages: Stages):
-    refused(stages.student("--model.temperature=warm"), "command line: model.temperature is 'warm', expected float$")
+    refused(
+        stages.student("--model.temperature=warm", SELECTED),
+        "command line: model.temperature is 'warm', expected float$",
+    )
     refused(stages.select("--quota=many"), "command line: quota is 'many', expected int or dict$")
     refused(stages.select("--class_from=techer"), "class_from is 'techer', expected one of 'teacher', 'prompt'")
-    refused(stages.student("--data.batch_size=big"), "command line: data.batch_size is 'big', expected int$")
+    refused(stages.student("--data.batch_size=big", SELECTED), "command line: data.batch_size is 'big', expected int$")
 
 
 def test_a_value_of_the_wrong_type_in_a_config_names_the_last_file_that_has_it(stages: Stages):
     Path("mine.yaml").write_text("quota: many\n")
     refused(stages.cli("select", "--config", "select.yaml", "--config", "mine.yaml"), "mine.yaml: quota is 'many'")
     Path("other.yaml").write_text("model: {init_args: {temperature: warm}}\n")
-    refused(stages.student("--config", "other.yaml"), "other.yaml: model.temperature is 'warm', expected float$")
+    refused(
+        stages.student("--config", "other.yaml", SELECTED), "other.yaml: model.temperature is 'warm', expected float$"
+    )
 
 
 def test_a_path_where_a_source_is_expected(stages: Stages):
@@ -376,7 +382,7 @@ def test_a_mistake_leaves_the_folder_free(taught: Stages, tiny_classifier: Path)
     ],
 )  # fmt: skip
 def test_numbers_that_make_no_sense(stages: Stages, word: str):
-    refused(stages.student(word), word.split("=", maxsplit=1)[0].rsplit(".", maxsplit=1)[-1], "expected")
+    refused(stages.student(word, SELECTED), word.split("=", maxsplit=1)[0].rsplit(".", maxsplit=1)[-1], "expected")
 
 
 def test_a_file_where_the_output_folder_should_be(taught: Stages):

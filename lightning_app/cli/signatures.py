@@ -74,7 +74,8 @@ def parser_keys(subcommand: str, callbacks: tuple[tuple[str, str], ...]) -> froz
     keys |= {f"task.{field.name}" for field in fields(Task)}
     keys |= {f"trainer.{name}" for name in trainer_settings()}
     for key, name in callbacks:
-        keys |= {key, *(f"{key}.{setting}" for setting in settings_of(name) or {})}
+        settings = settings_of(name) or {}
+        keys |= {key, *(f"{key}.{setting}" for setting in settings)} if settings else set()
     return frozenset(keys | (_arguments(_lightning(TRAINER), "Trainer", subcommand) - _skipped(subcommand)))
 
 
