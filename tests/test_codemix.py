@@ -290,7 +290,7 @@ def test_two_hops_keep_ids_labels_and_lineage(cli: Command, words, tmp_path: Pat
                "--out=hi", *QUIET).code == 0  # fmt: skip
     outcome = cli(
         "predict", "--config", "codemix_translate.yaml", "--model.model=fit/model", "--data.rows.path=hi", "--out=mixed",
-        "--data.failing=keep", "--model.max_new_tokens=12", "--model.num_beams=1", *QUIET,
+        "--data.failing=keep", "--data.allow_empty=true", "--model.max_new_tokens=12", "--model.num_beams=1", *QUIET,
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
     hindi, mixed = artifacts.read(Path("hi"), "translate"), artifacts.read(Path("mixed"), "translate")

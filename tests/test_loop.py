@@ -138,7 +138,7 @@ def test_a_whole_stage_says_so_and_writes_nothing(loop: Stages, caplog: pytest.L
         before = (Path(folder) / "_manifest.json").stat().st_mtime_ns
         caplog.clear()
         assert stage().code == 0
-        assert f"{folder}: whole already" in caplog.text
+        assert f"{folder}: already complete" in caplog.text
         assert (Path(folder) / "_manifest.json").stat().st_mtime_ns == before
 
 

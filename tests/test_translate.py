@@ -326,7 +326,7 @@ def test_a_sequence_to_sequence_model_by_its_folder(cli: Command, files: Files, 
     )
     outcome = cli(
         "predict", "--config", "translate.yaml", "--model=TransformersTranslator", "--model.target_language=hi", *words,
-        "--data.gates=null", "--data.failing=keep", "--out=hi", *QUIET,
+        "--data.gates=null", "--data.failing=keep", "--data.allow_empty=true", "--out=hi", *QUIET,
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
     kept = artifacts.read(Path("hi")).table

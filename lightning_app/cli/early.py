@@ -192,9 +192,12 @@ def _check_source(source: Source, task: Task | None, label_column: str | None) -
 def _sources(layers: Sequence[Layer], name: str, value: Any) -> Iterator[tuple[Source, bool]]:
     """The sources of one argument, and whether all of their settings are known for sure."""
     if name == "targets":
-        named = value if isinstance(value, dict) else {}
-        for target, one in named.items():
-            yield from _source(layers, [name, target], one)
+        # A later mapping of targets replaces an earlier one, so those of earlier layers may be gone.
+        given = [_inside(_flat_classes(layer.settings).get("data"), [name]) for layer in layers]
+        last = next((targets for targets in reversed(given) if targets), {})
+        for target, one in value.items() if isinstance(value, dict) else ():
+            if target in last:
+                yield from _source(layers, [name, target], one)
         return
     for one in value if isinstance(value, list) else [value]:
         yield from _source(layers, [name] if one is value else [], one)

@@ -161,7 +161,8 @@ class Cli(LightningCLI):
             if table is None:
                 return
             metrics = self.datamodule.metrics(table)
-            if (conformal := card_facts(self.model.model_name).get("conformal")) is not None:
+            is_classifier = "probs" in table.column_names
+            if is_classifier and (conformal := card_facts(self.model.model_name).get("conformal")) is not None:
                 for target, numbers in conformal_metrics(table, self.model.task, conformal["threshold"]).items():
                     metrics[target].update(numbers)
             artifacts.write_json(run.out / artifacts.METRICS, metrics)

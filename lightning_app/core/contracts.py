@@ -51,7 +51,7 @@ class Facts(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
     task: NotRequired[TaskFacts]
     method: NotRequired[str]
     setting: NotRequired[str]
-    seed: NotRequired[int | None]
+    seed: NotRequired[int | str | None]  # "0, 1" for the mean of several runs
     dev: NotRequired[dict[str, float]]
     gold_counts: NotRequired[dict[str, int]]
     metrics: NotRequired[dict[str, dict[str, float | str]]]

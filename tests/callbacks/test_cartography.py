@@ -254,8 +254,8 @@ def test_other_dynamics_are_another_run(stages: Stages):
     words = (f"--data.pool.path={stages.files.pool}", "--trainer.max_epochs=1")
     assert stages.teacher(*words).code == 0
     for more, said in (
-        ("--cartography.dtype=float16", "cartography.dtype: None -> 'float16'"),
-        ("--data.gold_dynamics=true", "data.gold_dynamics: None -> True"),
+        ("--cartography.dtype=float16", "cartography.dtype: 'float32' -> 'float16'"),
+        ("--data.gold_dynamics=true", "data.gold_dynamics: False -> True"),
     ):
         outcome = stages.teacher(*words, more)
         assert outcome.code == 2

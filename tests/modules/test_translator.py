@@ -188,7 +188,7 @@ def test_the_models_own_code_can_be_given(tiny_nllb: Path):
     [
         ({"target_language": "sw"}, r"no token for the language swh_Latn; give its own code with --model.target_code"),
         ({"source_code": "eng"}, r"no token for the language eng; give its own code with --model.source_code"),
-        ({"num_beams": 0}, "num_beams 0"),
+        ({"num_beams": 0}, "num_beams is 0"),
         ({"target_language": "klingon"}, "model.target_language 'klingon': expected an ISO 639 code"),
         ({"target_language": "mai"}, r"no token for the language mai; give its own code with --model.target_code"),
         ({"target_language": "mai-Deva"}, r"no token for the language mai_Deva; .*--model.target_code"),
@@ -208,7 +208,7 @@ def test_a_dictionary_that_is_not_there_is_refused(tmp_path: Path):
     )
     with pytest.raises(InputError, match="no base forms for 'mr'; set it to false"):
         marathi.check("predict")
-    with pytest.raises(InputError, match="ratio 2"):
+    with pytest.raises(InputError, match="ratio is 2"):
         LexiconTranslator(target_language="hi", lexicon=Source(path="words.tsv"), ratio=2)
 
 

@@ -252,6 +252,10 @@ def test_the_balance_of_classes_is_said(cli: Command, raw: Path, caplog: pytest.
 
 def test_nothing_in_is_nothing_out(cli: Command, tmp_path: Path):
     write_jsonl(tmp_path / "raw.jsonl", [{"text": "", "prompt_label": "neutral"}])
-    assert cli("clean", "--config", "clean.yaml", "--raw.path=raw.jsonl", "--exclude=null", "--out=pool").code == 0
+    words = ("clean", "--config", "clean.yaml", "--raw.path=raw.jsonl", "--exclude=null", "--out=pool")
+    outcome = cli(*words)
+    assert outcome.code == 2
+    assert "no row is left of 1" in outcome.err
+    assert cli(*words, "--allow_empty=true").code == 0
     assert artifacts.read(Path("pool")).table.num_rows == 0
     assert artifacts.read(Path("pool/_rejected")).table["reason"].to_pylist() == ["empty"]
