@@ -194,7 +194,7 @@ def _sources(layers: Sequence[Layer], name: str, value: Any) -> Iterator[tuple[S
     if name == "targets":
         # A later mapping of targets replaces an earlier one, so those of earlier layers may be gone.
         given = [_inside(_flat_classes(layer.settings).get("data"), [name]) for layer in layers]
-        last = next((targets for targets in reversed(given) if targets), {})
+        last: Mapping[str, Any] = next((targets for targets in reversed(given) if targets), {})
         for target, one in value.items() if isinstance(value, dict) else ():
             if target in last:
                 yield from _source(layers, [name, target], one)
