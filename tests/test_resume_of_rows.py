@@ -55,7 +55,7 @@ def count_rows(table: pa.Table) -> tuple[int, int]:
 def content(out: str) -> tuple[str, dict[str, bytes]]:
     """An artifact's rows by fingerprint, and every file of it but what tells of the run itself."""
     files = {path.name: path.read_bytes() for path in Path(out).iterdir() if path.is_file()}
-    told = ("_manifest.json", "_config.yaml")
+    told = ("_manifest.json", "_config.yaml", "_identity.json")  # with the callback that killed it
     return artifacts.read(Path(out)).manifest.fingerprint, {
         name: b"" if name in told else one for name, one in files.items()
     }
