@@ -4,18 +4,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from string import Formatter
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from ..core.documents import checked
 from ..core.errors import InputError, shorten
 from ..core.hashing import seeded_hash
 from ..core.paths import find
 from ..core.task import Task
 from ..core.yaml_files import load_mapping
 from ..data.sources import Rows
+from .fields import fill, names_in
 
 NO_CLASS = "any"
 Example = str | tuple[str, str]
@@ -93,7 +94,8 @@ def read_spec(path: str, task: Task, language: str | None = None) -> PromptSpec:
         raise InputError(f"prompts {path}: no such file here or in configs/prompts")
     values = load_mapping(found, "the keys of a prompt file, as in configs/prompts")
     try:
-        spec = PromptSpec(**values)
+        PromptSpec(**values)
+        spec = checked(PromptSpec, values, found.name, "fix this file")
         if language:
             spec = replace(spec, language=language, examples_language=spec.examples_language or spec.language)
     except TypeError as error:
@@ -159,9 +161,11 @@ def _is_example(example: Any, is_pair: bool) -> bool:
 
 def _check_fields(template: str, known: set[str], place: str) -> None:
     try:
-        asked = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+        asked = names_in(template)
     except ValueError as error:
-        raise InputError(f"{place}: {error}; write a brace that is meant as such twice") from None
+        raise InputError(
+            f"{place}: {error}, expected names in braces such as {{domain}}; write a brace that is meant as such twice"
+        ) from None
     if asked - known:
         raise InputError(f"{place} asks for {sorted(asked - known)}, known are {sorted(known)}")
 
@@ -212,14 +216,14 @@ def _row(
         name: values[int(seeded_hash([one], seed, f"vary:{name}")[0] % len(values))]
         for name, values in spec.vary.items()
     }
-    filled = spec.classes[label].format(domain=domain, language=spec.language, text=text, **picks)
+    filled = fill(spec.classes[label], {"domain": domain, "language": spec.language, "text": text, **picks})
     examples = spec.examples_of(label, domain)
     if examples and spec.chat_examples:
         listed = [example if isinstance(example, str) else f"{example[0]} -> {example[1]}" for example in examples]
         filled += "\n\nExamples, not to be repeated:\n" + "\n".join(f"- {example}" for example in listed)
     return {
         "id": one,
-        "system": spec.system.format(language=spec.language).strip(),
+        "system": fill(spec.system, {"language": spec.language}).strip(),
         "user": filled.strip(),
         "completion": _completion(spec, task, one, label, domain, text, seed),
         "prompt_label": None if label == NO_CLASS else task.match(label),
@@ -246,10 +250,8 @@ def _completion(
 
     def line(label: str, source: str | None) -> str:
         name = "" if label == NO_CLASS else task.match(label)
-        template = spec.completion.format(
-            label=name, domain=domain or "general", language=spec.language, text=_on_one_line(source)
-        )
-        return template.strip()
+        values = {"label": name, "domain": domain or "general", "language": spec.language, "text": _on_one_line(source)}
+        return fill(spec.completion, values).strip()
 
     lines = []
     for place in seeded_hash([f"{row}/{place}" for place in range(len(shown))], seed, "order of shots").argsort():
