@@ -44,6 +44,14 @@ class TaskFacts(TypedDict):
     labels: list[str]
 
 
+class Reference(TypedDict):
+    """An entry that names what a stage read."""
+
+    path: str
+    fingerprint: str
+    artifact: NotRequired[str]
+
+
 class Facts(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
     """What others rely on among the facts of a manifest or a model card: a fact that is there is of this type."""
 
@@ -57,7 +65,7 @@ class Facts(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
     metrics: NotRequired[dict[str, dict[str, Any]]]
     classes: NotRequired[dict[str, dict[str, float | None]]]
     selection: NotRequired[bool]
-    inputs: NotRequired[dict[str, dict[str, str]]]
+    inputs: NotRequired[dict[str, Reference]]
     base: NotRequired[str]
     step: NotRequired[int]
     monitor: NotRequired[str]

@@ -1,6 +1,7 @@
 """Prompts as data: a YAML file of rules, one instruction per class, domains and attributes becomes prompt rows."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -101,7 +102,7 @@ def read_spec(path: str, task: Task, language: str | None = None) -> PromptSpec:
     except TypeError as error:
         keys = ", ".join(PromptSpec.__dataclass_fields__)
         raise InputError(f"{found.name}: {' '.join(str(error).split())}; the keys are {keys}") from None
-    _check_shapes(spec, found.name)
+    _check_values(spec, found.name)
     wrong = [label for label in (*spec.classes, *spec.examples) if label != NO_CLASS and task.match(label) is None]
     if wrong or not spec.classes:
         raise InputError(f"{found.name}: classes {wrong or 'none'}, expected labels of the task: {task.labels}")
@@ -123,16 +124,10 @@ def read_spec(path: str, task: Task, language: str | None = None) -> PromptSpec:
     return spec
 
 
-def _check_shapes(spec: PromptSpec, place: str) -> None:
-    """Refuse values of a wrong kind, which YAML makes of a forgotten dash or quote."""
-    for name, inner in (("classes", str), ("domains", (int, float)), ("vary", list), ("examples", (list, dict))):
-        value = getattr(spec, name)
-        if not isinstance(value, dict) or not all(
-            isinstance(key, str) and isinstance(one, inner) for key, one in value.items()
-        ):
-            kind = {"classes": "an instruction", "domains": "a share"}.get(name, "a list")
-            raise InputError(f"{place}: {name} is {shorten(value)}, expected names with {kind} each")
-    if not spec.domains or min(spec.domains.values()) < 0 or not sum(spec.domains.values()) > 0:
+def _check_values(spec: PromptSpec, place: str) -> None:
+    """Refuse domains without a share, and attributes without a value."""
+    shares = list(spec.domains.values())
+    if not shares or min(shares) < 0 or not 0 < sum(shares) < math.inf:
         raise InputError(f"{place}: domains {spec.domains}, expected a name and a share of 0 or more for each")
     empty = [name for name, values in spec.vary.items() if not values]
     if empty:

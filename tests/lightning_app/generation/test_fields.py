@@ -36,16 +36,16 @@ def test_what_is_no_name_is_refused_in_one_line(tmp_path: Path, task: Task, temp
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("name: 5", "name is 5, expected a valid string"),
-        ("system: [a]", r"system is \['a'\], expected a valid string"),
-        ("language: no", "language is False, expected a valid string"),
-        ("shots: two", "shots is 'two', expected a valid integer"),
-        ("vary: {tone: [calm, 5]}", "vary.tone.1 is 5, expected a valid string"),
-        ("domains: {a: much}", "domains.a is 'much', expected a valid number"),
+        ("name: 5", "name is 5, expected a text"),
+        ("system: [a]", r"system is \['a'\], expected a text"),
+        ("language: no", "language is False, expected a text"),
+        ("shots: two", "shots is 'two', expected a whole number"),
+        ("vary: {tone: [calm, 5]}", "vary.tone.1 is 5, expected a text"),
+        ("domains: {a: much}", "domains.a is 'much', expected a number"),
         ("domains: {a: .nan}", "domains"),
         ("domains: {a: .inf}", "domains"),
         ("classes: {positive: [a]}", r"classes.positive is \['a'\]"),
-        ("chat_examples: 1", "chat_examples is 1, expected a valid boolean"),
+        ("chat_examples: 1", "chat_examples is 1, expected true or false"),
     ],
 )
 def test_values_of_another_kind(tmp_path: Path, task: Task, line: str, said: str):
