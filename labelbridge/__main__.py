@@ -1,5 +1,6 @@
 """The table of commands, for `labelbridge` and `python main.py`. Imports nothing heavy: `--help` answers at once."""
 
+import os
 import sys
 
 HELP = """usage: python main.py COMMAND [--config FILE ...] [--key value ...]
@@ -41,12 +42,27 @@ CALLBACKS = {
 }
 
 
+def current_folder_last() -> None:
+    """Have a user's files found after everything that is installed; a callback of one's own is still found.
+
+    Python puts the folder of a script, or with `-m` the current one, first on the module path: a file `datasets.py`
+    beside the user's data would be run in the place of the library. Nothing else is imported before this.
+    """
+    try:
+        current = os.path.realpath(os.getcwd())  # noqa: PTH109 - pathlib imports more
+    except FileNotFoundError:
+        return  # the folder is gone
+    others = [entry for entry in sys.path if entry and os.path.realpath(entry) != current]
+    sys.path[:] = [*others, current]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command.
 
     Returns:
         The exit status: 0, 2 for a mistake in the input, which is told in one line, or 130 after Ctrl-C.
     """
+    current_folder_last()
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] in ("-h", "--help", "help"):
         from .lightning_app.core.program import as_called

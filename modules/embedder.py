@@ -2,6 +2,7 @@
 
 # B = rows of a batch, D = dimensions
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint
+from labelbridge.lightning_app.models.loading import absent_weights, loading
 from labelbridge.lightning_app.models.locate import locate
 
 
@@ -59,16 +61,34 @@ class EmbedderModule(LightningModule):
             return
         from sentence_transformers import SentenceTransformer
 
-        try:
+        with loading(self.model_name):
             network = SentenceTransformer(
                 locate(self.model_name), device="cpu", trust_remote_code=self.trust_remote_code
             )
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise InputError(
-                f"model {self.model_name}: cannot be loaded ({reason}); give a local folder or a Hub id"
-            ) from None
+        self._check_weights(network)
         self.network = network.float().eval()
+
+    def _check_weights(self, network: nn.Module) -> None:
+        """Refuse an encoder that lacks a weight, which the library makes at random without a word.
+
+        Raises:
+            InputError: Names the weights.
+        """
+        encoder = getattr(next(network.children()), "auto_model", None)
+        if encoder is not None:
+            names = [name for name in encoder.state_dict() if "pooler" not in name]
+            absent = absent_weights(Path(str(encoder.name_or_path)), names)
+            if absent:
+                raise InputError(
+                    f"model {self.model_name}: weights missing for {absent[:3]}, they would be made at random; give an "
+                    "encoder with all of its weights"
+                )
+        wrong = [name for name, weight in network.state_dict().items() if not bool(torch.isfinite(weight).all())]
+        if wrong:
+            raise InputError(
+                f"model {self.model_name}: {len(wrong)} of its weights hold nan or inf, the first is {wrong[0]}; give "
+                "another encoder"
+            )
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """Unit embeddings; shape (B, D)."""

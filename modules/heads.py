@@ -3,7 +3,7 @@
 import copy
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -172,9 +172,25 @@ def _check_weights(model: Any, info: Mapping[str, Any], name: str, has_new_head:
     prefix = f"{model.base_model_prefix}."
     made = [key if isinstance(key, str) else key[0] for key in (*info["missing_keys"], *info["mismatched_keys"])]
     missing = sorted(key for key in made if not has_new_head or (key.startswith(prefix) and "pooler" not in key))
+    what = "an encoder with all of its weights" if has_new_head else "a folder that holds the fine-tuned classifier"
+    check_complete(missing, model, name, what)
+
+
+def check_complete(missing: Collection[str], model: Any, name: str, expected: str) -> None:
+    """Refuse a network of which weights were made at random, or hold numbers that are none.
+
+    Args:
+        missing: The weights that its files lack.
+        model: The network.
+        name: Its name.
+        expected: What to give instead.
+
+    Raises:
+        InputError: Names the weights.
+    """
     if missing:
-        what = "an encoder with all of its weights" if has_new_head else "a folder that holds the fine-tuned classifier"
-        raise InputError(f"model {name}: weights missing for {missing[:3]}, they would be made at random; give {what}")
+        first = sorted(missing)[:3]
+        raise InputError(f"model {name}: weights missing for {first}, they would be made at random; give {expected}")
     wrong = not_finite(model.state_dict())
     if wrong:
         raise InputError(

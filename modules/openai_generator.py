@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from labelbridge.lightning_app.core.errors import InputError, shorten
 from labelbridge.lightning_app.core.ranges import check_range
+from labelbridge.lightning_app.core.secrets import mask, mask_text
 
 from .answers import MOST_WORDS, MalformedAnswerError, row_of, whole
 from .generator import Answers, GeneratorModule
@@ -88,7 +89,7 @@ class OpenAIGenerator(GeneratorModule):
 
     def identity(self, subcommand: str) -> dict[str, Any]:
         """See `GeneratorModule.identity`."""
-        extra = {"extra": self.extra} if self.extra else {}
+        extra = {"extra": mask(self.extra)} if self.extra else {}
         return {**super().identity(subcommand), **extra, "model": f"served:{self.model_name}"}
 
     def check(self, subcommand: str) -> None:
@@ -182,8 +183,8 @@ class OpenAIGenerator(GeneratorModule):
     def _stopped(self, what: str, error: str, status: int | None) -> str:
         hint = f"{WRONG_SET_UP[status]}; " if status in WRONG_SET_UP else ""
         return (
-            f"{self.base_url}: {what}: {error}; {hint}check {self.api_key_variable}, --model.base_url and --model.model"
-            f" {self.model_name}; the same command resumes, and asks for the failed rows again"
+            f"{mask_text(self.base_url)}: {what}: {error}; {hint}check {self.api_key_variable}, --model.base_url and "
+            f"--model.model {self.model_name}; the same command resumes, and asks for the failed rows again"
         )
 
     def _note(self, row: int, answer: dict[str, Any]) -> None:

@@ -8,11 +8,12 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
 
-from labelbridge.lightning_app.core.errors import InputError, shorten
+from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.models.fingerprints import check_base
+from labelbridge.lightning_app.models.loading import loading
 from labelbridge.lightning_app.models.locate import adapter_base, adapter_base_revision, locate
 
-from .heads import dropout_keys, quiet_transformers
+from .heads import check_complete, dropout_keys, quiet_transformers
 
 
 @dataclass(frozen=True)
@@ -68,20 +69,17 @@ def load_seq2seq(
             base, trust_remote_code=trust_remote_code, revision=adapter_base_revision(name), dtype=dtype,
             dropout=dropout,
         )  # fmt: skip
-        merged: PreTrainedModel = peft.PeftModel.from_pretrained(network, locate(name)).merge_and_unload()
+        with loading(name):
+            merged: PreTrainedModel = peft.PeftModel.from_pretrained(network, locate(name)).merge_and_unload()
         return merged.requires_grad_(True)
     config = load_seq2seq_config(name, trust_remote_code, revision)
     overrides = dict.fromkeys(dropout_keys(config), dropout) if dropout is not None else {}
-    with quiet_transformers():
+    with quiet_transformers(), loading(name):
         loaded, info = AutoModelForSeq2SeqLM.from_pretrained(
             locate(name), trust_remote_code=trust_remote_code, revision=revision, dtype=dtype, output_loading_info=True,
             **overrides,
         )  # fmt: skip
-    if info["missing_keys"]:
-        raise InputError(
-            f"model {name}: weights missing for {sorted(info['missing_keys'])[:3]}, they would be made at random; give "
-            "a whole sequence-to-sequence model"
-        )
+    check_complete(info["missing_keys"], loaded, name, "a complete sequence-to-sequence model")
     return loaded
 
 
@@ -94,13 +92,8 @@ def load_seq2seq_config(name: str, trust_remote_code: bool = False, revision: st
     base = adapter_base(name)
     if base is not None:
         return load_seq2seq_config(base, trust_remote_code, adapter_base_revision(name))
-    try:
+    with loading(name):
         config = AutoConfig.from_pretrained(locate(name), trust_remote_code=trust_remote_code, revision=revision)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"model {name}: cannot be loaded ({shorten(' '.join(str(error).split()), 160)}); give a local folder or a "
-            "Hub id"
-        ) from None
     if not config.is_encoder_decoder:
         raise InputError(
             f"model {name}: a {config.model_type} model, expected one that writes text from text (mT5, mt0, NLLB, "

@@ -6,8 +6,8 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.ranges import check_range
+from labelbridge.lightning_app.models.loading import loading
 from labelbridge.lightning_app.models.locate import card_facts, locate
 from labelbridge.lightning_app.translation.codes import Lead, set_languages
 
@@ -110,15 +110,10 @@ class SequenceTranslator(TranslatorModule):
     def tokenizer(self) -> Any:
         """The model's tokenizer."""
         if self._tokenizer is None:
-            try:
+            with loading(self.tokenizer_name):
                 self._tokenizer = AutoTokenizer.from_pretrained(
                     locate(self.tokenizer_name), trust_remote_code=self.trust_remote_code, revision=self.revision
                 )
-            except (OSError, ValueError) as error:
-                reason = " ".join(str(error).split())[:160]
-                raise InputError(
-                    f"model {self.tokenizer_name}: cannot be loaded ({reason}); give a local folder or a Hub id"
-                ) from None
         return self._tokenizer
 
     @cached_property  # a large vocabulary takes a while to list

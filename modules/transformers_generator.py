@@ -17,10 +17,12 @@ from transformers import (
 
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint
+from labelbridge.lightning_app.models.loading import loading
 from labelbridge.lightning_app.models.locate import gguf_file, locate
 
 from .decoding import generate
 from .generator import Answers, GeneratorModule
+from .heads import check_complete
 from .sampling import BigramBlock, DrawPerRow
 
 # A line break as it is, as a byte, and as GPT-2's vocabulary spells it.
@@ -106,16 +108,11 @@ class TransformersGenerator(GeneratorModule):
     def tokenizer(self) -> Any:
         """The model's tokenizer, which pads on the left."""
         if self._tokenizer is None:
-            try:
+            with loading(self.model_name):
                 self._tokenizer = AutoTokenizer.from_pretrained(
                     **self._source, padding_side="left", trust_remote_code=self.trust_remote_code,
                     revision=self.revision,
                 )  # fmt: skip
-            except (OSError, ValueError) as error:
-                reason = " ".join(str(error).split())[:160]
-                raise InputError(
-                    f"model {self.model_name}: cannot be loaded ({reason}); give a local folder or a Hub id"
-                ) from None
             if self._tokenizer.pad_token is None:
                 self._tokenizer.pad_token = self._tokenizer.eos_token
         return self._tokenizer
@@ -142,9 +139,13 @@ class TransformersGenerator(GeneratorModule):
                 "device_map": {"": self.trainer.strategy.root_device},
                 "dtype": torch.bfloat16,
             }  # fmt: skip
-        self.network = AutoModelForCausalLM.from_pretrained(
-            **self._source, trust_remote_code=self.trust_remote_code, revision=self.revision, **options
-        ).eval()
+        with loading(self.model_name):
+            network, info = AutoModelForCausalLM.from_pretrained(
+                **self._source, trust_remote_code=self.trust_remote_code, revision=self.revision,
+                output_loading_info=True, **options,
+            )  # fmt: skip
+        check_complete(info["missing_keys"], network, self.model_name, "a causal language model with all weights")
+        self.network = network.eval()
 
     def answer(self, ids: list[str], systems: list[str], users: list[str], completions: list[str | None]) -> Answers:
         """See `GeneratorModule.answer`.

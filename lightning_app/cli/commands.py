@@ -9,13 +9,15 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from jsonargparse import ArgumentParser, set_loader
 
 from ..core import runs
-from ..core.errors import InputError
+from ..core.errors import InputError, printable, system_error
 from ..core.paths import PROJECT, find
 from ..core.program import as_called, program
 from ..core.yaml_files import YamlError, load_mapping, load_yaml
@@ -174,32 +176,67 @@ def _finished(name: str, arguments: dict[str, Any]) -> Finished:
 
 
 def _guarded(go: Callable[[], None]) -> int:
-    # A strategy or callback in a user's own file is imported from where the command runs.
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    for stream in (sys.stdout, sys.stderr):  # an ASCII terminal shows other letters by their numbers
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
+        _check_current_folder()
         go()
-    except (InputError, ValueError) as error:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except Exception as error:
         mistake = _mistake_behind(error)
         if mistake is None:
             raise
         return _tell(str(mistake))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return 0
 
 
+def _check_current_folder() -> None:
+    """Refuse to run in a folder that is gone, where no path means anything.
+
+    Raises:
+        InputError: If there is no current folder.
+    """
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise InputError("the current folder is gone; change to another folder") from None
+
+
+def _discard_output() -> None:
+    """Whoever read the output has gone: the rest of it goes nowhere, and no error follows at exit."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _mistake_behind(error: BaseException | None) -> InputError | None:
-    """The `InputError` in a chain of exceptions: jsonargparse wraps what a class raises while it is made."""
-    while error is not None and not isinstance(error, InputError):
+    """The mistake in a chain of exceptions: jsonargparse wraps what a class raises while it is made.
+
+    What the operating system refuses, and a Trainer whose settings do not go together, are mistakes too.
+    """
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
         error = error.__cause__ or error.__context__
-    return error
+    for link in chain:
+        if isinstance(link, InputError):
+            return link
+    for link in chain:
+        if isinstance(link, OSError) and link.errno is not None:
+            _discard_output()  # what it refused may be the output itself
+            return system_error(link)
+        if type(link).__name__ == "MisconfigurationException":
+            return InputError(f"trainer: {' '.join(str(link).split())}; change its settings")
+    return None
 
 
 def _tell(message: str) -> int:
-    print(f"error: {' '.join(as_called(message).split())}", file=sys.stderr)
+    with suppress(OSError, ValueError):  # a closed standard error
+        print(f"error: {printable(' '.join(as_called(message).split()))}", file=sys.stderr)
     return MISTAKE
 
 
@@ -220,7 +257,7 @@ def _without_adverts(record: logging.LogRecord) -> bool:
 
 def _as_called(record: logging.LogRecord) -> bool:
     """Have a line's commands named as this program was called."""
-    record.msg, record.args = as_called(record.getMessage()), ()
+    record.msg, record.args = printable(as_called(record.getMessage())), ()
     return True
 
 

@@ -21,6 +21,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from ..core import artifacts
 from ..core.errors import InputError
 from ..core.runs import CHECKPOINTS, CONFIG, DYNAMICS, LOGS, Run, State, command_line
+from ..core.secrets import mask_text
 from ..core.task import Task
 from ..evaluation.metrics import conformal_metrics
 from ..evaluation.predicted_classes import count_classes, one_class_warnings, table_lines
@@ -416,7 +417,8 @@ class Cli(LightningCLI):
     def _save_config(self, out: Path) -> None:
         parser = self._parser(self.subcommand)
         config = self.config[str(self.subcommand)]
-        parser.save(config, out / CONFIG, skip_unset=False, overwrite=True, multifile=False)
+        text = mask_text(parser.dump(config, skip_unset=False))
+        (out / CONFIG).write_text(text, encoding="utf-8")
 
     def _setting(self, key: str) -> Any:
         return self._get(self.config, key)

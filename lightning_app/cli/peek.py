@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from ..core import artifacts
-from ..core.errors import InputError
+from ..core.errors import InputError, printable
 from ..core.paths import find
 from ..dynamics.statistics import statistics_table
 from ..dynamics.store import STAGE
@@ -31,28 +31,29 @@ def peek(artifact: str, rows: int = 5, id: str | None = None) -> None:  # noqa: 
         _history(Path(artifact), id)
         return
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     manifest, table = _open(Path(artifact))
     console = Console()
     console.print(
-        f"[bold]{escape(artifact)}[/bold]: stage {manifest.stage}, {len(table)} rows, {manifest.fingerprint[:19]}…"
+        f"[bold]{escape(artifact)}[/bold]: stage {escape(manifest.stage)}, {len(table)} rows, "
+        f"{escape(manifest.fingerprint[:19])}…"
     )
     command = escape(manifest.command or "unknown")
-    console.print(f"written {manifest.written} by [italic]{command}[/italic]", highlight=False)
+    console.print(f"written {escape(manifest.written)} by [italic]{command}[/italic]", highlight=False)
     for name, one in manifest.inputs.items():
-        console.print(f"  from {escape(name)}: {escape(one['path'])} ({one['fingerprint'][:19]}…)", highlight=False)
+        printed = escape(one["fingerprint"][:19])
+        console.print(f"  from {escape(name)}: {escape(one['path'])} ({printed}…)", highlight=False)
     for name, value in manifest.facts.items():
         _print_fact(console, name, value)
     for name in [name for name in COUNTED if name in table.column_names]:
-        counts = Counter(table[name].to_pylist()).most_common(12)
+        counts = Counter(map(_show, table[name].to_pylist())).most_common(12)
         told = ", ".join(f"{value} {count}" for value, count in counts)
-        console.print(f"  {name}: {escape(told)}", highlight=False)
+        console.print(f"  {escape(name)}: {escape(told)}", highlight=False)
     for row in _spread(table, rows):
         shown = Table(show_header=False, box=None, padding=(0, 1))
         for name, value in row.items():
-            shown.add_row(f"[bold]{name}[/bold]", escape(_show(value)))
+            shown.add_row(f"[bold]{escape(name)}[/bold]", escape(_show(value)))
         console.print()
         console.print(shown)
 
@@ -70,16 +71,15 @@ def _open(folder: Path) -> tuple[artifacts.Manifest, pa.Table]:
 
 def _print_fact(console: Any, name: str, value: Any) -> None:
     """A plain fact as a line; a map of maps (classes, metrics) as a table with a line for each."""
-    from rich.markup import escape
     from rich.table import Table
 
     if not isinstance(value, dict) or not value or not all(isinstance(one, dict) for one in value.values()):
-        console.print(f"  {name}: {escape(_show(value))}", highlight=False)
+        console.print(f"  {escape(name)}: {escape(_show(value))}", highlight=False)
         return
     shown = Table(box=None, padding=(0, 1), header_style="bold")
     columns = list(dict.fromkeys(key for one in value.values() for key in one))
     for column in (name, *columns):
-        shown.add_column(column)
+        shown.add_column(escape(column))
     for key, one in value.items():
         shown.add_row(escape(key), *(escape(_show(one.get(column, ""))) for column in columns))
     console.print(shown)
@@ -92,7 +92,6 @@ def _history(path: Path, one: str) -> None:
         InputError: If the artifact has no such row.
     """
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     console, waiting, seen = Console(), [path], set[Path]()
@@ -106,10 +105,10 @@ def _history(path: Path, one: str) -> None:
         if folder == path and not any(row["id"] == one for row in matches):
             raise InputError(f"{path}: no row with id '{one}'; see the ids with: python main.py peek {path}")
         for row in matches:
-            console.print(f"[bold]{read.manifest.stage}[/bold] {folder}", highlight=False)
+            console.print(f"[bold]{escape(read.manifest.stage)}[/bold] {escape(folder)}", highlight=False)
             shown = Table(show_header=False, box=None, padding=(0, 1))
             for name, value in row.items():
-                shown.add_row(f"[bold]{name}[/bold]", escape(_show(value)))
+                shown.add_row(f"[bold]{escape(name)}[/bold]", escape(_show(value)))
             console.print(shown)
         for place in (place for one_input in read.manifest.inputs.values() for place in one_input["path"].split(", ")):
             ancestor = find(place)
@@ -135,6 +134,13 @@ def _spread(table: pa.Table, rows: int) -> list[dict[str, Any]]:
     places = pa.array([number * table.num_rows // count for number in range(count)], pa.int64())
     picked: list[dict[str, Any]] = table.take(places).to_pylist()
     return picked
+
+
+def escape(text: object) -> str:
+    """A text as a terminal may show it: nothing in it is obeyed, neither by rich nor by the terminal."""
+    from rich.markup import escape as without_markup
+
+    return without_markup(printable(str(text)))
 
 
 def _show(value: Any) -> str:

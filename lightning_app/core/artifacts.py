@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from .. import __version__
 from . import fingerprint
-from .contracts import check_columns, check_facts, check_no_duplicates, check_vectors
+from .contracts import Reference, check_columns, check_facts, check_no_duplicates, check_vectors
 from .documents import checked, read_json
 from .errors import InputError
 from .paths import find
@@ -196,6 +196,7 @@ def _parsed(path: Path, remedy: str = "run its stage again") -> Manifest:
     """
     file = path / MANIFEST
     manifest = checked(Manifest, read_json(file, remedy), file, remedy)
+    checked(dict[str, Reference], manifest.inputs, f"{file}: inputs", remedy)
     check_facts(manifest.stage, manifest.facts, file, remedy)
     return manifest
 

@@ -44,6 +44,14 @@ class TaskFacts(TypedDict):
     labels: list[str]
 
 
+class Reference(TypedDict):
+    """An entry that names what a stage read."""
+
+    path: str
+    fingerprint: str
+    artifact: NotRequired[str]
+
+
 class Facts(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
     """What others rely on among the facts of a manifest or a model card: a fact that is there is of this type."""
 
@@ -54,9 +62,17 @@ class Facts(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
     seed: NotRequired[int | str | None]  # "0, 1" for the mean of several runs
     dev: NotRequired[dict[str, float]]
     gold_counts: NotRequired[dict[str, int]]
-    metrics: NotRequired[dict[str, dict[str, float | str]]]
+    metrics: NotRequired[dict[str, dict[str, Any]]]
     classes: NotRequired[dict[str, dict[str, float | None]]]
     selection: NotRequired[bool]
+    inputs: NotRequired[dict[str, Reference]]
+    base: NotRequired[str]
+    step: NotRequired[int]
+    monitor: NotRequired[str]
+    max_length: NotRequired[int]
+    prefix: NotRequired[str | None]
+    temperature: NotRequired[float | None]
+    results: NotRequired[dict[str, dict[str, Any]]]
     target_language: NotRequired[str]
     source_language: NotRequired[str]
 
@@ -85,6 +101,10 @@ def check_facts(stage: str, facts: Any, place: object, remedy: str) -> None:
             raise InputError(
                 f"{place}: facts.labels is {found['labels']}, expected the task's labels {task['labels']}; {remedy}"
             )
+    if ("target_language" in found) != ("source_language" in found):
+        raise InputError(
+            f"{place}: facts name one language of a translator, expected source_language and target_language; {remedy}"
+        )
 
 
 def check_columns(stage: str, table: pa.Table, place: object, remedy: str) -> None:

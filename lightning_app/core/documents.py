@@ -9,6 +9,12 @@ from typing import Any, NoReturn, TypeVar, cast
 from .errors import InputError, shorten, system_error
 
 T = TypeVar("T")
+# pydantic's words -> ours.
+_PLAIN = {
+    "a valid string": "a text", "a valid integer": "a whole number", "a valid number": "a number",
+    "a valid array": "a list", "a valid list": "a list", "an object": "a map", "a valid dictionary": "a map",
+    "a valid boolean": "true or false",
+}  # fmt: skip
 
 
 def read_json(path: Path, remedy: str = "run its stage again") -> Any:
@@ -52,10 +58,12 @@ def checked(declared: type[T], value: Any, place: object, remedy: str = "run its
         if not isinstance(error, ValidationError):
             raise InputError(f"{place}: {shorten(str(error), 120)[1:-1]}; {remedy}") from None
         first = error.errors(include_url=False, include_context=False)[0]
-        field = " ".join(".".join(map(str, first["loc"])).split())
+        # Of several types that a value might have, pydantic names the one it tried: `examples.a.list[any]`.
+        parts = [str(part) for part in first["loc"] if "[" not in str(part)]
+        field = " ".join(".".join(parts).split())
         what = "is missing" if first["type"] == "missing" else f"is {shorten(first['input'])}"
         said = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-        expected = "" if first["type"] in ("missing", "missing_argument") else f", expected {said}"
+        expected = "" if first["type"] in ("missing", "missing_argument") else f", expected {_PLAIN.get(said, said)}"
         if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
             what, expected = "is not known", ""
         raise InputError(f"{place}: {field or 'it'} {what}{expected}; {remedy}") from None

@@ -1,6 +1,7 @@
 """The one exception that stands for a mistake in the user's input, or for what the operating system refuses."""
 
 import errno
+import unicodedata
 from pathlib import Path
 
 from .program import as_called
@@ -17,12 +18,25 @@ class InputError(Exception):
         return as_called(super().__str__())
 
 
+def printable(text: str) -> str:
+    """A text without what a terminal would obey: control signs and marks that turn the writing direction, escaped."""
+    return "".join(
+        sign.encode("unicode_escape").decode() if sign in _TURNING or _is_control(sign) else sign for sign in text
+    )
+
+
+def _is_control(sign: str) -> bool:
+    return sign not in "\n\t" and unicodedata.category(sign) in ("Cc", "Cs")
+
+
 def shorten(value: object, width: int = 60) -> str:
     """Show a value inside an error line: quoted, on one line, cut to `width` characters."""
     text = repr(value)
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
+# Marks that turn the writing direction of what follows, and could have a line read as another.
+_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 # What to do about an error of the operating system; what is finished stays on the disk, so most runs can go on.
 _REMEDIES = {
     errno.ENOSPC: "free some space and run the same command again",

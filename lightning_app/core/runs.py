@@ -17,6 +17,7 @@ from .artifacts import IDENTITY
 from .documents import read_json
 from .errors import InputError, shorten
 from .program import program
+from .secrets import mask_text
 
 CONFIG = "_config.yaml"
 LOGS = "_logs"
@@ -186,10 +187,10 @@ def command_line() -> str:
     Of a script that calls us, the script's own; empty where there is none, as in a notebook.
     """
     if typed_words:
-        return f"{program()} {shlex.join(_without_overwrite(typed_words))}"
+        return f"{program()} {shlex.join(map(mask_text, _without_overwrite(typed_words)))}"
     script = Path(sys.argv[0]) if sys.argv else Path()
     is_script = script.suffix == ".py" and "site-packages" not in script.parts
-    return shlex.join(["python", *sys.argv]) if is_script else ""
+    return shlex.join(["python", *map(mask_text, sys.argv)]) if is_script else ""
 
 
 def _without_overwrite(words: Sequence[str]) -> list[str]:

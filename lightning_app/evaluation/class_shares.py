@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.markup import inline
 from .predictions import Tested
 
 
@@ -46,16 +47,16 @@ def share_lines(shares: Sequence[Mapping[str, Any]], labels: Mapping[str, Sequen
     for key in dict.fromkeys((one["task"], one["setting"], one["target"]) for one in shares):
         task, setting, target = key
         group = [one for one in shares if (one["task"], one["setting"], one["target"]) == key]
-        names = " / ".join(labels[task])
+        names = " / ".join(map(inline, labels[task]))
         lines += [
-            "", f"## {task}, {setting}: class shares on {target}", "",
+            "", f"## {inline(task)}, {inline(setting)}: class shares on {inline(target)}", "",
             f"In percent, {names}. The target's own: {_percent([group[0]['labels']])}.", "",
             "| method | gold | selection | predictions |", "|---|---|---|---|",
         ]  # fmt: skip
         for method in dict.fromkeys(one["method"] for one in group):
             own = [one for one in group if one["method"] == method]
             cells = [_percent([one[name] for one in own]) for name in ("gold", "selection", "predictions")]
-            lines.append(f"| {method} | {' | '.join(cells)} |")
+            lines.append(f"| {inline(method)} | {' | '.join(cells)} |")
     return lines
 
 

@@ -1,14 +1,19 @@
 """A report's results as Markdown tables."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
+from typing import Any, TypeVar
 
+from ..core.markup import inline
 from .comparison import Cell, Comparison, Majority, Results
 from .metrics import NAMES
 from .predictions import DIVIDED
 
 MAJORITY = "majority class"
 REACHES, NO_PRIOR, SIGNIFICANT = "†", "‡", "*"
+
+Named = TypeVar("Named", Cell, Comparison, Majority)
 
 
 def markdown(results: Results, metrics: Sequence[str], priors: Sequence[str], by: str | None) -> str:
@@ -20,6 +25,7 @@ def markdown(results: Results, metrics: Sequence[str], priors: Sequence[str], by
         priors: The priors to show.
         by: The column that targets are split by.
     """
+    results, by = _escaped(results), None if by is None else inline(by)
     lines = ["# Report"]
     for task, setting in dict.fromkeys((cell.task, cell.setting) for cell in results.cells):
         for metric, prior in product(metrics, priors):
@@ -51,6 +57,27 @@ def markdown(results: Results, metrics: Sequence[str], priors: Sequence[str], by
                 lines += ["", f"## {title} against {baseline}{divided}", ""]
                 lines += _differences([one for one in comparisons if one.baseline == baseline], cells)
     return "\n".join(lines) + "\n"
+
+
+def _escaped(results: Results) -> Results:
+    """The results with every name as Markdown shows it."""
+
+    def of(entry: Named) -> Named:
+        names = ("task", "setting", "method", "baseline", "target", "part")
+        given = {name: getattr(entry, name) for name in names if getattr(entry, name, None) is not None}
+        shown: dict[str, Any] = {name: inline(value) for name, value in given.items()}
+        return replace(entry, **shown)
+
+    return replace(
+        results,
+        cells=[of(cell) for cell in results.cells],
+        majorities=[of(majority) for majority in results.majorities],
+        comparisons=[of(comparison) for comparison in results.comparisons],
+        dev={
+            (inline(task), inline(setting), inline(method)): value
+            for (task, setting, method), value in results.dev.items()
+        },
+    )
 
 
 def _cells(cells: Sequence[Cell], majorities: Sequence[Majority], dev: dict[str, float]) -> list[str]:

@@ -49,6 +49,9 @@ _TITLE = re.compile(
     re.IGNORECASE,
 )
 _OPENERS = re.compile(rf"^(?:(?:sure|certainly|of course)!\s+|{_AGREED}!\s+(?=[\"“'‘«]))", re.IGNORECASE)
+MOST_BLANKS = 50
+# Many patterns below begin with blanks of any number, and would take time in the square of it.
+_LONG_BLANK = re.compile(rf"\s{{{MOST_BLANKS + 1},}}")
 _BLANK = " \t\r\n\u200b\ufeff"
 _BULLET = re.compile(r"^(?:[-*•–]\s+|\(?\d{1,2}[.)]\s+)")
 # Thoughts end with such a tag, wherever they began: the opening one may stand in the prompt.
@@ -63,7 +66,7 @@ _THOUGHT = re.compile(
 _FENCE = re.compile(r"\A```\w*\n(.*?)\n?```\s*\Z", re.DOTALL)
 # Marks of a chat template that a server leaves in.
 _MARK = r"(?:<\|\w+\|>|</?(?:s|eos|bos|pad|start_of_turn|end_of_turn|im_start|im_end)>|\[/?INST\])"
-_MARKUP = re.compile(rf"\A\s*(?:{_MARK}\s*)+|(?:\s*{_MARK})+\s*\Z")
+_MARKUP = re.compile(rf"\A\s*(?:{_MARK}\s*)+|(?:\s*{_MARK}){{1,50}}\s*\Z")
 _CHATTER = re.compile(
     r"\n\s*(?:"
     # A line of talk about the answer, and all behind it.
@@ -135,6 +138,7 @@ def parse(answer: str | None, labels: Sequence[str] = ()) -> Parsed:
     """
     if answer is None or not answer.strip():
         return Parsed("", "empty")
+    answer = _LONG_BLANK.sub(lambda run: run[0][:MOST_BLANKS], answer)
     text = _END_OF_THOUGHT.split(answer)[-1].strip(_BLANK)
     if _THOUGHT.match(text):  # one that never ended
         return Parsed("", "empty")

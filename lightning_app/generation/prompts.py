@@ -1,21 +1,23 @@
 """Prompts as data: a YAML file of rules, one instruction per class, domains and attributes becomes prompt rows."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from string import Formatter
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from ..core.documents import checked
 from ..core.errors import InputError, shorten
 from ..core.hashing import seeded_hash
 from ..core.paths import find
 from ..core.task import Task
 from ..core.yaml_files import load_mapping
 from ..data.sources import Rows
+from .fields import fill, names_in
 
 NO_CLASS = "any"
 Example = str | tuple[str, str]
@@ -93,13 +95,14 @@ def read_spec(path: str, task: Task, language: str | None = None) -> PromptSpec:
         raise InputError(f"prompts {path}: no such file here or in configs/prompts")
     values = load_mapping(found, "the keys of a prompt file, as in configs/prompts")
     try:
-        spec = PromptSpec(**values)
+        PromptSpec(**values)
+        spec = checked(PromptSpec, values, found.name, "fix this file")
         if language:
             spec = replace(spec, language=language, examples_language=spec.examples_language or spec.language)
     except TypeError as error:
         keys = ", ".join(PromptSpec.__dataclass_fields__)
         raise InputError(f"{found.name}: {' '.join(str(error).split())}; the keys are {keys}") from None
-    _check_shapes(spec, found.name)
+    _check_values(spec, found.name)
     wrong = [label for label in (*spec.classes, *spec.examples) if label != NO_CLASS and task.match(label) is None]
     if wrong or not spec.classes:
         raise InputError(f"{found.name}: classes {wrong or 'none'}, expected labels of the task: {task.labels}")
@@ -121,16 +124,10 @@ def read_spec(path: str, task: Task, language: str | None = None) -> PromptSpec:
     return spec
 
 
-def _check_shapes(spec: PromptSpec, place: str) -> None:
-    """Refuse values of a wrong kind, which YAML makes of a forgotten dash or quote."""
-    for name, inner in (("classes", str), ("domains", (int, float)), ("vary", list), ("examples", (list, dict))):
-        value = getattr(spec, name)
-        if not isinstance(value, dict) or not all(
-            isinstance(key, str) and isinstance(one, inner) for key, one in value.items()
-        ):
-            kind = {"classes": "an instruction", "domains": "a share"}.get(name, "a list")
-            raise InputError(f"{place}: {name} is {shorten(value)}, expected names with {kind} each")
-    if not spec.domains or min(spec.domains.values()) < 0 or not sum(spec.domains.values()) > 0:
+def _check_values(spec: PromptSpec, place: str) -> None:
+    """Refuse domains without a share, and attributes without a value."""
+    shares = list(spec.domains.values())
+    if not shares or min(shares) < 0 or not 0 < sum(shares) < math.inf:
         raise InputError(f"{place}: domains {spec.domains}, expected a name and a share of 0 or more for each")
     empty = [name for name, values in spec.vary.items() if not values]
     if empty:
@@ -159,9 +156,11 @@ def _is_example(example: Any, is_pair: bool) -> bool:
 
 def _check_fields(template: str, known: set[str], place: str) -> None:
     try:
-        asked = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+        asked = names_in(template)
     except ValueError as error:
-        raise InputError(f"{place}: {error}; write a brace that is meant as such twice") from None
+        raise InputError(
+            f"{place}: {error}, expected names in braces such as {{domain}}; write a brace that is meant as such twice"
+        ) from None
     if asked - known:
         raise InputError(f"{place} asks for {sorted(asked - known)}, known are {sorted(known)}")
 
@@ -212,14 +211,14 @@ def _row(
         name: values[int(seeded_hash([one], seed, f"vary:{name}")[0] % len(values))]
         for name, values in spec.vary.items()
     }
-    filled = spec.classes[label].format(domain=domain, language=spec.language, text=text, **picks)
+    filled = fill(spec.classes[label], {"domain": domain, "language": spec.language, "text": text, **picks})
     examples = spec.examples_of(label, domain)
     if examples and spec.chat_examples:
         listed = [example if isinstance(example, str) else f"{example[0]} -> {example[1]}" for example in examples]
         filled += "\n\nExamples, not to be repeated:\n" + "\n".join(f"- {example}" for example in listed)
     return {
         "id": one,
-        "system": spec.system.format(language=spec.language).strip(),
+        "system": fill(spec.system, {"language": spec.language}).strip(),
         "user": filled.strip(),
         "completion": _completion(spec, task, one, label, domain, text, seed),
         "prompt_label": None if label == NO_CLASS else task.match(label),
@@ -246,10 +245,8 @@ def _completion(
 
     def line(label: str, source: str | None) -> str:
         name = "" if label == NO_CLASS else task.match(label)
-        template = spec.completion.format(
-            label=name, domain=domain or "general", language=spec.language, text=_on_one_line(source)
-        )
-        return template.strip()
+        values = {"label": name, "domain": domain or "general", "language": spec.language, "text": _on_one_line(source)}
+        return fill(spec.completion, values).strip()
 
     lines = []
     for place in seeded_hash([f"{row}/{place}" for place in range(len(shown))], seed, "order of shots").argsort():

@@ -1,15 +1,15 @@
 """The mean of several runs' exported weights."""
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..core.documents import read_json
 from ..core.errors import InputError
 from ..core.paths import find
 from .fingerprints import model_fingerprint, tokenizer_fingerprint
-from .locate import CARD_FACTS, WEIGHTS
+from .locate import CARD_FACTS, WEIGHTS, read_facts
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def averaged_facts(folders: Sequence[Path]) -> dict[str, Any]:
     Raises:
         InputError: If the runs predict under different label priors or temperatures.
     """
-    read = [json.loads((folder / CARD_FACTS).read_text(encoding="utf-8")) for folder in folders]
+    read = [read_facts(folder) for folder in folders]
     for name in ("label_prior", "temperature"):
         if any(one.get(name) != read[0].get(name) for one in read):
             raise InputError(
@@ -99,7 +99,7 @@ def averaged_facts(folders: Sequence[Path]) -> dict[str, Any]:
 
 def _comparable(folder: Path) -> tuple[Any, str]:
     """What must be equal: the network's configuration, and the tokenizer."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "config.json", "copy the model folder again from its run")
     for name in ("_name_or_path", "transformers_version"):
         config.pop(name, None)
     return config, tokenizer_fingerprint(str(folder))

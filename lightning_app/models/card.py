@@ -1,10 +1,12 @@
 """The model card that travels with an exported model."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..core.markup import code, inline
 from . import bundled
 from .locate import BUNDLED
 
@@ -35,14 +37,14 @@ def _classifier_card(facts: Mapping[str, Any]) -> str:
     example = '"A text."' if len(columns) == 1 else '{"text": "A premise.", "text_pair": "A hypothesis."}'
     return _fill(
         "classifier",
-        title=f"{facts.get('method', 'classifier')} for {task.get('name', 'text classification')}",
+        title=inline(f"{facts.get('method', 'classifier')} for {task.get('name', 'text classification')}"),
         version=__version__,
-        task=task.get("name", "text"),
-        labels=", ".join(task.get("labels", [])),
-        method=facts.get("method", "unknown"),
-        setting=facts.get("setting", "unknown"),
-        columns=", ".join(columns),
-        monitor=facts.get("monitor", "dev/accuracy").removeprefix("dev/"),
+        task=inline(task.get("name", "text")),
+        labels=inline(", ".join(task.get("labels", []))),
+        method=inline(facts.get("method", "unknown")),
+        setting=inline(facts.get("setting", "unknown")),
+        columns=inline(", ".join(columns)),
+        monitor=inline(facts.get("monitor", "dev/accuracy").removeprefix("dev/")),
         synthetic=_fill("synthetic") + "\n" if "selection" in facts.get("inputs", {}) else "",
         example=example,
         results=_correction_note(facts)
@@ -56,12 +58,12 @@ def _correction_note(facts: Mapping[str, Any]) -> str:
     prior, temperature = facts.get("label_prior"), facts.get("temperature")
     sentences = []
     if "averaged" in facts:
-        runs = ", ".join(f"`{run['path']}`" for run in facts["averaged"])
+        runs = ", ".join(f"`{code(run['path'])}`" for run in facts["averaged"])
         sentences.append(f"Its weights are the mean of the weights of {len(facts['averaged'])} runs: {runs}.")
     if temperature is not None:
         sentences.append(f"Its logits are divided by a temperature of {temperature:.4f}, fitted on the source dev set.")
     if prior is not None and "target" in prior:
-        shares = {name: ", ".join(f"{label} {share:.3f}" for label, share in prior[name].items())
+        shares = {name: ", ".join(f"{inline(label)} {share:.3f}" for label, share in prior[name].items())
                   for name in ("source", "target")}  # fmt: skip
         sentences.append(
             f"Its gold had the class shares {shares['source']}; its output bias is corrected to {shares['target']} "
@@ -82,9 +84,10 @@ def _translator_card(facts: Mapping[str, Any]) -> str:
         library="transformers" if lora is None else "peft",
         version=__version__,
         kind=kind,
-        source=facts["source_language"],
-        target=facts["target_language"],
-        prefix=facts.get("prefix", ""),
+        source=code(facts["source_language"]),
+        target=code(facts["target_language"]),
+        base_as_yaml=json.dumps(str(facts.get("base", "unknown")), ensure_ascii=False),
+        prefix=code(facts.get("prefix") or ""),
         results=_results(facts, "set", {"bleu": "BLEU", "chrf": "chrF"}, ".2f"),
         **_common(facts),
     )
@@ -92,10 +95,11 @@ def _translator_card(facts: Mapping[str, Any]) -> str:
 
 def _common(facts: Mapping[str, Any]) -> dict[str, Any]:
     inputs = [
-        f"- {name}: `{one['path']}` ({one['fingerprint'][:19]}…)" for name, one in facts.get("inputs", {}).items()
+        f"- {inline(name)}: `{code(one['path'])}` ({code(one['fingerprint'][:19])}…)"
+        for name, one in facts.get("inputs", {}).items()
     ]
-    dev = ", ".join(f"{name.removeprefix('dev/')} {value:.4f}" for name, value in facts.get("dev", {}).items())
-    plain = {name: facts.get(name, "unknown") for name in ("seed", "base", "step")}
+    dev = ", ".join(f"{inline(name.removeprefix('dev/'))} {value:.4f}" for name, value in facts.get("dev", {}).items())
+    plain = {name: code(facts.get(name, "unknown")) for name in ("seed", "base", "step")}
     base_note = f", {bundled.SOURCE}" if plain["base"] == BUNDLED else ""
     return {
         **plain,
@@ -111,11 +115,19 @@ def _results(facts: Mapping[str, Any], rows_of: str, metrics: Mapping[str, str],
     if not results:
         return ""
     rows = [
-        f"| {name} | {scores['rows']:.0f} | {' | '.join(format(scores[metric], digits) for metric in metrics)} |"
+        f"| {inline(name)} | {_number(scores, 'rows', '.0f')} | "
+        + " | ".join(_number(scores, metric, digits) for metric in metrics)
+        + " |"
         for name, scores in results.items()
     ]
     rule = "|---" * (2 + len(metrics)) + "|"
     return _fill("results", rows_of=rows_of, metrics=" | ".join(metrics.values()), rule=rule, rows="\n".join(rows))
+
+
+def _number(scores: Mapping[str, Any], name: str, digits: str) -> str:
+    """A metric, or nothing where a test did not write it."""
+    value = scores.get(name)
+    return format(value, digits) if isinstance(value, int | float) else ""
 
 
 def _fill(template: str, **fields: object) -> str:

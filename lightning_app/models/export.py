@@ -1,6 +1,5 @@
 """`python main.py export`: a model folder ready for the Hub."""
 
-import json
 import logging
 import shutil
 from pathlib import Path
@@ -11,7 +10,7 @@ from ..core.errors import InputError
 from .average import average_weights, averaged_facts, run_models
 from .card import is_translator, model_card
 from .correction import write_prior
-from .locate import CARD_FACTS, WEIGHTS
+from .locate import CARD_FACTS, WEIGHTS, read_facts
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +46,7 @@ def export(
         raise InputError(f'{model}: no {CARD_FACTS}, expected a model folder of a fit run; make it with "{maker}"')
     if folders and test is not None:
         raise InputError(f"test {test}: results of another model than the mean, expected none with --average")
-    facts: dict[str, Any] = (
-        averaged_facts(folders) if folders else json.loads((source / CARD_FACTS).read_text(encoding="utf-8"))
-    )
+    facts: dict[str, Any] = averaged_facts(folders) if folders else read_facts(source)
     if test is not None:
         if prior is not None:
             raise InputError(f"test {test}: results of the model before --prior changes it, expected none with --prior")
@@ -95,5 +92,7 @@ def _results(test: Path, facts: dict[str, Any], model: str) -> dict[str, dict[st
     artifact = artifacts.read(test, stage)
     if artifact.manifest.lineage.get("model") != model_fingerprint(model):
         raise InputError(f'{test}: predictions of another model than {model}; run "{artifacts.MAKERS[stage]}" on it')
-    results: dict[str, dict[str, float]] = artifact.manifest.facts["metrics"]
+    results: dict[str, dict[str, float]] | None = artifact.manifest.facts.get("metrics")
+    if not results:
+        raise InputError(f'{test}: holds no metrics; remove it and run "{artifacts.MAKERS[stage]}" again')
     return results

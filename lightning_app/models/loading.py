@@ -1,6 +1,6 @@
 """Models at the door: what cannot be loaded is one line, and tokenizer and network are checked against each other."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,25 @@ def load_tokenizer(name: str, **options: Any) -> Any:
             f"model {name}: its tokenizer knows no words; save the tokenizer that the model was trained with"
         )
     return tokenizer
+
+
+def absent_weights(folder: Path, names: Iterable[str]) -> list[str]:
+    """Weights of a network that the safetensors files of a folder do not hold; empty where there is no such file.
+
+    Args:
+        folder: The model's folder.
+        names: Names of the network's weights, which the files may write after a prefix (`bert.`).
+    """
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    if not files:
+        return []
+    from safetensors import safe_open
+
+    stored: set[str] = set()
+    for file in files:
+        with safe_open(file, framework="numpy") as opened:
+            stored |= {part for key in opened.keys() for part in (key, key.partition(".")[2])}  # noqa: SIM118 - no map
+    return sorted(name for name in names if name not in stored)
 
 
 def longest_sequence(config: Any) -> int | None:

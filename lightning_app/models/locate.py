@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.artifacts import MAKERS
+from ..core.contracts import check_facts
+from ..core.documents import read_json
 from ..core.errors import InputError
 from ..core.paths import find
 from . import bundled
@@ -100,7 +102,12 @@ def adapter_base(name: str) -> str | None:
     folder = Path(locate(name))
     if not (folder / ADAPTER).is_file():
         return None
-    recorded = str(json.loads((folder / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"])
+    recorded = _adapter_setting(folder, "base_model_name_or_path")
+    if recorded is None:
+        raise InputError(
+            f"{folder / ADAPTER}: no base_model_name_or_path, expected the model that the adapter builds on; copy the "
+            "adapter again from its run"
+        )
     if find(recorded) is not None:
         return recorded
     for above in folder.resolve().parents:
@@ -116,16 +123,30 @@ def adapter_base(name: str) -> str | None:
 
 def adapter_base_revision(name: str) -> str | None:
     """The Hub revision of the model that a LoRA adapter's folder builds on, where it names one."""
-    recorded = json.loads((Path(locate(name)) / ADAPTER).read_text(encoding="utf-8")).get("revision")
-    return None if recorded is None else str(recorded)
+    return _adapter_setting(Path(locate(name)), "revision")
+
+
+def _adapter_setting(folder: Path, key: str) -> str | None:
+    settings = read_json(folder / ADAPTER, "copy the adapter again from its run")
+    value = settings.get(key) if isinstance(settings, dict) else None
+    return value if isinstance(value, str) and value else None
 
 
 def card_facts(name: str) -> dict[str, Any]:
     """What Labelbridge wrote beside a model when it exported it (method, seed, inputs); empty for other models."""
-    file = Path(locate(name)) / CARD_FACTS
-    if not file.is_file():
-        return {}
-    facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    folder = Path(locate(name))
+    return read_facts(folder) if (folder / CARD_FACTS).is_file() else {}
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What Labelbridge wrote beside a model.
+
+    Raises:
+        InputError: If it cannot be read, or a fact is not of the type that it is declared with.
+    """
+    file, remedy = folder / CARD_FACTS, "copy the model folder again from its run"
+    facts: dict[str, Any] = read_json(file, remedy)
+    check_facts("model", facts, file, remedy)
     return facts
 
 

@@ -16,6 +16,7 @@ from ..core.errors import InputError, shorten
 from ..core.results import Result
 from ..core.runs import Run, State, command_line
 from ..core.task import Task
+from ..core.user_code import user_code
 from ..data.sources import Rows, Source, load_rows
 from ..evaluation.diversity import diversity_score
 from .evidence import Evidence, gather
@@ -356,19 +357,51 @@ def _keep(
         embeddings_ND=None if evidence.embeddings_ND is None else evidence.embeddings_ND[members],
         target_MD=evidence.target_MD,
     )
-    choice = scorer(candidates)
+    with user_code(f"strategy '{method.strategy}'"):
+        choice = scorer(candidates)
     if isinstance(choice, Choice):
-        kept = choice.kept
-        if len(np.unique(kept)) != len(kept) or len(kept) > quota:
-            raise InputError(
-                f"strategy '{method.strategy}': kept {len(kept)} rows, expected up to {quota} different ones"
-            )
+        kept = _kept(choice.kept, ids, quota, method)
         score = _scores(choice.score, ids, method)
-        cluster = None if choice.cluster is None else choice.cluster[kept]
-        return Kept(members[kept], score[kept], cluster, len(members), choice.ties)
+        cluster = None if choice.cluster is None else _clusters(choice.cluster, ids, method)[kept]
+        ties = choice.ties if isinstance(choice.ties, int | np.integer) and choice.ties >= 0 else 0
+        return Kept(members[kept], score[kept], cluster, len(members), int(ties))
     score = _scores(choice, ids, method)
     one = cut(score, ids, quota, method.seed)
     return Kept(members[one.kept], score[one.kept], None, len(members), one.ties)
+
+
+def _kept(given: Any, ids: list[str], quota: int, method: Method) -> np.ndarray:
+    """The positions that a strategy keeps.
+
+    Raises:
+        InputError: If they are not whole numbers from 0 up to the number of rows, once each, within the quota.
+    """
+    kept = np.asarray(given)
+    if kept.size == 0:
+        return np.empty(0, dtype=np.int64)
+    if kept.ndim != 1 or kept.dtype.kind not in "iu":
+        raise InputError(
+            f"strategy '{method.strategy}': kept is {shorten(given)}, expected positions: a list of whole numbers"
+        )
+    outside = (kept < 0) | (kept >= len(ids))
+    if outside.any():
+        raise InputError(
+            f"strategy '{method.strategy}': kept row {kept[outside][0]} of a class with {len(ids)} rows, expected "
+            f"0 to {len(ids) - 1}"
+        )
+    if len(np.unique(kept)) != len(kept) or len(kept) > quota:
+        raise InputError(f"strategy '{method.strategy}': kept {len(kept)} rows, expected up to {quota} different ones")
+    return kept.astype(np.int64)
+
+
+def _clusters(given: Any, ids: list[str], method: Method) -> np.ndarray:
+    clusters = np.asarray(given)
+    if clusters.shape != (len(ids),) or clusters.dtype.kind not in "iu":
+        raise InputError(
+            f"strategy '{method.strategy}': cluster is {shorten(given)}, expected a whole number for each of "
+            f"{len(ids)} rows"
+        )
+    return clusters.astype(np.int64)
 
 
 def _scores(given: Any, ids: list[str], method: Method) -> np.ndarray:
@@ -379,6 +412,8 @@ def _scores(given: Any, ids: list[str], method: Method) -> np.ndarray:
     """
     try:
         scores = np.asarray(given)
+        if scores.dtype.kind not in "fiub":
+            raise TypeError
         if scores.dtype.kind != "f":  # a mask or unsigned numbers could not be negated
             scores = scores.astype(np.float64)
     except (TypeError, ValueError):

@@ -9,7 +9,6 @@ YAML: `strategy: my_file.my_function`.
 # N = rows of the class, C = classes, E = epochs, D = dimensions, M = target rows
 
 import difflib
-import importlib
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +22,7 @@ import numpy as np
 from ..core.errors import InputError, shorten
 from ..core.fingerprint import of_files
 from ..core.hashing import seeded_hash
+from ..core.user_code import file_of, import_file
 from .coverage import adaptive_cover, check_options, lots
 from .kmeans import kmeans
 from .quotas import best_first
@@ -320,31 +320,36 @@ def find_strategy(name: str, options: Mapping[str, Any] | None = None) -> Callab
 
 def code_of(name: str) -> str | None:
     """The fingerprint of the file that holds a strategy of one's own: another version of it is another method."""
-    if name in BUILT_IN:
-        return None
-    strategy = _imported(name)
-    module = inspect.getmodule(strategy) or importlib.import_module(name.rpartition(".")[0])
-    file = getattr(module, "__file__", None)
-    return None if file is None else of_files([Path(file)])
+    return None if name in BUILT_IN else of_files([_file(name)])
+
+
+def _file(name: str) -> Path:
+    """The file of a strategy of one's own.
+
+    Raises:
+        InputError: If the name is neither a built-in strategy's nor that of a file in the current folder.
+    """
+    module = name.rpartition(".")[0]
+    file = file_of(module)
+    if file is None:
+        close = difflib.get_close_matches(name, BUILT_IN, n=1)
+        meant = f", did you mean '{close[0]}'?" if close else ";"
+        there = f" (there is no {module.replace('.', '/')}.py here)" if module else ""
+        raise InputError(
+            f"strategy '{name}': not one of {', '.join(BUILT_IN)}{there}{meant} "
+            "Or name module.function of your own file"
+        )
+    return file
 
 
 def _imported(name: str) -> Strategy:
-    module, _, function = name.rpartition(".")
-    if not module:
-        close = difflib.get_close_matches(name, BUILT_IN, n=1)
-        meant = f", did you mean '{close[0]}'?" if close else ";"
-        raise InputError(
-            f"strategy '{name}': not one of {', '.join(BUILT_IN)}{meant} Or name module.function of your own file"
-        )
-    try:
-        strategy: Strategy = getattr(importlib.import_module(module), function)
-    except Exception as error:  # noqa: BLE001 - a user's file may fail in any way
-        raise InputError(
-            f"strategy '{name}': cannot be imported ({type(error).__name__}: {error}); name a built-in one "
-            f"({', '.join(BUILT_IN)}), or module.function of your own file"
-        ) from None
+    file, function = _file(name), name.rpartition(".")[2]
+    strategy: Strategy | None = getattr(import_file(file, f"strategy '{name}'"), function, None)
     if not callable(strategy):
-        raise InputError(f"strategy '{name}': {shorten(strategy)}, expected a function of the class's rows")
+        raise InputError(
+            f"strategy '{name}': {file.name} has {shorten(strategy)} under this name, expected a function of the "
+            "class's rows"
+        )
     return strategy
 
 

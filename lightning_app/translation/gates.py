@@ -15,8 +15,8 @@ from .languages import Language
 # What tokenizers write for a piece that they do not know.
 _UNKNOWN = re.compile(r"<unk>|\[UNK\]|⁇|�", re.IGNORECASE)
 # Thousands, and the lakhs of India, parted by one and the same sign: 1,250 or 1.250 or 1,25,000.
-_THOUSANDS = re.compile(r"(?<!\d)\d{1,3}([.,٬'’])(?:\d{2,3}\1)*\d{3}(?!\d)")
-_SPACED = re.compile(r"(?<!\d)\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?!\d)")  # 1 250, as in French
+_THOUSANDS = re.compile(r"(?<!\d)\d{1,3}([.,٬'’])(?:\d{2,3}\1){0,9}\d{3}(?!\d)")
+_SPACED = re.compile(r"(?<!\d)\d{1,3}(?:[ \u00a0\u202f]\d{3}){1,9}(?!\d)")  # 1 250, as in French
 _DATE = re.compile(r"(?<!\d)(?:\d{1,2}([/.-])\d{1,2}\1(?:\d{4}|\d{2})|\d{4}([/.-])\d{1,2}\2\d{1,2})(?!\d)")
 _WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")  # `re` would take vowel signs for the ends of words
 # The same few characters over and over, for text without spaces.

@@ -32,7 +32,7 @@ _LEFT_OUT = "-"
 # What dictionaries put before a word's second sense, and write for the visarga (वस्तुत:).
 _SENSE = regex.compile(r"^\d+\.\s*")
 _VISARGA = regex.compile(r"(?<=\p{Script=Devanagari}):")
-_IN_BRACKETS = regex.compile(r"\s*\([^)]*\)")
+_IN_BRACKETS = regex.compile(r"\s{0,9}\([^()]*\)")
 # The first letters of a dictionary's part of speech, and of a Penn Treebank tag -> one name for both.
 _PARTS = {"adj": "adjective", "a": "adjective", "adv": "adverb", "n": "noun", "v": "verb", "vt": "verb", "vi": "verb"}
 _PENN = {"J": "adjective", "R": "adverb", "N": "noun", "V": "verb"}

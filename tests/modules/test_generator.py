@@ -732,3 +732,15 @@ def test_it_speaks_with_transformers_own_server(cli: Command, tiny_llama: Path):
     finally:
         server.kill()
         server.wait()
+
+
+def test_keys_in_an_address_or_in_further_fields_stand_nowhere(cli: Command, caplog: pytest.LogCaptureFixture):
+    server = Server([])
+    words = served(server, "raw", "--data.count=3", '--model.extra={"api_key": "sesame", "top_k": 3}')
+    address = server.url.replace("http://", "http://me:sesame@")
+    words = [f"--model.base_url={address}" if str(word).startswith("--model.base_url") else word for word in words]
+    outcome = cli(*words)
+    assert outcome.code == 0, outcome.err
+    assert not holds(Path("raw"), "sesame")
+    assert "sesame" not in outcome.err + outcome.out + caplog.text
+    server.shutdown()

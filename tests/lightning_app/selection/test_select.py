@@ -1,13 +1,15 @@
 """Which rows are kept."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import LABELS, Command, labelled, write_jsonl
+from conftest import LABELS, PROJECT, Command, labelled, write_jsonl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -202,11 +204,34 @@ def test_scores_may_be_of_any_kind(pool: Path, task: Task, tmp_path: Path, monke
     assert read.table["score"].to_pylist() == [1.0] * len(task.labels)
 
 
+CHOICE = (
+    "import numpy as np\nfrom labelbridge.lightning_app.selection.strategies import Choice\n"
+    "def score(candidates):\n    zeros = np.zeros(len(candidates.ids))\n"
+)
+
+
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("def score(candidates):\n    return candidates.log_prob(\n", "cannot be imported .SyntaxError"),
-        ("score = 3", "strategy 'broken.score': 3, expected a function"),
+        ("def score(candidates):\n    return candidates.log_prob(\n", "strategy 'broken.score', .*broken.py line .: SyntaxError: .*; fix this code"),
+        ("score = 3", "strategy 'broken.score': broken.py has 3 under this name, expected a function"),
+        ("import no_such_module", "broken.py line 1: ModuleNotFoundError: No module named 'no_such_module'"),
+        ("x = 1\nraise SystemExit(5)", "broken.py line 2: it ends the program .SystemExit.: 5"),
+        ("def score(candidates):\n    x = 1\n    return x / 0", "broken.py line 3: ZeroDivisionError: division by zero"),
+        ("def score(candidates):\n    import sys\n    sys.exit()", "broken.py line 3: it ends the program"),
+        ("class score:\n    pass", "TypeError: score.. takes no arguments"),
+        ("def score(candidates):\n    return None", "None, expected one number for each of"),
+        ("def score(candidates):\n    return ['2'] * len(candidates.ids)", "expected one number for each of"),
+        ("def score(candidates):\n    return [1j] * len(candidates.ids)", "expected one number for each of"),
+        (f"{CHOICE}    return Choice(np.array([0.0, 1.5]), zeros)", "kept is array.*expected positions"),
+        (f"{CHOICE}    return Choice([-1], zeros)", "kept row -1 of a class with 20 rows, expected 0 to 19"),
+        (f"{CHOICE}    return Choice([20], zeros)", "kept row 20 of a class with 20 rows"),
+        (f"{CHOICE}    return Choice([1, 1], zeros)", "kept 2 rows, expected up to 2 different ones"),
+        (f"{CHOICE}    return Choice([[0], [1]], zeros)", "kept is .*expected positions"),
+        (f"{CHOICE}    return Choice(zeros == 0, zeros)", "kept is .*expected positions"),
+        (f"{CHOICE}    return Choice([0], zeros[:3])", "expected one for each of"),
+        (f"{CHOICE}    return Choice([0], zeros, cluster=zeros)", "cluster is .*expected a whole number for each of 20"),
+        (f"{CHOICE}    return Choice([0], zeros, cluster=[1])", "cluster is .*expected a whole number"),
         ("def score(candidates):\n    return [float('nan')] * len(candidates.ids)", "the score of row '.*' is nan"),
         ("def score(candidates):\n    return [1.0]", "expected one for each of"),
         ("def score(candidates):\n    return ['a'] * len(candidates.ids)", "expected one number for each of"),
@@ -223,6 +248,25 @@ def test_a_strategy_that_is_broken(pool: Path, task: Task, tmp_path: Path, monke
     monkeypatch.delitem(sys.modules, "broken", raising=False)
     with pytest.raises(InputError, match=said):
         run(pool, task, tmp_path / "s", strategy="broken.score", class_from="prompt", quota=2)
+
+
+@pytest.mark.parametrize("name", ["os.system", "builtins.eval", "numpy.random.rand", "sys.exit", "a..b", "/x.y"])
+def test_a_strategy_is_a_file_of_the_users(pool: Path, task: Task, tmp_path: Path, name: str):
+    with pytest.raises(InputError, match=f"strategy '{name}': not one of .*there is no .*py here"):
+        run(pool, task, tmp_path / "s", strategy=name, class_from="prompt", quota=2)
+
+
+def test_a_file_beside_the_data_takes_no_librarys_place(cli: Command, pool: Path, tmp_path: Path):
+    for name in ("datasets", "lingua", "rensa", "yaml", "numpy", "jsonargparse"):
+        Path(f"{name}.py").write_text("from pathlib import Path\nPath('was-run').touch()\n")
+    words = ("select", f"--pool.path={pool}", "--config=select.yaml", "--strategy=random", "--class_from=prompt",
+             "--pseudolabels=null", "--quota=2", "--out=s")  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, "-m", "labelbridge", *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not Path("was-run").exists()
+    assert artifacts.is_whole(Path("s"))
 
 
 def test_after_a_mistake_the_corrected_command_may_take_the_folder(pool: Path, task: Task, tmp_path: Path):

@@ -1,0 +1,94 @@
+"""A user's own code: imported by its file, and what goes wrong in it told with its file and line."""
+
+import hashlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from .errors import InputError, shorten
+
+_PROJECT = Path(__file__).resolve().parents[2]
+_ROOMS = ("lightning_app", "datamodules", "modules", "callbacks", "labelbridge", "main.py")
+
+
+@contextmanager
+def user_code(what: str) -> Iterator[None]:
+    """Turn whatever a user's code does, an exit among it, into one line.
+
+    Args:
+        what: What an error calls the code, such as `strategy 'mine.shortest'`.
+
+    Raises:
+        InputError: If anything is raised inside, with the place in the user's file; one of ours passes as it is.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's code may fail in any way
+        said = " ".join(str(error).split())
+        is_exit = isinstance(error, SystemExit)
+        reason = f"it ends the program ({type(error).__name__})" if is_exit else type(error).__name__
+        raise InputError(
+            f"{what}{_place(error)}: {reason}{f': {shorten(said, 160)[1:-1]}' if said else ''}; fix this code"
+        ) from None
+
+
+def file_of(module: str) -> Path | None:
+    """The file of a user's module, named with dots; None if there is none.
+
+    It is looked for in the current folder, then in the folders of the module path that the user has put there
+    (PYTHONPATH), never among installed packages and Python's own.
+    """
+    folders = [Path.cwd(), *(Path(entry) for entry in sys.path if entry)]
+    files = (folder.joinpath(*module.split(".")).with_suffix(".py") for folder in folders if not _is_installed(folder))
+    return next((file for file in files if file.is_file()), None) if all(module.split(".")) else None
+
+
+def import_file(file: Path, what: str) -> ModuleType:
+    """Run a file as a module of its own name, whatever else has that name.
+
+    Args:
+        file: The file.
+        what: As for `user_code`.
+
+    Raises:
+        InputError: See `user_code`.
+    """
+    name = f"labelbridge_user_{file.stem}_{hashlib.sha256(file.read_bytes()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    specification = importlib.util.spec_from_file_location(name, file)
+    assert specification is not None, "it is a .py file"
+    assert specification.loader is not None, "it is a .py file"
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module
+    try:
+        with user_code(what):
+            specification.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _place(error: BaseException) -> str:
+    """The last line of the user's code that the error came through."""
+    if isinstance(error, SyntaxError) and error.filename and _is_the_users(error.filename):
+        return f", {error.filename} line {error.lineno}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_the_users(frame.filename)]
+    return f", {frames[-1].filename} line {frames[-1].lineno}" if frames else ""
+
+
+def _is_the_users(filename: str) -> bool:
+    path = Path(filename).resolve()
+    is_ours = any(path.is_relative_to(_PROJECT / room) for room in _ROOMS)
+    return not filename.startswith("<") and not is_ours and not _is_installed(path)
+
+
+def _is_installed(path: Path) -> bool:
+    return "site-packages" in path.parts or path.resolve().is_relative_to(Path(sys.base_prefix).resolve())
