@@ -15,7 +15,9 @@ from ..core.results import Result
 from ..core.runs import Run, command_line
 from .class_shares import class_shares as shares_of
 from .class_shares import share_lines
-from .comparison import Results, results_of
+from .comparison import results_of
+from .detail_tables import detail_lines
+from .entries import Results
 from .metrics import NAMES, classification_metrics
 from .predictions import AS_TRAINED, DIVIDED, Tested, check_priors, read
 from .significance import RESAMPLES
@@ -44,6 +46,7 @@ def report(
     baseline: str | list[str] | None = None,
     prior: Literal["as_trained", "divided", "both"] = "as_trained",
     by: str | None = None,
+    groups: str | None = None,
     class_shares: bool = False,
     overwrite: bool = False,
 ) -> Report:
@@ -59,10 +62,12 @@ def report(
         prior: Show predictions `as_trained`, with the label prior of the model's gold `divided` out, or `both`.
         by: A column of the test rows, such as `domain`, by which a further table splits the targets; the sources of the
             test must `keep` it.
+        groups: A column of the test rows, such as the id of a premise: rows with one value of it are resampled together,
+            and so are targets with the same values. The sources of the test must `keep` it.
         class_shares: Show the class shares of gold, selection, predictions and target side by side.
         overwrite: Replace the artifact of another stage in `out`.
     """
-    made = make_report(runs, out, metric, baseline, prior, by, class_shares, overwrite)
+    made = make_report(runs, out, metric, baseline, prior, by, groups, class_shares, overwrite)
     print(made.markdown)
     if out is not None:
         log.info("%s: report.md, report.json", out)
@@ -76,6 +81,7 @@ def make_report(
     baseline: str | list[str] | None = None,
     prior: Literal["as_trained", "divided", "both"] = "as_trained",
     by: str | None = None,
+    groups: str | None = None,
     class_shares: bool = False,
     overwrite: bool = False,
 ) -> Report:
@@ -88,13 +94,13 @@ def make_report(
         check_priors(tested)
     # JSON holds both wherever they are known, whatever the tables show.
     priors = [AS_TRAINED, *([DIVIDED] if DIVIDED in shown or _all_priors_known(tested) else [])]
-    results = results_of(tested, metrics, priors, _listed(baseline or []), by)
+    results = results_of(tested, metrics, priors, _listed(baseline or []), by, groups)
     shares = shares_of(tested)
     text = markdown(results, metrics, shown, by)
     if class_shares:
         text += "\n".join(share_lines(shares, {run.task.name: run.task.labels for run in tested})) + "\n"
     inputs = {f"run.{folder}": artifacts.reference(folder, artifacts.read_manifest(folder)) for folder in folders}
-    settings = {"metric": metric, "baseline": baseline, "prior": prior, "by": by}
+    settings = {"metric": metric, "baseline": baseline, "prior": prior, "by": by, "groups": groups}
     summary = {**settings, **_as_json(results, tested, priors), "class_shares": shares}
     made = Report(_table(results), summary, markdown=text)
     if out is None:
@@ -102,7 +108,8 @@ def make_report(
     with Run(Path(out), "report", {}) as run:
         run.begin(overwrite or run.replaces("report"))
         artifacts.write_json(Path(out) / "report.json", made.summary)
-        (Path(out) / "report.md").write_text(text, encoding="utf-8")
+        full = text + "\n".join(detail_lines(results, shown)) + "\n"
+        (Path(out) / "report.md").write_text(full, encoding="utf-8", errors="backslashreplace")
         shared: dict[str, Any] = {
             "inputs": inputs, "config": {"runs": runs, **settings}, "command": command_line(),
         }  # fmt: skip
@@ -161,6 +168,9 @@ def _as_json(results: Results, tested: Sequence[Tested], priors: Sequence[str]) 
         "cells": [asdict(cell) for cell in results.cells],
         "majorities": [asdict(majority) for majority in results.majorities],
         "comparisons": [asdict(comparison) for comparison in results.comparisons],
+        "averages": [asdict(average) for average in results.averages],
+        "over_targets": [asdict(one) for one in results.over_targets],
+        "details": [asdict(one) for one in results.details],
         "dev": [
             {"task": task, "setting": setting, "method": method, "accuracy": accuracy}
             for (task, setting, method), accuracy in results.dev.items()

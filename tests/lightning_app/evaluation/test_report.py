@@ -63,7 +63,7 @@ def test_seeds_are_averaged_and_shown(tmp_path: Path, task: Task, capsys: pytest
     ]
     report(runs, out=str(tmp_path / "report"))
     text = (tmp_path / "report" / "report.md").read_text()
-    assert "| method | seeds | dev | hi (10) | sw (10) |" in text
+    assert "| method | seeds | dev | hi (10) | sw (10) | mean over targets |" in text
     assert row_of(text, "| SRC |").startswith("| SRC | 0 |  | 60.0 [30.0, 90.0]")
     assert row_of(text, "| T-top-k |").startswith("| T-top-k | 0, 1 |  | 80.0 ± 14.1 [")
     assert "over resampled rows and seeds (of a single seed: rows)." in text
@@ -118,7 +118,7 @@ def test_methods_are_tested_against_the_baseline(tmp_path: Path, task: Task):
     text = (tmp_path / "one" / "report.md").read_text()
     assert "accuracy against SRC" in text
     row = next(line for line in text.splitlines() if line.startswith("| T-top-k | +80.0"))
-    assert row.endswith("* | +0.0 [+0.0, +0.0] |")
+    assert "* | +0.0 [+0.0, +0.0] | +40.0 [" in row
     report(runs, out=str(tmp_path / "two"), baseline="T-rand-k")
     assert "accuracy against T-rand-k" in (tmp_path / "two" / "report.md").read_text()
     with pytest.raises(InputError, match="baseline 'T-best': expected one of SRC, T-top-k, T-rand-k"):
