@@ -21,6 +21,7 @@ from ..core.errors import InputError, printable, system_error
 from ..core.paths import PROJECT, find
 from ..core.program import as_called, program
 from ..core.yaml_files import YamlError, load_mapping, load_yaml
+from ..stages import COMMANDS, FUNCTIONS
 from .early import check_early
 from .help_pages import asks_for_page, page, without_all
 from .named_tasks import MODE, replace_named_tasks
@@ -29,13 +30,6 @@ from .parser_errors import missing_settings, wrong_value
 
 log = logging.getLogger(__name__)
 
-FUNCTIONS = {
-    "clean": "labelbridge.lightning_app.generation.cleaning",
-    "select": "labelbridge.lightning_app.selection.select",
-    "report": "labelbridge.lightning_app.evaluation.report",
-    "export": "labelbridge.lightning_app.models.export",
-    "peek": "labelbridge.lightning_app.cli.peek",
-}
 MISTAKE = 2
 _UNKNOWN_KEY = (
     re.compile(r"[Oo]ption '([\w.\-]+)' is not accepted"),
@@ -70,8 +64,7 @@ def run_function(words: Sequence[str]) -> int:
     name, options = words[0], list(words[1:])
     runs.typed_words[:] = words
     if name not in FUNCTIONS:
-        known = [*FUNCTIONS, "fit", "validate", "test", "predict"]
-        close = difflib.get_close_matches(name, known, n=1)
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
         return _tell(f"'{name}' is not a command{_meant(close)}; see python main.py --help")
     return _guarded(lambda: _call(name, options))
 
@@ -144,7 +137,8 @@ class Parser(OneLineErrors, ArgumentParser):
 
 def _call(name: str, options: list[str]) -> None:
     _set_up_logging()
-    function = getattr(importlib.import_module(FUNCTIONS[name]), name)
+    module, _, attribute = FUNCTIONS[name].rpartition(".")
+    function = getattr(importlib.import_module(module), attribute)
     if asks_for_page([name, *options]):
         print(as_called(page([name, *find_configs(options)], function)), end="")
         return

@@ -13,6 +13,7 @@ from ..core import artifacts
 from ..core.errors import InputError
 from ..core.results import Result
 from ..core.runs import Run, command_line
+from ..stages import BY_NAME
 from .class_shares import class_shares as shares_of
 from .class_shares import share_lines
 from .comparison import results_of
@@ -137,7 +138,7 @@ def _folders(runs: Sequence[str]) -> list[Path]:
     for pattern in runs:
         matches = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207 - may be absolute
         if not matches:
-            raise InputError(f'runs: nothing matches {pattern}; test a model first: "{artifacts.MAKERS["test"]}"')
+            raise InputError(f'runs: nothing matches {pattern}; test a model first: "{BY_NAME["test"].line}"')
         found.update(dict.fromkeys(map(Path, matches)))
     if not found:
         raise InputError("runs: empty, expected folders of `test`, such as --runs '[runs/test]'")
