@@ -1,4 +1,4 @@
-"""The second half of `report.md`: classes, confusions, calibration, and further tests of the comparisons."""
+"""`details.md` of a report: classes, confusions, calibration, and further tests of the comparisons."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,14 @@ from .class_scores import Details, Estimate
 from .entries import AVERAGE, Comparison, Results
 
 
-def detail_lines(results: Results, priors: Sequence[str]) -> list[str]:
+def details(results: Results, priors: Sequence[str]) -> str:
     """Every method on every target in detail, for the priors that the report shows.
 
     Args:
         results: What to show.
         priors: The priors to show.
     """
-    lines: list[str] = []
+    lines = ["# Details of the report"]
     shown = [one for one in results.details if one.prior in priors]
     for key in dict.fromkeys((one.task, one.setting, one.target, one.prior) for one in shown):
         task, setting, target, prior = key
@@ -29,7 +29,7 @@ def detail_lines(results: Results, priors: Sequence[str]) -> list[str]:
         lines += ["", "## McNemar's test of each seed", "", *_mcnemar(tests)]
     if any(one.prior in priors for one in results.over_targets):
         lines += ["", "## Wilcoxon's test over targets", "", *_wilcoxon(results, priors)]
-    return lines
+    return "\n".join(lines) + "\n"
 
 
 def _classes(group: Sequence[Details]) -> list[str]:
@@ -86,12 +86,12 @@ def _wilcoxon(results: Results, priors: Sequence[str]) -> list[str]:
         "Signed ranks of the differences of all tasks, settings and targets; p below 0.05 requires six of them.", "",
         "| method | baseline | metric | prior | differences | p |", "|---|---|---|---|---|---|",
     ]  # fmt: skip
-    for one in results.over_targets:
-        if one.prior in priors:
-            lines.append(
-                f"| {inline(one.method)} | {inline(one.baseline)} | {one.metric} | {one.prior} | {one.test.pairs} | "
-                f"{p_value(one.test.p)} |"
-            )
+    lines += [
+        f"| {inline(one.method)} | {inline(one.baseline)} | {one.metric} | {one.prior} | {one.test.pairs} | "
+        f"{p_value(one.test.p)} |"
+        for one in results.over_targets
+        if one.prior in priors
+    ]
     return lines
 
 

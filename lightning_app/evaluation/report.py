@@ -17,7 +17,7 @@ from ..stages import BY_NAME
 from .class_shares import class_shares as shares_of
 from .class_shares import share_lines
 from .comparison import results_of
-from .detail_tables import detail_lines
+from .detail_tables import details
 from .entries import Results
 from .metrics import NAMES, classification_metrics
 from .predictions import AS_TRAINED, DIVIDED, Tested, check_priors, read
@@ -26,6 +26,7 @@ from .tables import markdown
 
 log = logging.getLogger(__name__)
 
+FILES = ("report.md", "details.md", "report.json")
 CELLS = "cells"  # the artifact of the tables' cells, inside the report
 
 
@@ -55,23 +56,23 @@ def report(
 
     Args:
         runs: A folder of `test`, a pattern such as `runs/*/test`, or a list of them; rows are in this order.
-        out: The output folder: `report.md`, `report.json`, and `cells`, an artifact with a row for each cell;
-            null writes nothing.
+        out: The output folder: `report.md`, `details.md`, `report.json`, and `cells`, an artifact with a row for each
+            cell; null writes nothing.
         metric: `accuracy`, `macro_f1`, `ece`, `ce`, or a list of them: one table each.
         baseline: The method, or a list of methods, that all others are compared with (paired bootstrap over rows and
             seeds, Holm's correction within a table); the first method by default.
         prior: Show predictions `as_trained`, with the label prior of the model's gold `divided` out, or `both`.
         by: A column of the test rows, such as `domain`, by which a further table splits the targets; the sources of the
             test must `keep` it.
-        groups: A column of the test rows, such as the id of a premise: rows with one value of it are resampled together,
-            and so are targets with the same values. The sources of the test must `keep` it.
+        groups: A column of the test rows, such as the id of a premise: rows with one value of it are resampled
+            together, and so are targets with the same values. The sources of the test must `keep` it.
         class_shares: Show the class shares of gold, selection, predictions and target side by side.
         overwrite: Replace the artifact of another stage in `out`.
     """
     made = make_report(runs, out, metric, baseline, prior, by, groups, class_shares, overwrite)
     print(made.markdown)
     if out is not None:
-        log.info("%s: report.md, report.json", out)
+        log.info("%s: %s", out, ", ".join(FILES))
     return made
 
 
@@ -109,13 +110,13 @@ def make_report(
     with Run(Path(out), "report", {}) as run:
         run.begin(overwrite or run.replaces("report"))
         artifacts.write_json(Path(out) / "report.json", made.summary)
-        full = text + "\n".join(detail_lines(results, shown)) + "\n"
-        (Path(out) / "report.md").write_text(full, encoding="utf-8", errors="backslashreplace")
+        (Path(out) / "report.md").write_text(text, encoding="utf-8")
+        (Path(out) / "details.md").write_text(details(results, shown), encoding="utf-8")
         shared: dict[str, Any] = {
             "inputs": inputs, "config": {"runs": runs, **settings}, "command": command_line(),
         }  # fmt: skip
         cells = artifacts.write(Path(out) / CELLS, made.table, stage="cells", **shared)
-        files = [Path(out) / "report.json", Path(out) / "report.md", *artifacts.files_of(Path(out) / CELLS)]
+        files = [*(Path(out) / name for name in FILES), *artifacts.files_of(Path(out) / CELLS)]
         artifacts.write(Path(out), None, stage="report", fingerprint_of_files=cells.fingerprint, files=files, **shared)
     return replace(made, path=Path(out))
 

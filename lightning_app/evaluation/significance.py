@@ -209,7 +209,8 @@ def difference(mean: float, method_R: np.ndarray, baseline_R: np.ndarray) -> Dif
 
 
 def _mean(sums_RK: np.ndarray, rows_R: np.ndarray) -> np.ndarray:
-    return sums_RK[:, 0] / rows_R
+    mean_R: np.ndarray = sums_RK[:, 0] / rows_R
+    return mean_R
 
 
 def _mean_of_sizes(sums_RK: np.ndarray, rows_R: np.ndarray) -> np.ndarray:
