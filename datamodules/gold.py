@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -50,8 +50,6 @@ class GoldDataModule(RowsDataModule):
         seed: Seed of the order of rows; linked to `seed_everything`.
         **rows: As for `RowsDataModule`.
     """
-
-    SUBCOMMANDS: ClassVar[tuple[str, ...]] = ("fit", "validate", "test")
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Unlabelled rows to be scored."""
 
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,8 +28,6 @@ class PoolDataModule(RowsDataModule):
             module's `prefix` where it has one.
         **rows: As for `RowsDataModule`.
     """
-
-    SUBCOMMANDS: ClassVar[tuple[str, ...]] = ("predict",)
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Prompts for predict."""
 
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -38,8 +38,6 @@ class PromptDataModule(LightningDataModule):
         tokens_per_batch: Rows times the longest prompt and answer of a batch, at most.
         seed: Seed of the attributes; linked to `seed_everything`.
     """
-
-    SUBCOMMANDS: ClassVar[tuple[str, ...]] = ("predict",)
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -54,8 +54,6 @@ class TextDataModule(LightningDataModule):
         tokens_per_batch: Texts times the longest text of a batch, at most.
         allow_empty: Write the translation even if no row passes the gates.
     """
-
-    SUBCOMMANDS: ClassVar[tuple[str, ...]] = ("predict",)
 
     def __init__(
         self,

@@ -7,27 +7,11 @@ HELP = """usage: python main.py COMMAND [--config FILE ...] [--key value ...]
 
 Labelled English text and an LLM's text in, a classifier for a language without labels out.
 
-Trainer commands (PyTorch Lightning):
-  fit        train a teacher or a student,           --config teacher.yaml | student.yaml
-             fine-tune a translator                  --config codemix.yaml
-  validate   score a model on the source dev set     --config validate.yaml
-  test       score a model on target sets,           --config test.yaml
-             a translator on held-out pairs          --config codemix_test.yaml
-  predict    write rows: raw generations,            --config generate.yaml
-             translations,                           --config translate.yaml
-             pseudolabels, embeddings                --config pseudolabel.yaml | embed.yaml
-
-Other commands:
-  clean      raw generations to the pool             --config clean.yaml
-  select     keep the pool rows worth learning from  --config select.yaml
-  report     one table from any number of tests      --config report.yaml
-  export     make a model folder ready for the Hub   --model RUN/model --out FOLDER
-  peek       look into an artifact                   ARTIFACT
+{commands}
 
 FILE is looked up here and then in Labelbridge's configs/, '.yaml' optional; several files merge left to right,
 and the command line wins. A command's usual settings: python main.py COMMAND --help; all of them: --help all
 """
-TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 # Callbacks that every Trainer command has, by the name of their settings. StopAtNonFinite is first: nothing is scored,
 # exported or saved of a model that holds nan. The average gives the weights back after the export. Resume saves last,
 # so that its checkpoint knows of what the others have done at the same step.
@@ -66,13 +50,15 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] in ("-h", "--help", "help"):
         from .lightning_app.core.program import as_called
+        from .lightning_app.stages import help_lines
 
-        print(as_called(HELP), end="")
+        print(as_called(HELP.format(commands="\n".join(help_lines()))), end="")
         return 0
     from .lightning_app.cli.interrupts import one_line_interrupts
 
     with one_line_interrupts():
         from .lightning_app.cli.commands import run_function, run_trainer
+        from .lightning_app.stages import TRAINER_COMMANDS
 
         if words[0] in TRAINER_COMMANDS:
             return run_trainer(words, CALLBACKS, _import_callbacks)

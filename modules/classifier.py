@@ -85,7 +85,6 @@ class ClassifierModule(LightningModule):
     """
 
     FIT_BATCH: ClassVar[tuple[str, ...]] = ("label",)
-    STAGES: ClassVar[dict[str, str]] = {"validate": "validate", "test": "test", "predict": "pseudolabel"}
     # Arguments that play no part in scoring rows.
     TRAINING_ALONE: ClassVar[tuple[str, ...]] = (
         "learning_rate", "weight_decay", "adam_epsilon", "warmup_ratio", "dropout", "pooling", "frozen_layers", "seed",

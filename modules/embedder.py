@@ -3,7 +3,7 @@
 # B = rows of a batch, D = dimensions
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -26,8 +26,6 @@ class EmbedderModule(LightningModule):
         trust_remote_code: Whether to run code that comes with the model.
         prefix: Text before every row; null takes the model's own default prompt (`query: ` for E5).
     """
-
-    STAGES: ClassVar[dict[str, str]] = {"predict": "embed"}
 
     def __init__(self, task: Task, model: str, trust_remote_code: bool = False, prefix: str | None = None) -> None:
         super().__init__()

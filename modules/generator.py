@@ -1,7 +1,7 @@
 """Modules that write text: the contract that both engines share."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from lightning.pytorch import LightningModule
 
@@ -24,8 +24,6 @@ class GeneratorModule(LightningModule):
         top_p: Nucleus: the smallest set of tokens with this much probability.
         seed: Seed of sampling; linked to `seed_everything`.
     """
-
-    STAGES: ClassVar[dict[str, str]] = {"predict": "generate"}
 
     def __init__(
         self,

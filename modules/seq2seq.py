@@ -4,7 +4,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
@@ -51,8 +51,6 @@ class Seq2SeqModule(LightningModule):
         revision: The Hub model's commit, tag or branch.
         seed: Seed of the adapters and of dropout; linked to `seed_everything`.
     """
-
-    STAGES: ClassVar[dict[str, str]] = {"fit": "codemix", "validate": "validate"}
 
     def __init__(
         self,

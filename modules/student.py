@@ -36,7 +36,6 @@ class StudentModule(ClassifierModule):
     """
 
     FIT_BATCH: ClassVar[tuple[str, ...]] = ("label", "probs", "synthetic", "n_gold", "n_synthetic")
-    STAGES: ClassVar[dict[str, str]] = {**ClassifierModule.STAGES, "fit": "student"}
 
     def __init__(
         self,

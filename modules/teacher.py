@@ -1,7 +1,5 @@
 """The teacher: a classifier fitted to gold rows."""
 
-from typing import ClassVar
-
 from torch import Tensor
 
 from .classifier import Batch, ClassifierModule
@@ -13,8 +11,6 @@ class TeacherModule(ClassifierModule):
 
     The paper calls the same model SRC where it is tested itself.
     """
-
-    STAGES: ClassVar[dict[str, str]] = {**ClassifierModule.STAGES, "fit": "teacher"}
 
     def row_losses(self, logits_BC: Tensor, batch: Batch) -> RowLosses:
         """Cross-entropy of every row, weight 1, unless `corrections` say otherwise."""

@@ -3,7 +3,7 @@
 # B = texts of a batch
 
 import logging
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -29,8 +29,6 @@ class TranslatorModule(LightningModule):
         source_language: Code of the language of the texts.
         seed: Seed of whatever an engine draws; linked to `seed_everything`.
     """
-
-    STAGES: ClassVar[dict[str, str]] = {"predict": "translate", "test": "score"}
 
     def __init__(self, target_language: str, source_language: str = "en", seed: int = 0) -> None:
         super().__init__()

@@ -14,8 +14,9 @@ from code_blocks import ALL, Block, apply_diff, of_language
 from conftest import PROJECT, Command, Stages
 from test_installed import copy_of_the_checkout
 
-FUNCTION_COMMANDS = ("clean", "select", "report", "export", "peek")
-TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+from labelbridge.lightning_app import stages
+from labelbridge.lightning_app.stages import FUNCTIONS, TRAINER_COMMANDS
+
 COMMANDS = [(block, words) for block in of_language("bash") for words in block.commands()]
 OURS = [(block, words[2:]) for block, words in COMMANDS if words[:2] == ["python", "main.py"]]
 
@@ -63,7 +64,7 @@ def check_parses(cli: Command, block: Block, words: list[str]) -> None:
 
 
 PARSED = [case for case in OURS if case[0].page != "docs/extend.md"]  # those are executed
-KNOWN = [case for case in PARSED if case[1][0] in FUNCTION_COMMANDS]
+KNOWN = [case for case in PARSED if case[1][0] in FUNCTIONS]
 TRAINER = [case for case in PARSED if case[1][0] in TRAINER_COMMANDS]
 
 
@@ -79,7 +80,7 @@ def test_commands_with_a_trainer_parse(block: Block, words: list[str], cli: Comm
 
 
 def test_every_command_of_ours_is_checked():
-    others = [words for _, words in OURS if words[0] not in (*FUNCTION_COMMANDS, *TRAINER_COMMANDS)]
+    others = [words for _, words in OURS if words[0] not in (*FUNCTIONS, *TRAINER_COMMANDS)]
     assert others == [["lengths", *others[0][1:]]], "only the stage that docs/extend.md adds"
 
 
@@ -185,3 +186,7 @@ def test_a_recipe_works(heading: str, loop_once: Path, tmp_path: Path):
     new = [path for path in (checkout / "runs").iterdir() if path.name != "test"]
     assert new
     assert all((path / "_manifest.json").is_file() for path in new)
+
+
+def test_the_page_of_artifacts_has_the_table_of_stages():
+    assert "\n".join(stages.markdown_table()) in (PROJECT / "docs/artifacts.md").read_text()

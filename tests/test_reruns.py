@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,7 @@ def test_rebuilding_after_a_change_of_the_input_names_overwrite(loop: Stages):
 def test_a_strategy_that_raised_leaves_the_folder_to_its_fixed_version(loop: Stages):
     Path("my_strategy.py").write_text("def worst(candidates):\n    raise RuntimeError('not yet')\n")
     words = ("--strategy=my_strategy.worst", "--out=mine")
-    refused(loop.select(*words), "my_strategy.py line 2: RuntimeError: not yet")
+    refused(loop.select(*words), "my_strategy.py.*not yet")
     Path("my_strategy.py").write_text("def worst(candidates):\n    return -candidates.log_probs_NC.max(axis=1)\n")
     assert loop.select(*words).code == 0
 

@@ -22,6 +22,7 @@ from ..core.errors import InputError, is_unicode, printable, shorten, system_err
 from ..core.paths import PROJECT, find
 from ..core.program import as_called, program
 from ..core.yaml_files import YamlError, load_mapping, load_yaml
+from ..stages import COMMANDS, FUNCTIONS
 from .early import check_early
 from .help_pages import asks_for_page, page, without_all
 from .named_tasks import MODE, replace_named_tasks
@@ -30,13 +31,6 @@ from .parser_errors import missing_settings, wrong_value
 
 log = logging.getLogger(__name__)
 
-FUNCTIONS = {
-    "clean": "labelbridge.lightning_app.generation.cleaning",
-    "select": "labelbridge.lightning_app.selection.select",
-    "report": "labelbridge.lightning_app.evaluation.report",
-    "export": "labelbridge.lightning_app.models.export",
-    "peek": "labelbridge.lightning_app.cli.peek",
-}
 MISTAKE = 2
 LONGEST_LINE = 800
 _UNKNOWN_KEY = (
@@ -72,8 +66,7 @@ def run_function(words: Sequence[str]) -> int:
     name, options = words[0], list(words[1:])
     runs.typed_words[:] = words
     if name not in FUNCTIONS:
-        known = [*FUNCTIONS, "fit", "validate", "test", "predict"]
-        close = difflib.get_close_matches(name, known, n=1)
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
         return _tell(f"'{name}' is not a command{_meant(close)}; see python main.py --help")
     return _guarded(words, lambda: _call(name, options))
 
@@ -146,7 +139,8 @@ class Parser(OneLineErrors, ArgumentParser):
 
 def _call(name: str, options: list[str]) -> None:
     _set_up_logging()
-    function = getattr(importlib.import_module(FUNCTIONS[name]), name)
+    module, _, attribute = FUNCTIONS[name].rpartition(".")
+    function = getattr(importlib.import_module(module), attribute)
     if asks_for_page([name, *options]):
         print(as_called(page([name, *find_configs(options)], function)), end="")
         return

@@ -33,6 +33,7 @@ from .commands import OneLineErrors
 from .fits import check_ends_with_model, resumable
 from .memory import keep_freed_memory
 from .next_steps import Finished, next_line
+from .stage_of_run import stage_of_run
 
 log = logging.getLogger(__name__)
 
@@ -252,7 +253,7 @@ class Cli(LightningCLI):
             log.info("%s", ending)
 
     def _variant(self, stage: str, facts: dict[str, Any]) -> str | None:
-        """Which row of `next_steps.NEXT` applies to this run, where its stage has several."""
+        """Which of its stage's next steps applies to this run, where there are several."""
         data = self.datamodule
         if stage == "translate":
             if facts.get("setting") == "translate-test":
@@ -412,16 +413,7 @@ class Cli(LightningCLI):
         return counted
 
     def _stage_name(self, subcommand: str) -> str:
-        stages: dict[str, str] = self.model.STAGES
-        if subcommand not in stages:
-            raise InputError(f"model.class_path {type(self.model).__name__}: has no {subcommand}, only {list(stages)}")
-        served = getattr(self.datamodule, "SUBCOMMANDS", (subcommand,))
-        if subcommand not in served:
-            raise InputError(
-                f"data.class_path {type(self.datamodule).__name__}: has no rows for {subcommand}, only for "
-                f"{' and '.join(served)}; begin with a file of that stage, see python main.py --help"
-            )
-        return stages[subcommand]
+        return stage_of_run(subcommand, type(self.model), type(self.datamodule)).name
 
     def _save_config(self, out: Path) -> None:
         parser = self._parser(self.subcommand)

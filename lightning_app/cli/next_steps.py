@@ -11,9 +11,8 @@ from ..core.paths import find
 from ..core.task import Task
 from ..core.yaml_files import load_mapping
 from ..data.readers import Source
+from ..stages import BY_NAME, PROGRAM
 from .named_tasks import with_definition
-
-PROGRAM = ("python", "main.py")
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Finished:
         pool: The pool it read, if it read one.
         model: The model folder of a fit that it used, if it used one.
         facts: The manifest's facts.
-        variant: Which row of `NEXT` holds, where the stage has several.
+        variant: Which of the stage's next steps applies, where it has several.
     """
 
     stage: str
@@ -37,100 +36,6 @@ class Finished:
     model: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     variant: str | None = None
-
-
-@dataclass(frozen=True)
-class Step:
-    """A command to suggest.
-
-    Args:
-        words: The command, such as `fit`, or words that are complete but for `{out}`.
-        config: Its configuration file.
-        settings: Key -> value. `{out}`, `{folder}` (the folder that holds it), `{model}` and the like are replaced;
-            `{pool}` alone is the pool that the stage read, left out if it read none.
-        of_own_task: Settings that a task other than the configuration's requires too, unless they are given. Words in
-            capitals are for the user to replace.
-    """
-
-    words: tuple[str, ...]
-    config: str | None = None
-    settings: Mapping[str, str] = field(default_factory=dict)
-    of_own_task: Mapping[str, str] = field(default_factory=dict)
-
-
-_GOLD = {"data.train.path": "GOLD", "data.dev.path": "DEV"}
-_PSEUDOLABEL = ("predict",), "pseudolabel.yaml"
-_TARGETS = '{"NAME": {"path": "TARGET"}}'
-
-# Stage, and its variant if it has several -> what comes next.
-NEXT: dict[tuple[str, str | None], Step] = {
-    ("generate", None): Step(("clean",), "clean.yaml", {"raw.path": "{out}"}, {"exclude": "null"}),
-    # The first text of a pair, such as a premise.
-    ("generate", "first text"): Step(
-        ("clean",), "clean.yaml", {"raw.path": "{out}", "text_column": "{first_column}"}, {"exclude": "null"}
-    ),
-    ("clean", None): Step(("fit",), "teacher.yaml", {"data.pool.path": "{out}"}, _GOLD),
-    ("clean", "teacher is trained"): Step(*_PSEUDOLABEL, {"data.pool.path": "{out}"}),
-    ("clean", "first text"): Step(
-        ("predict",), "generate.yaml", {"data.prompts": "PROMPTS", "data.source.path": "{out}"}
-    ),
-    ("translate", "gold"): Step(
-        ("fit",),
-        "teacher.yaml",
-        {"setting": "{setting}", "data.train.path": "{out}", "data.dev.path": "TRANSLATED_DEV"},
-    ),
-    ("translate", "pool"): Step(*_PSEUDOLABEL, {"data.pool.path": "{out}"}),
-    ("translate", "selection"): Step(
-        ("fit",),
-        "student.yaml",
-        {
-            "setting": "{setting}",
-            "data.train.path": "TRANSLATED_GOLD",
-            "data.dev.path": "TRANSLATED_DEV",
-            "data.selection": "{out}",
-        },
-    ),
-    ("translate", "targets"): Step(
-        ("test",), "test.yaml", {"setting": "{setting}", "data.targets": '{"{source_language}": {"path": "{out}"}}'}
-    ),
-    ("translate", "no labels"): Step(
-        ("predict",), "embed.yaml", {"data.pool.path": "{out}", "data.prompt_labels": "false"}
-    ),
-    ("teacher", None): Step(
-        *_PSEUDOLABEL, {"model.model": "{out}/model", "data.pool": "{pool}"}, {"data.pool.path": "POOL"}
-    ),
-    ("pseudolabel", None): Step(("select",), "select.yaml", {"pool": "{pool}", "pseudolabels": "{out}"}),
-    ("embed", None): Step(
-        ("select",),
-        "select.yaml",
-        {
-            "strategy": "diverse",
-            "pool": "{pool}",
-            "pseudolabels": "{folder}/pseudolabel",
-            "embeddings": "{out}",
-            "out": "{folder}/select-diverse",
-        },
-    ),
-    ("embed", "target text"): Step(
-        ("select",),
-        "select.yaml",
-        {
-            "strategy": "near_target",
-            "pseudolabels": "{folder}/pseudolabel",
-            "embeddings": "{folder}/embed",
-            "target_embeddings": "{out}",
-            "out": "{folder}/select-near",
-        },
-        {"pool.path": "POOL"},
-    ),
-    ("select", None): Step(("fit",), "student.yaml", {"data.selection": "{out}"}, _GOLD),
-    ("student", None): Step(("test",), "test.yaml", {"model.model": "{out}/model"}, {"data.targets": _TARGETS}),
-    ("test", None): Step(("report",), "report.yaml", {"runs": "{out}"}),
-    ("codemix", None): Step(("test",), "codemix_test.yaml", {"model.model": "{out}/model"}),
-    ("score", None): Step(("export",), None, {"model": "{model}", "test": "{out}", "out": "{folder}/export-{name}"}),
-    ("score", "model is not ours"): Step(("peek", "{out}")),
-    ("export", None): Step(("hf", "upload", "USER/NAME", "{out}")),
-}
 
 
 def next_command(finished: Finished) -> str | None:
@@ -145,13 +50,14 @@ def next_command(finished: Finished) -> str | None:
     Returns:
         A command line, or None if nothing comes next.
     """
-    step = NEXT.get((finished.stage, finished.variant))
+    stage = BY_NAME.get(finished.stage)
+    step = stage.next.get(finished.variant) if stage is not None else None
     if step is None:
         return None
     values = _values(finished)
     words = [_fill(word, values) for word in step.words]
     if words[0] != "hf":
-        words = [*PROGRAM, *words]
+        words = [*PROGRAM.split(), *words]
     if step.config is None:
         return shlex.join([*words, *_flags({key: _fill(value, values) for key, value in step.settings.items()})])
     defaults = _defaults(step.config)

@@ -2,8 +2,8 @@
 
 import re
 
-from ..core.artifacts import MAKERS
 from ..core.errors import shorten
+from ..stages import STAGES
 
 _KEY = re.compile(r'Parser key "([\w.\-]+)"')
 _EXPECTED = re.compile(r"Expected an? (<class '[\w.]+'>|typing\.Literal\[.*?\])")
@@ -13,7 +13,6 @@ _NESTED = re.compile(r"NestedArg\(key='[\w.]+', val=(.*)\)$")
 _NO_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 _CLASS_FAILS = re.compile(r"Problem with given class_path '(\S+)':\s+(\S.*)")
 _REQUIRED = re.compile(r"the following arguments are required: ([\w.\-, ]+)")
-_CONFIG = re.compile(r"main\.py (\w+) --config (\S+)")
 _PATH = re.compile(r"[\w./:~\-]+")
 _SOURCE = "labelbridge.lightning_app.data.readers.Source"
 
@@ -36,10 +35,8 @@ def not_given(keys: list[str], command: str) -> str:
     """Say that keys are not given, and how the command is usually begun."""
     if command == "peek":
         return f"{keys[0]} is not given; name the artifact's folder, such as: python main.py peek runs/select"
-    made = (_CONFIG.search(maker) for maker in MAKERS.values())
-    config = next(
-        (words.group(2) for words in made if words is not None and words.group(1) == command), f"{command}.yaml"
-    )
+    configs = (stage.config for stage in STAGES if stage.command == command and stage.config is not None)
+    config = next(configs, f"{command}.yaml")
     names = " and ".join(keys)
     verb, them = ("is", "it") if len(keys) == 1 else ("are", "them")
     begin = f"begin with python main.py {command} --config {config}"

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .. import __version__
+from ..stages import maker
 from . import fingerprint
 from .contracts import Reference, check_columns, check_facts, check_no_duplicates, check_vectors
 from .documents import checked, read_json
@@ -37,22 +38,6 @@ REJECTED = "_rejected"  # the artifact of the rows that a stage refused, inside 
 SHARD_ROWS = 50_000
 _HALF_WRITTEN = re.compile(r"\..+\.\d+\.tmp")  # what a killed process leaves of a file, see `write_parquet`
 STACK = ("torch", "lightning", "transformers", "datasets", "pyarrow", "numpy")
-# What to run when an artifact is missing or out of date and carries no command of its own.
-MAKERS = {
-    "generate": "python main.py predict --config generate.yaml",
-    "clean": "python main.py clean --config clean.yaml",
-    "translate": "python main.py predict --config translate.yaml",
-    "teacher": "python main.py fit --config teacher.yaml",
-    "pseudolabel": "python main.py predict --config pseudolabel.yaml",
-    "dynamics": "python main.py fit --config teacher.yaml --data.pool.path POOL",
-    "embed": "python main.py predict --config embed.yaml",
-    "select": "python main.py select --config select.yaml",
-    "student": "python main.py fit --config student.yaml",
-    "test": "python main.py test --config test.yaml",
-    "codemix": "python main.py fit --config codemix.yaml",
-    "score": "python main.py test --config codemix_test.yaml",
-    "report": "python main.py report --config report.yaml",
-}
 
 
 @dataclass(frozen=True)
@@ -229,18 +214,19 @@ def read_manifest(path: Path, stage: str | None = None) -> Manifest:
     Raises:
         InputError: If the folder is missing, incomplete, or from another stage.
     """
-    maker = f'; make it with "{MAKERS[stage]}"' if stage in MAKERS else ""
+    usual = maker(stage) if stage is not None else None
+    remedy = f'; make it with "{usual}"' if usual is not None else ""
     if not path.is_dir():
-        raise InputError(f"{path}: no such artifact, expected a folder with {MANIFEST}{maker}")
-    begun = _begun_by(path) or MAKERS.get(stage or "", "")
+        raise InputError(f"{path}: no such artifact, expected a folder with {MANIFEST}{remedy}")
+    begun = _begun_by(path) or usual
     if not (path / MANIFEST).is_file():
-        remedy = f'run "{begun}" to complete it' if begun else "run its stage again"
-        raise InputError(f"{path}: incomplete, there is no {MANIFEST}; {remedy}")
+        resume = f'run "{begun}" to complete it' if begun else "run its stage again"
+        raise InputError(f"{path}: incomplete, there is no {MANIFEST}; {resume}")
     manifest = _parsed(path, f'make it with "{begun}"' if begun else "run its stage again")
     if _lacking(path, manifest):
         raise InputError(f"{path}: incomplete, {why_incomplete(path)}; rebuild it with {rebuild(manifest)}")
     if stage is not None and manifest.stage != stage:
-        raise InputError(f"{path}: written by stage '{manifest.stage}', expected '{stage}'{maker}")
+        raise InputError(f"{path}: written by stage '{manifest.stage}', expected '{stage}'{remedy}")
     return manifest
 
 
@@ -375,7 +361,7 @@ def rebuild(manifest: Manifest, *, anew: bool = False) -> str:
         anew: The inputs have changed, so that the command would meet another run in its folder: what that has computed
             is to be replaced.
     """
-    command = manifest.command or MAKERS.get(manifest.stage, "")
+    command = manifest.command or maker(manifest.stage)
     if not command:
         return f"the stage '{manifest.stage}'"
     return f'"{command}{" --overwrite=true" if anew else ""}"'

@@ -8,7 +8,11 @@ from typing import Any, Literal
 
 from ..core import artifacts
 from ..core.errors import InputError
+<<<<<<< HEAD
 from ..core.runs import output_folder
+=======
+from ..stages import BY_NAME
+>>>>>>> main
 from .average import average_weights, averaged_facts, run_models
 from .card import is_translator, model_card
 from .correction import write_prior
@@ -44,7 +48,7 @@ def export(
     folders = run_models(average) if average is not None else []
     source, out_folder = folders[0] if folders else Path(model), output_folder(out)
     if not (source / CARD_FACTS).is_file():
-        maker = artifacts.MAKERS["student"]
+        maker = BY_NAME["student"].line
         raise InputError(f'{model}: no {CARD_FACTS}, expected a model folder of a fit run; make it with "{maker}"')
     if folders and test is not None:
         raise InputError(f"test {test}: results of another model than the mean, expected none with --average")
@@ -152,8 +156,13 @@ def _results(test: Path, facts: dict[str, Any], model: str, is_changed: bool) ->
     stage = "score" if is_translator(facts) else "test"
     artifact = artifacts.read(test, stage)
     if artifact.manifest.lineage.get("model") != model_fingerprint(model):
-        raise InputError(f'{test}: predictions of another model than {model}; run "{artifacts.MAKERS[stage]}" on it')
+        raise InputError(f'{test}: predictions of another model than {model}; run "{BY_NAME[stage].line}" on it')
     results: dict[str, dict[str, float]] | None = artifact.manifest.facts.get("metrics")
+<<<<<<< HEAD
     if not results or not all(results.values()):
         raise InputError(f'{test}: holds no metrics; remove it and run "{artifacts.MAKERS[stage]}" again')
+=======
+    if not results:
+        raise InputError(f'{test}: holds no metrics; remove it and run "{BY_NAME[stage].line}" again')
+>>>>>>> main
     return results

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core import fingerprint
-from ..core.artifacts import MAKERS, check_fresh, is_whole, read_manifest
+from ..core.artifacts import check_fresh, is_whole, read_manifest
 from ..core.errors import InputError
 from ..core.paths import find
+from ..stages import BY_NAME
 from .locate import ADAPTER, CONVERTED, adapter_base, adapter_base_revision, card_facts, gguf_file, locate
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", CONVERTED)
@@ -66,7 +67,7 @@ def check_base(name: str) -> None:
     if base is not None and recorded is not None and find(base) is not None and model_fingerprint(base) != recorded:
         raise InputError(
             f"{name}: its base model {base} is another one than it was trained on; put that back, or train again with "
-            f'"{MAKERS["codemix"]}"'
+            f'"{BY_NAME["codemix"].line}"'
         )
 
 

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..core.artifacts import MAKERS
 from ..core.contracts import check_facts
 from ..core.documents import read_json
 from ..core.errors import InputError
 from ..core.paths import find
+from ..stages import TRAINED
 from . import bundled
 
 BUNDLED = "bundled"
@@ -48,8 +48,8 @@ def locate(name: str) -> str:
             )
         return str(folder)
     if _is_path(name):
-        stage = next((stage for stage in ("student", "teacher", "codemix") if stage in name), "teacher")
-        raise InputError(f'{name}: no such model folder; make it with "{MAKERS[stage]}"')
+        lines = " or ".join(f'"{stage.line}"' for stage in TRAINED)
+        raise InputError(f"{name}: no such model folder; make it with {lines}, or give a Hub id")
     return name
 
 

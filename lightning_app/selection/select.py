@@ -20,6 +20,7 @@ from ..core.task import Task
 from ..core.user_code import user_code
 from ..data.sources import Rows, Source, load_rows
 from ..evaluation.diversity import diversity_score
+from ..stages import BY_NAME
 from .evidence import Evidence, gather
 from .quotas import cut, quotas_by_class
 from .strategies import BY_LAST_EPOCH, Candidates, Choice, Strategy, code_of, find_strategy
@@ -256,7 +257,7 @@ def _classes(rows: Rows, evidence: Evidence, task: Task, class_from: ClassFrom) 
     if evidence.probs_NC is None:
         raise InputError(
             "class_from 'teacher' needs the teacher's probabilities; give --pseudolabels (make them with "
-            f'"{artifacts.MAKERS["pseudolabel"]}"), or take the classes from the prompt with --class_from prompt'
+            f'"{BY_NAME["pseudolabel"].line}"), or take the classes from the prompt with --class_from prompt'
         )
     return np.asarray(evidence.probs_NC.argmax(axis=1))
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT
 
-from labelbridge.lightning_app.cli.next_steps import NEXT, Finished, next_command, next_line
+from labelbridge.lightning_app.cli.next_steps import Finished, next_command, next_line
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.readers import Source
+from labelbridge.lightning_app.stages import STAGES
 
 TOPIC = Task("topic", ["text"], ["sports", "politics"])
 
@@ -109,6 +110,6 @@ def test_a_stage_without_a_successor_ends_without_a_line():
     assert next_line(Finished("validate", "runs/validate")) is None
 
 
-@pytest.mark.parametrize("step", NEXT.values(), ids=map(str, NEXT))
+@pytest.mark.parametrize("step", [step for stage in STAGES for step in stage.next.values()])
 def test_every_configuration_exists(step):
     assert step.config is None or (PROJECT / "configs" / step.config).is_file()

@@ -14,6 +14,7 @@ from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Source
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint, tokenizer_fingerprint
+from labelbridge.lightning_app.stages import commands_of_module
 from labelbridge.modules import (
     CTranslate2Translator,
     Seq2SeqModule,
@@ -64,8 +65,8 @@ def test_another_revision_is_another_run(hub: None, task: Task, kind: Any, setti
     settings = {name: task if value is ... else value for name, value in settings.items()}
     for revision in (None, "v2"):
         made = kind(model=HUB, revision=revision, **settings)
-        stage = next(iter(made.STAGES))
-        assert made.identity(stage)["model"] == f"hub:org/model@commit-of-{revision or 'main'}"
+        command = commands_of_module(kind.__mro__)[0]
+        assert made.identity(command)["model"] == f"hub:org/model@commit-of-{revision or 'main'}"
 
 
 def test_a_converted_models_tokenizer_has_a_revision_too(hub: None, tiny_nllb: Path):
