@@ -243,7 +243,9 @@ def _read_parquet(path: Path) -> pa.Table:
         check_no_duplicates(schema.names, str(path))
         table = pq.read_table(path)
         table.validate(full=True)
-    except (pa.ArrowException, ValueError) as error:
+    except (pa.ArrowException, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise InputError(
             f"{path}: cannot be read ({shorten(' '.join(str(error).split()), 200)}); save the file again"
         ) from None

@@ -12,12 +12,8 @@ import pyarrow as pa
 from ..core import artifacts
 from ..core.errors import InputError
 from ..core.results import Result
-<<<<<<< HEAD
 from ..core.runs import Run, command_line, output_folder
-=======
-from ..core.runs import Run, command_line
 from ..stages import BY_NAME
->>>>>>> main
 from .class_shares import class_shares as shares_of
 from .class_shares import share_lines
 from .comparison import results_of

@@ -8,11 +8,8 @@ from typing import Any, Literal
 
 from ..core import artifacts
 from ..core.errors import InputError
-<<<<<<< HEAD
 from ..core.runs import output_folder
-=======
 from ..stages import BY_NAME
->>>>>>> main
 from .average import average_weights, averaged_facts, run_models
 from .card import is_translator, model_card
 from .correction import write_prior
@@ -59,7 +56,7 @@ def export(
     is_there = _check_replaceable(out_folder, source)
     if is_there and not overwrite and read_facts(out_folder).get("base") != facts.get("base"):
         raise InputError(_NOT_EMPTY.format(out_folder))
-    temporary = out_folder.with_name(f".{out_folder.name}.tmp")
+    temporary = out_folder.absolute().with_name(f".{out_folder.absolute().name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         _copy(source, temporary)
@@ -99,7 +96,7 @@ def _recover(out: Path) -> None:
 
 
 def _previous(out: Path) -> Path:
-    return out.with_name(f".{out.name}.previous")
+    return out.absolute().with_name(f".{out.absolute().name}.previous")
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -158,11 +155,6 @@ def _results(test: Path, facts: dict[str, Any], model: str, is_changed: bool) ->
     if artifact.manifest.lineage.get("model") != model_fingerprint(model):
         raise InputError(f'{test}: predictions of another model than {model}; run "{BY_NAME[stage].line}" on it')
     results: dict[str, dict[str, float]] | None = artifact.manifest.facts.get("metrics")
-<<<<<<< HEAD
     if not results or not all(results.values()):
-        raise InputError(f'{test}: holds no metrics; remove it and run "{artifacts.MAKERS[stage]}" again')
-=======
-    if not results:
         raise InputError(f'{test}: holds no metrics; remove it and run "{BY_NAME[stage].line}" again')
->>>>>>> main
     return results

@@ -136,7 +136,7 @@ def evidence() -> Iterator[Any]:
     yield pytest.param(with_rows("wanted", lambda table: table.slice(0, 0)), NEAR_TARGET, id="target without rows")
 
 
-def tests() -> Iterator[Any]:
+def predictions() -> Iterator[Any]:
     for name, values in PROBS.items():
         yield pytest.param(with_column("test", "probs", values), REPORT, id=f"test: probs {name}")
     for column in ("id", "target", "label", "prediction"):
@@ -223,7 +223,7 @@ def test_pseudolabels(world: Path, cli: Command, harm: Harm):
     assert_untouched(world, before)
 
 
-@pytest.mark.parametrize(("harm", "words"), [*evidence(), *tests(), *exports(), *others()])
+@pytest.mark.parametrize(("harm", "words"), [*evidence(), *predictions(), *exports(), *others()])
 def test_artifact(world: Path, cli: Command, harm: Harm, words: tuple[str, ...]):
     harm(world)
     before = contents(world)
