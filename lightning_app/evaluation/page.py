@@ -133,11 +133,11 @@ def _table(cells: Sequence[Cell], results: Results) -> dict[str, Any]:
     metric, prior = cells[0].metric, cells[0].prior
     place = (cells[0].task, cells[0].setting)
     columns = list(dict.fromkeys((cell.target, cell.part, cell.rows) for cell in cells))
-    ranks = {}
+    ranks: dict[tuple[str, str, str | None], int] = {}
     for target, part, _ in columns:
-        own = [cell for cell in cells if (cell.target, cell.part) == (target, part)]
-        order = sorted({round(cell.mean, 6) for cell in own}, reverse=metric in ("accuracy", "macro_f1"))
-        ranks |= {(cell.method, target, part): order.index(round(cell.mean, 6)) for cell in own}
+        column = [cell for cell in cells if (cell.target, cell.part) == (target, part)]
+        order = sorted({round(cell.mean, 6) for cell in column}, reverse=metric in ("accuracy", "macro_f1"))
+        ranks |= {(cell.method, target, part): order.index(round(cell.mean, 6)) for cell in column}
     averages = {
         one.method: one
         for one in results.averages

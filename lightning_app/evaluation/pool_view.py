@@ -126,7 +126,8 @@ def _view(pool: str, found: dict[Path, tuple[Manifest, list[str], Task]]) -> Poo
 
     def column(name: str) -> list[Any]:
         if name in base.column_names:
-            return base[name].to_pylist()
+            values: list[Any] = base[name].to_pylist()
+            return values
         return [by_id.get(row, {}).get(name) for row in ids]
 
     parts = [column(name) for name in task.columns]
