@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 LOCK = ".lock"
+UNREADABLE: dict[str, Any] = {"stage": "unreadable"}
 log = logging.getLogger(__name__)
 
 # The words behind `main.py` as they were typed; `sys.argv` holds them with configs already looked up.
@@ -142,6 +143,11 @@ class Run:
         previous = self._previous()
         if previous is None:
             replacing.check_own(self.out, has_run=False)
+        elif previous == UNREADABLE and not overwrite:
+            raise InputError(
+                f"{self.out / IDENTITY}: not the identity of a run; choose another --out, or replace what is there "
+                "with --overwrite true"
+            )
         elif previous != self.identity and not self._has_products() and not self.is_replacing:
             (self.out / IDENTITY).unlink(missing_ok=True)
             previous = None
@@ -217,7 +223,7 @@ class Run:
         except InputError:
             previous = None
         if not isinstance(previous, dict):
-            return {"stage": "unreadable"}
+            return UNREADABLE
         if file.name == artifacts.MANIFEST:
             return {"stage": previous.get("stage")}
         return {key: value for key, value in previous.items() if key != "command"}

@@ -128,6 +128,8 @@ def _check_replaceable(target: Path, source: Path) -> bool:
     Raises:
         InputError: If anything else is there.
     """
+    if target.is_symlink() and not target.exists():
+        raise InputError(f"{target}: is a link to nothing; remove it, or choose another --out")
     if target.exists() and not target.is_dir():
         raise InputError(f"{target}: is a file, expected a folder for the export; choose another --out")
     if target.resolve() in (source.resolve(), *source.resolve().parents):

@@ -133,7 +133,7 @@ GRID: dict[str, Any] = {
 GRIDS: dict[str, tuple[Any, ...]] = {
     "out": (..., "", " ", "-x", "~x", "a{b}", "a\0b"),
     "seeds": (..., None, [], [0, 0], -1, [1.5], "x", [True], {}),
-    "pool": (5, [5], {"pth": "x"}, {"path": 5}, {}),
+    "pool": (5, [5], {"pth": "x"}, {"path": 5}),
     "gold": ([], {"trian": {}}, 5),
     "targets": ([], 5, {"hi": 5}, {"hi": {}}),
     "selections": ([], {"top": 5}, {"top": {"strategi": "top"}}, {"a/b": {}}, {"": {}}, {"x" * 200: {}}, {"..": {}}),
