@@ -1,7 +1,12 @@
-"""Tasks by name: `task: sentiment` in a config, and `--task sentiment`, stand for `configs/tasks/sentiment.yaml`."""
+"""Tasks by name: `task: sentiment` in a config, and `--task sentiment`, stand for `configs/tasks/sentiment.yaml`.
+
+Here too is what the parsers read YAML with: in configuration files it also spells out the sources of rows.
+"""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +15,27 @@ from jsonargparse import get_loader, set_loader
 from ..core.errors import InputError, shorten
 from ..core.paths import PROJECT, find
 from ..core.yaml_files import YamlError, load_mapping
+from .plain_sources import in_config
 
-# The parsers' mode: YAML in which a task may be a name.
-MODE = "yaml_with_named_tasks"
+# The parsers' mode: YAML in which a task may be a name, and a source of rows a path.
+MODE = "yaml_with_names"
+_configuration: ContextVar[str | None] = ContextVar("_configuration", default=None)
+
+
+@contextmanager
+def reading(content: str) -> Iterator[None]:
+    """While a parser reads this configuration; any other text that it reads is the value of a setting."""
+    token = _configuration.set(content)
+    try:
+        yield
+    finally:
+        _configuration.reset(token)
 
 
 def load(text: str) -> Any:
-    """Read YAML as jsonargparse does, and put a task's definition in the place of its name."""
-    return with_definition(get_loader("yaml")(text))
+    """Read YAML as jsonargparse does, and put definitions in the place of a task's name and of plain sources."""
+    value = with_definition(get_loader("yaml")(text))
+    return in_config(value) if isinstance(value, dict) and text == _configuration.get() else value
 
 
 def with_definition(content: Any) -> Any:

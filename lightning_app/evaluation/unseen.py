@@ -53,7 +53,7 @@ def _looked_at(model: str) -> Iterator[tuple[str, str]]:
             # Self-training selects among target text itself, whose pseudolabels hold all of it.
             names = ["target_embeddings"] if manifest.facts.get("prompt_labels", True) else ["pseudolabels"]
             for name in {*names, "target_embeddings"} & set(manifest.inputs):
-                yield f"selection {folder}", manifest.inputs[name]["path"]
+                yield from ((f"selection {folder}", path) for path in manifest.inputs[name]["paths"])
 
 
 def _ancestors(folder: Path) -> Iterator[tuple[Path, artifacts.Manifest]]:
@@ -67,7 +67,8 @@ def _ancestors(folder: Path) -> Iterator[tuple[Path, artifacts.Manifest]]:
         seen.add(one)
         manifest = artifacts.read_manifest(one)
         yield one, manifest
-        waiting += filter(None, (find(reference["path"]) for reference in manifest.inputs.values()))
+        paths = (path for reference in manifest.inputs.values() for path in reference["paths"])
+        waiting += filter(None, map(find, paths))
 
 
 def _texts(table: pa.Table, task: Task) -> Iterator[tuple[str, ...]]:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..core import artifacts
+from ..core.contracts import Reference
 from ..core.errors import InputError, shorten
 from ..core.results import Result
 from ..core.runs import Run, State, command_line
@@ -80,7 +81,7 @@ def select(
     pool: Source | list[Source],
     pseudolabels: str | None = None,
     strategy: str = "top",
-    class_from: ClassFrom = "teacher",
+    class_from: ClassFrom | None = None,
     variant: Literal["paper", "released"] = "paper",
     quota: int | dict[str, int] = 2500,
     agreement: bool = False,
@@ -104,7 +105,8 @@ def select(
         strategy: random, top, diverse, ambiguous, easy, hard, ccs, near_target, or `module.function` of your own (see
             `labelbridge.lightning_app.selection.strategies`).
         class_from: Whether a row's class is the teacher's most likely one, the one its prompt asked for, or the most
-            likely one after the teacher's last epoch.
+            likely one after the teacher's last epoch. Null is `teacher`, or `last_epoch` where the released code takes
+            that (ambiguous and easy, `variant: released`).
         variant: `paper` or `released`, where the paper's text and its code differ (diverse, ambiguous, easy).
         quota: Rows per class: a number, or a map from label to number.
         agreement: Keep only rows whose most likely class, says the teacher, is the one that their prompt asked for.
@@ -128,9 +130,8 @@ def select(
     """
     rows = load_rows(pool, task, "prompt_label" if prompt_labels else None)
     _refuse_own_columns(rows)
+    class_from = class_from or usual_class_from(strategy, variant)
     check_prompt_labels(prompt_labels, class_from, agreement)
-    if strategy in BY_LAST_EPOCH and variant == "released" and class_from == "teacher":
-        class_from = "last_epoch"
     quotas = quotas_by_class(quota, task)
     scorer = find_strategy(strategy, options)
     code = code_of(strategy)
@@ -139,6 +140,11 @@ def select(
     )
     evidence = gather(rows, task, pseudolabels, dynamics, embeddings, target_embeddings)
     return select_rows(rows, evidence, method, scorer, task, allow_empty=allow_empty, out=out, overwrite=overwrite)
+
+
+def usual_class_from(strategy: str, variant: Literal["paper", "released"]) -> ClassFrom:
+    """Where a row's class comes from unless the user says: the teacher, or what the released code takes."""
+    return "last_epoch" if strategy in BY_LAST_EPOCH and variant == "released" else "teacher"
 
 
 def check_prompt_labels(prompt_labels: bool, class_from: ClassFrom, agreement: bool) -> None:
@@ -292,10 +298,10 @@ def _filter(rows: Rows, agrees_N: np.ndarray | None, method: Method, task: Task)
     return allowed_N, dropped
 
 
-def _place_of_classes(inputs: dict[str, dict[str, str]], class_from: ClassFrom) -> str:
+def _place_of_classes(inputs: dict[str, Reference], class_from: ClassFrom) -> str:
     """The path of the rows or artifact that the classes were taken from."""
     name = {"teacher": "pseudolabels", "last_epoch": "dynamics", "prompt": "pool"}[class_from]
-    return inputs[name]["path"]
+    return " and ".join(inputs[name]["paths"])
 
 
 def _refuse_empty_classes(
