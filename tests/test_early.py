@@ -74,7 +74,8 @@ def test_an_unknown_key_is_told_in_the_same_words(stages: Stages, late, words: s
     ["--data.train.path=nowhere.jsonl", "--data.dev.path=nowhere.jsonl", "--data.pool.path=nowhere.jsonl",
      "--data.train=[{path: nowhere.jsonl}]", "--data.selection=nowhere", "--model.model=runs/nowhere/model",
      "--data.train.path=bad.jsonl", "--data.dev.path=bad.jsonl", "--data.train.columns.text=body",
-     "--data.selection=data", "--data.pool.path=bad.jsonl"],
+     "--data.selection=data", "--data.pool.path=bad.jsonl",
+     "--data.train=nowhere.jsonl", "--data.train=bad.jsonl"],
 )  # fmt: skip
 def test_a_wrong_path_or_label_is_told_in_the_same_words(stages: Stages, late, words: str):
     rows = [{**row, "label": "mixed", "prompt_label": "mixed"} for row in labelled(2)]
@@ -103,7 +104,7 @@ def test_a_target_is_checked_in_test_alone(stages: Stages, late, tiny_classifier
         "--model=my.Module --model.anything=1", "--print_config",
         "--data.train.path=nowhere.jsonl --print_config", "--help --metod=x", "--model.help=TeacherModule",
         "--data.train.label_map={very.good: positive}", "--data.train.path=hub:SetFit/sst5", "--seed_everything=3",
-        "--trainer.logger=CSVLogger --trainer.logger.save_dir=x", "--ckpt_path=null", "--data.train=gold.jsonl",
+        "--trainer.logger=CSVLogger --trainer.logger.save_dir=x", "--ckpt_path=null",
         "--overwrite true", "positional", "--config=lexicons.yaml", "--task.labels=[a,b]",
     ],
 )  # fmt: skip
