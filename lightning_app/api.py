@@ -29,9 +29,10 @@ from .data.sources import Rows, load_rows
 from .evaluation import report as reports
 from .generation import cleaning
 from .selection.evidence import Evidence, gather
+from .selection.lookup import code_of, find_strategy
 from .selection.quotas import quotas_by_class
 from .selection.select import ClassFrom, Method, Selection, check_prompt_labels, select_rows, usual_class_from
-from .selection.strategies import BUILT_IN, code_of, find_strategy
+from .selection.strategies import BUILT_IN
 
 RowsLike = str | PathLike[str] | Source | Artifact | Result | Sequence[Any] | Any
 """A path, a `Source`, what another function returned, a DataFrame, an Arrow table, or a list of dictionaries."""

@@ -129,8 +129,7 @@ def test_what_the_full_parser_accepts_is_not_refused_before_it(stages: Stages, w
     assert stages.cli(*command, "--print_config").code == 0
 
 
-def test_a_source_that_an_earlier_file_describes_otherwise_is_looked_up_but_not_read(stages: Stages):
-    """Whether the earlier columns hold for the later path is for the full parser to say."""
+def test_a_new_path_does_without_the_columns_of_an_earlier_file(stages: Stages):
     Path("mine.yaml").write_text("data: {init_args: {train: {path: other.jsonl, columns: {text: body}}}}\n")
     words = ("fit", "--config", "student.yaml", "--config", "mine.yaml", "--data.selection=null")
     assert early(*words, f"--data.train.path={stages.files.gold}") is None

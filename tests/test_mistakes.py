@@ -315,7 +315,7 @@ def test_a_value_of_the_wrong_type_in_a_config_names_the_last_file_that_has_it(s
 
 def test_a_path_where_a_source_is_expected(stages: Stages):
     refused(stages.select("--pool", "x.jsonl"), "x.jsonl: no such file or artifact")
-    refused(stages.teacher("--data.train", "x.jsonl"), "write --data.train.path x.jsonl")
+    refused(stages.teacher("--data.train", "x.jsonl"), "x.jsonl: no such file or artifact")
 
 
 @pytest.mark.parametrize(
