@@ -15,12 +15,13 @@ from typing import Any
 from ..core import artifacts
 from ..core.errors import InputError
 from ..core.paths import find
+from ..core.ranges import check_range
 from ..core.task import Task
 from ..core.yaml_files import YamlError, load_mapping, load_yaml
 from ..data.readers import Source, check_path
 from ..data.sources import load_rows
 from ..models.locate import BUNDLED, MINILM, locate
-from .plain_sources import in_config
+from .plain_sources import DEFAULTS, in_config
 from .signatures import CLASS_KEYS, Setting, parser_keys, settings_of
 
 CLASSES = ("model", "data")  # the keys that name a class, whose arguments follow
@@ -72,6 +73,7 @@ def check_early(words: Sequence[str], callbacks: Mapping[str, str], describe: De
         return
     settings = merged(layers)
     _check_keys(words[0], layers, callbacks, describe)
+    _check_values(settings)
     logging.disable(logging.CRITICAL)  # the run says it all again
     try:
         _check_places(words[0], layers, settings)
@@ -141,6 +143,20 @@ def _check_keys(subcommand: str, layers: Sequence[Layer], callbacks: Mapping[str
             settings = settings_of(classes.get(path[0], "")) if path[0] in CLASSES else None
             if settings is not None:
                 _check_argument(path, settings, known, describe)
+
+
+def _check_values(settings: Mapping[str, Any]) -> None:
+    """Refuse null where a class expects a value, and a seed that no random-number generator takes."""
+    seed = settings.get("seed_everything")
+    if isinstance(seed, int) and not isinstance(seed, bool):
+        check_range("seed_everything", seed, least=0, below=2**32)
+    for key in CLASSES:
+        given, known = settings.get(key), settings_of(str(class_of(settings, key)))
+        if not isinstance(given, dict):
+            continue
+        for name, setting in (known or {}).items():
+            if name in given and given[name] is None and setting.annotation and "None" not in setting.annotation:
+                raise InputError(f"{key}.{name} is null, expected {setting.annotation}")
 
 
 def _check_argument(
@@ -274,7 +290,9 @@ def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
     both = dict(below)
     for key, value in above.items():
         under = both.get(key)
-        if isinstance(under, dict) and isinstance(value, dict):
+        if isinstance(value, dict) and DEFAULTS.keys() <= value.keys():
+            both[key] = value  # a source that is spelled out, its columns and all
+        elif isinstance(under, dict) and isinstance(value, dict):
             both[key] = _overlaid(under, value)
         elif isinstance(under, str) and isinstance(value, dict) and key in CLASSES:
             both[key] = _overlaid({"class_path": under}, value)

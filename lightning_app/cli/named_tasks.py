@@ -1,6 +1,7 @@
-"""Tasks by name: `task: sentiment` in a config, and `--task sentiment`, stand for `configs/tasks/sentiment.yaml`.
+"""Names in configs that stand for more: `task: sentiment` for `configs/tasks/sentiment.yaml`, rooms for their classes.
 
-Here too is what the parsers read YAML with: in configuration files it also spells out the sources of rows.
+`--task sentiment` on the command line stands for the same file. A path that stands for a source of rows is spelled out
+here too, in configuration files alone; see `plain_sources`.
 """
 
 import difflib
@@ -19,6 +20,7 @@ from .plain_sources import in_config
 
 # The parsers' mode: YAML in which a task may be a name, and a source of rows a path.
 MODE = "yaml_with_names"
+_ROOMS = ("modules.", "datamodules.", "callbacks.")
 _configuration: ContextVar[str | None] = ContextVar("_configuration", default=None)
 
 
@@ -33,8 +35,8 @@ def reading(content: str) -> Iterator[None]:
 
 
 def load(text: str) -> Any:
-    """Read YAML as jsonargparse does, and put definitions in the place of a task's name and of plain sources."""
-    value = with_definition(get_loader("yaml")(text))
+    """Read YAML as jsonargparse does, and put what names stand for in their place."""
+    value = _with_full_classes(with_definition(get_loader("yaml")(text)))
     return in_config(value) if isinstance(value, dict) and text == _configuration.get() else value
 
 
@@ -43,6 +45,19 @@ def with_definition(content: Any) -> Any:
     if isinstance(content, dict) and isinstance(content.get("task"), str):
         return {**content, "task": _definition(content["task"])}
     return content
+
+
+def _with_full_classes(value: Any) -> Any:
+    """A configuration whose `class_path: modules.X` is `labelbridge.modules.X`: only so does each class exist once."""
+    if isinstance(value, list):
+        return [_with_full_classes(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    full = {key: _with_full_classes(inner) for key, inner in value.items()}
+    path = full.get("class_path")
+    if isinstance(path, str) and path.startswith(_ROOMS):
+        full["class_path"] = f"labelbridge.{path}"
+    return full
 
 
 def replace_named_tasks(options: Sequence[str]) -> list[str]:

@@ -14,8 +14,9 @@ import pyarrow as pa
 from ..core import artifacts
 from ..core.contracts import Reference
 from ..core.errors import InputError, shorten
+from ..core.ranges import check_range
 from ..core.results import Result
-from ..core.runs import Run, State, command_line
+from ..core.runs import Run, State, command_line, output_folder
 from ..core.task import Task
 from ..core.user_code import user_code
 from ..data.sources import Rows, Source, load_rows
@@ -122,6 +123,8 @@ def select(
     _refuse_own_columns(rows)
     class_from = class_from or usual_class_from(strategy, variant)
     check_prompt_labels(prompt_labels, class_from, agreement)
+    check_range("seed", seed, least=0, below=2**32)
+    check_range("min_words", min_words, least=0)
     quotas = quotas_by_class(quota, task)
     scorer = find_strategy(strategy, options)
     code = code_of(strategy)
@@ -199,8 +202,9 @@ def select_rows(
 
     if out is None:
         return chosen()
-    with Run(Path(out), "select", {"task": asdict(task), "inputs": prints, **method.as_facts()}) as run:
-        if run.begin(overwrite) is State.COMPLETE:
+    with Run(output_folder(out), "select", {"task": asdict(task), "inputs": prints, **method.as_facts()}) as run:
+        reads = [place for one in inputs.values() for place in one["paths"]]
+        if run.begin(overwrite, reads) is State.COMPLETE:
             written = artifacts.read(Path(out), "select")
             _report(written.manifest.facts, out)
             return Selection(written.table, written.manifest.facts, written.path)
