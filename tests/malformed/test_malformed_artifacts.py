@@ -36,7 +36,7 @@ FIELDS: dict[str, tuple[Any, ...]] = {
     "fingerprint": (None, 5, [], {}, "x", ...),
     "columns": (None, 5, "x", [1], {"a": 1}, ...),
     "files": (None, 5, "x", [1], {"a": 1}, {"part-00000.parquet": "big"}, {}),
-    "inputs": (None, 5, "x", [1], {"a": 1}, {"a": {}}, {"a": {"path": 1, "fingerprint": "x"}}),
+    "inputs": (None, 5, "x", [1], {"a": 1}, {"a": {}}, {"a": {"paths": 1, "fingerprint": "x"}}, {"a": {"paths": [1], "fingerprint": "x"}}),
     "lineage": (None, 5, "x", [1], {"a": 1}, {"pool": None}, {}),
     "config": (None, 5, "x", [1]),
     "facts": (None, 5, "x", [1], {"labels": 3}, {"task": {}}, {"metrics": []}),
