@@ -110,7 +110,7 @@ def test_a_target_is_checked_in_test_alone(stages: Stages, late, tiny_classifier
 )  # fmt: skip
 def test_what_is_not_certainly_wrong_is_left_to_the_full_parser(stages: Stages, words: str):
     Path("lexicons.yaml").write_text("trainer.max_epochs: 3\n")
-    gold = (f"--data.train.path={stages.files.gold}", "--data.selection=null")
+    gold = (f"--data.train.path={stages.files.gold}", "--data.selection=samples/sentiment/selection")
     command = ["fit", "--config", "student.yaml", *gold, *words.split()]
     told = early(*command)
     assert told is None or (words.startswith("--task") and "labels outside ['a', 'b']" in told)
@@ -124,14 +124,14 @@ def test_what_is_not_certainly_wrong_is_left_to_the_full_parser(stages: Stages, 
      "--data.gold_dynamics=true --cartography.dtype=float16", "--export.monitor=dev/ce --export.mode=min"],
 )  # fmt: skip
 def test_what_the_full_parser_accepts_is_not_refused_before_it(stages: Stages, words: str):
-    command = [*student(stages), "--data.selection=null", *words.split()]
+    command = [*student(stages), "--data.selection=samples/sentiment/selection", *words.split()]
     assert early(*command) is None
     assert stages.cli(*command, "--print_config").code == 0
 
 
 def test_a_new_path_does_without_the_columns_of_an_earlier_file(stages: Stages):
     Path("mine.yaml").write_text("data: {init_args: {train: {path: other.jsonl, columns: {text: body}}}}\n")
-    words = ("fit", "--config", "student.yaml", "--config", "mine.yaml", "--data.selection=null")
+    words = ("fit", "--config", "student.yaml", "--config", "mine.yaml", "--data.selection=samples/sentiment/selection")
     assert early(*words, f"--data.train.path={stages.files.gold}") is None
     assert "nowhere.jsonl: no such file" in (early(*words, "--data.train.path=nowhere.jsonl") or "")
 
