@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TextIO
 from jsonargparse import ArgumentParser, set_loader
 
 from ..core import runs
-from ..core.errors import InputError, is_unicode, printable, shorten, system_error
+from ..core.errors import InputError, is_unicode, printable, refusal_in, shorten, system_error
 from ..core.paths import PROJECT, find
 from ..core.program import as_called, program
 from ..core.yaml_files import YamlError, load_mapping, load_yaml
@@ -242,11 +242,11 @@ def _mistake_behind(error: BaseException | None) -> InputError | None:
         if isinstance(link, InputError):
             return link
     for link in chain:
-        if isinstance(link, OSError) and link.errno is not None:
-            _discard_output()  # what it refused may be the output itself
-            return system_error(link)
         if type(link).__name__ == "MisconfigurationException" or _is_lightnings(link):
             return InputError(f"trainer: {' '.join(str(link).split())}; change its settings")
+    if chain and (refusal := refusal_in(chain[0])) is not None:
+        _discard_output()  # what it refused may be the output itself
+        return system_error(refusal)
     return None
 
 

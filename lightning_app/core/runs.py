@@ -15,7 +15,7 @@ import filelock
 from . import artifacts, replacing
 from .artifacts import IDENTITY
 from .documents import read_json
-from .errors import InputError, shorten
+from .errors import InputError, refusal_in, shorten, system_error
 from .program import program
 from .replacing import CHECKPOINTS, CONFIG, DYNAMICS, FOLDERS, LOGS, PARTS, REPLACED, UNFINISHED
 from .secrets import mask_text
@@ -72,7 +72,7 @@ class Run:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
         if self._state in (State.NEW, State.PARTIAL):
             is_stopped = kind is not None and issubclass(kind, SystemExit | KeyboardInterrupt)
             if kind is not None and not is_stopped and self.is_replacing:
@@ -82,6 +82,8 @@ class Run:
             elif self.is_replacing and artifacts.is_whole(self.out):
                 replacing.discard(self.out)
         self._lock.release()
+        if isinstance(error, Exception) and (refusal := refusal_in(error)) is not None:
+            raise system_error(refusal, self.out) from error
 
     def begin(self, overwrite: bool = False, reads: Sequence[str] = ()) -> State:
         """Lock the folder and compare identities.
