@@ -71,7 +71,7 @@ class TrainedRows(nn.Module):
         return self.weight
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call] # torch leaves it without types
         self.weight, self.tokens, self.places = fn(self.weight), fn(self.tokens), fn(self.places)
         return self
 
