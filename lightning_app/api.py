@@ -185,6 +185,7 @@ def report(
     baseline: str | list[str] | None = None,
     prior: Literal["as_trained", "divided", "both"] = "as_trained",
     by: str | None = None,
+    groups: str | None = None,
     class_shares: bool = False,
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
@@ -197,6 +198,7 @@ def report(
         baseline: See there.
         prior: See there.
         by: See there.
+        groups: See there.
         class_shares: See there.
         out: Where to write the report; by default nothing is written.
         overwrite: Replace the artifact of another stage in `out`.
@@ -206,7 +208,7 @@ def report(
     """
     listed = [runs] if isinstance(runs, str | PathLike | Artifact | Result) else list(runs)
     places = [place for run in listed if (place := _path(run)) is not None]
-    return reports.make_report(places, _path(out), metric, baseline, prior, by, class_shares, overwrite)
+    return reports.make_report(places, _path(out), metric, baseline, prior, by, groups, class_shares, overwrite)
 
 
 def read(folder: str | PathLike[str]) -> Artifact:

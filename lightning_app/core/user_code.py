@@ -1,4 +1,4 @@
-"""A user's own code: imported by its file, and what goes wrong in it told with its file and line."""
+"""A user's own code: imported by its file, and what goes wrong in it, with its file and line."""
 
 import hashlib
 import importlib.util

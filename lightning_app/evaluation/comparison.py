@@ -3,101 +3,19 @@
 # N = rows, R = resamples
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple
 from itertools import product
 from typing import Any
 
 import numpy as np
 
 from ..core.errors import InputError
+from .class_scores import details_of
+from .entries import AVERAGE, Average, Cell, Comparison, Majority, OverTargets, Results
 from .metrics import classification_metrics, majority_metrics, mean_and_deviation
+from .paired_tests import McNemar, holm, mcnemar, signed_rank
 from .predictions import Tested, check_same_rows
-from .significance import Difference, Resampling, difference, holm, interval, statistic
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One method on one target, over seeds.
-
-    Args:
-        task: The task's name.
-        setting: The setting's name.
-        method: The method's name.
-        target: The target's name.
-        part: The value of the column that the target is split by, or None for all of its rows.
-        metric: The metric's name.
-        prior: `as_trained` or `divided`.
-        rows: Number of rows.
-        mean: Mean over seeds.
-        deviation: Sample deviation over seeds; None for a single one.
-        low: Lower end of the 95 % interval over rows and seeds.
-        high: Its upper end.
-        by_seed: Seed -> value.
-        reaches_majority: Whether the interval reaches down to the majority class's value, or lies below it.
-        gold_prior: Whether every seed's model was trained on gold; without it there is no prior to divide out.
-    """
-
-    task: str
-    setting: str
-    method: str
-    target: str
-    part: str | None
-    metric: str
-    prior: str
-    rows: int
-    mean: float
-    deviation: float | None
-    low: float
-    high: float
-    by_seed: dict[str, float]
-    reaches_majority: bool
-    gold_prior: bool
-
-
-@dataclass(frozen=True)
-class Majority:
-    """What always answering a target's most frequent label gives."""
-
-    task: str
-    setting: str
-    target: str
-    part: str | None
-    rows: int
-    label: str
-    accuracy: float
-    macro_f1: float
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One method against a baseline on one target, in one metric."""
-
-    task: str
-    setting: str
-    metric: str
-    prior: str
-    method: str
-    baseline: str
-    target: str
-    difference: Difference
-    p_holm: float
-
-
-@dataclass
-class Results:
-    """Everything that a report shows.
-
-    Args:
-        cells: Every method on every target.
-        majorities: Every target's majority class.
-        comparisons: Every method against every baseline.
-        dev: Task, setting and method -> mean over seeds of the source dev accuracy, where it is recorded.
-    """
-
-    cells: list[Cell] = field(default_factory=list)
-    majorities: list[Majority] = field(default_factory=list)
-    comparisons: list[Comparison] = field(default_factory=list)
-    dev: dict[tuple[str, str, str], float] = field(default_factory=dict)
+from .significance import Resampling, difference, interval, statistic
 
 
 def results_of(
@@ -106,6 +24,7 @@ def results_of(
     priors: Sequence[str],
     baselines: Sequence[str],
     by: str | None,
+    groups: str | None = None,
 ) -> Results:
     """Score every method of every task and setting, and compare it with the baselines.
 
@@ -115,6 +34,7 @@ def results_of(
         priors: `as_trained`, `divided`, or both.
         baselines: Names of methods; where a task and setting has none of them, its first method.
         by: A column of the test rows by whose values the targets are also split.
+        groups: A column of the test rows; rows with one value of it are resampled together.
 
     Raises:
         InputError: If a baseline or the column is unknown, a method and seed occurs more than once, or runs of a target
@@ -137,12 +57,22 @@ def results_of(
         drawn: dict[str, _Drawn] = {}
         for target in dict.fromkeys(name for run in group for name in run.by_target):
             runs = [run for run in group if target in run.by_target]
-            drawn[target] = _score(results, runs, target, None, slice(None), metrics, priors)
+            names = _groups(runs, target, groups)
+            drawn[target] = _score(results, runs, target, None, slice(None), metrics, priors, names)
             for part, rows in _parts(runs, target, by):
-                _score(results, runs, target, part, rows, metrics, priors)
+                _score(results, runs, target, part, rows, metrics, priors, names)
+            results.details += details_of(runs, target, priors, names)
+        if len(drawn) > 1:
+            drawn_of_all = _average(drawn)
+            results.averages += [
+                Average(task, setting, *key, len(drawn), mean, *astuple(interval(value_R)))
+                for key, (mean, value_R) in drawn_of_all.items()
+            ]
+            drawn[AVERAGE] = drawn_of_all
         present = [name for name in baselines if name in own_methods] or own_methods[:1]
         for metric, prior, base in product(metrics, priors, present):
-            results.comparisons += _compare(task, setting, metric, prior, base, own_methods, drawn)
+            results.comparisons += _compare(results.cells, group, metric, prior, base, drawn)
+    results.over_targets = _over_targets(results.comparisons)
     if by is not None and not any(cell.part is not None for cell in results.cells):
         raise InputError(
             f"by '{by}': no test run holds this column; add `keep: [{by}]` to the sources under data.targets and test "
@@ -151,7 +81,7 @@ def results_of(
     return results
 
 
-_Drawn = Mapping[tuple[str, str, str], tuple[float, np.ndarray]]
+_Drawn = dict[tuple[str, str, str], tuple[float, np.ndarray]]
 """Method, metric and prior -> mean over seeds, and the metric in each resample, shape (R,)."""
 
 
@@ -165,6 +95,41 @@ def _check_unique(group: Sequence[Tested]) -> None:
                     f"{run.path}: method '{run.method}', seed {run.seed}, target {target} was also read from "
                     f"{previous}; give each run its own `method`, or leave one out"
                 )
+
+
+def _groups(runs: Sequence[Tested], target: str, column: str | None) -> list[str]:
+    """The name of each row's group: the value of a column, or the row's id.
+
+    Raises:
+        InputError: If a row has no value.
+    """
+    predictions = runs[0].by_target[target]
+    if column is None:
+        return predictions.ids
+    values = next((own[column] for run in runs if column in (own := run.by_target[target].columns)), None)
+    if values is None:
+        raise InputError(
+            f"groups '{column}': the test rows of {target} hold no such column; add `keep: [{column}]` to the source "
+            "under data.targets and test again with --overwrite=true"
+        )
+    empty = next((row for row, value in enumerate(values) if value is None), None)
+    if empty is not None:
+        raise InputError(
+            f"groups '{column}': target {target} row '{predictions.ids[empty]}' has no value, expected one in every row"
+        )
+    return [str(value) for value in values]
+
+
+def _average(drawn: Mapping[str, _Drawn]) -> _Drawn:
+    """The mean over targets of every method that was tested on all of them."""
+    shared = [key for key in next(iter(drawn.values())) if all(key in values for values in drawn.values())]
+    return {
+        key: (
+            float(np.mean([values[key][0] for values in drawn.values()])),
+            np.mean([values[key][1] for values in drawn.values()], axis=0),
+        )
+        for key in shared
+    }
 
 
 def _parts(runs: Sequence[Tested], target: str, by: str | None) -> Iterator[tuple[str, np.ndarray]]:
@@ -183,6 +148,7 @@ def _score(
     rows: Any,
     metrics: Sequence[str],
     priors: Sequence[str],
+    groups: Sequence[str],
 ) -> _Drawn:
     """Add the cells of one target, or of a part of its rows, to the results."""
     task, setting = runs[0].task, runs[0].setting
@@ -190,7 +156,8 @@ def _score(
     majority = majority_metrics(label_N, len(task.labels))
     name = task.labels[int(majority.pop("label"))]
     results.majorities.append(Majority(task.name, setting, target, part, len(label_N), name, **majority))
-    resampling = Resampling(len(label_N), [run.seed for run in runs])
+    own_groups = np.asarray(groups, dtype=object)[rows].tolist()
+    resampling = Resampling(len(label_N), [run.seed for run in runs], groups=own_groups)
     keys = list(product(range(len(runs)), priors, metrics))
     labels_and_probs = {
         (number, prior): (run.by_target[target].label_N[rows], run.probs(target, prior)[rows])
@@ -236,23 +203,60 @@ def _score(
 
 
 def _compare(
-    task: str,
-    setting: str,
+    cells: Sequence[Cell],
+    group: Sequence[Tested],
     metric: str,
     prior: str,
     base: str,
-    methods: Sequence[str],
     drawn: Mapping[str, _Drawn],
 ) -> list[Comparison]:
     """Every method against one baseline on every target that both were tested on; Holm's correction over all."""
     pairs = []
-    for method, (target, values) in product(methods, drawn.items()):
+    for method, (target, values) in product(dict.fromkeys(run.method for run in group), drawn.items()):
         key, base_key = (method, metric, prior), (base, metric, prior)
         if method != base and key in values and base_key in values:
             (mean, value_R), (base_mean, base_R) = values[key], values[base_key]
             pairs.append((method, target, difference(mean - base_mean, value_R, base_R)))
-    corrected = holm([one[2].p for one in pairs])
-    return [
-        Comparison(task, setting, metric, prior, method, base, target, own, p)
-        for (method, target, own), p in zip(pairs, corrected, strict=True)
-    ]
+    task, setting = group[0].task.name, group[0].setting
+    scores = {
+        (cell.method, cell.target): cell.by_seed
+        for cell in cells
+        if (cell.task, cell.setting, cell.metric, cell.prior, cell.part) == (task, setting, metric, prior, None)
+    }
+    corrected = iter(holm([own.p for _, target, own in pairs if target != AVERAGE]))
+    comparisons = []
+    for method, target, own in pairs:
+        p = own.p if target == AVERAGE else next(corrected)
+        scored, base_scored = scores.get((method, target), {}), scores.get((base, target), {})
+        gains = [value - base_scored[seed] for seed, value in scored.items() if seed in base_scored]
+        comparisons.append(
+            Comparison(
+                task, setting, metric, prior, method, base, target, own, p,
+                _mcnemar(group, prior, method, base, target) if metric == "accuracy" else {},
+                signed_rank(gains) if gains else None,
+            )
+        )  # fmt: skip
+    return comparisons
+
+
+def _mcnemar(group: Sequence[Tested], prior: str, method: str, base: str, target: str) -> dict[str, McNemar]:
+    """McNemar's test for each seed that two methods share on one target."""
+    own, other = (
+        {run.seed: run for run in group if run.method == name and target in run.by_target} for name in (method, base)
+    )
+
+    def right(run: Tested) -> np.ndarray:
+        is_right: np.ndarray = run.probs(target, prior).argmax(axis=1) == run.by_target[target].label_N
+        return is_right
+
+    return {seed: mcnemar(right(own[seed]), right(other[seed])) for seed in own if seed in other}
+
+
+def _over_targets(comparisons: Sequence[Comparison]) -> list[OverTargets]:
+    """Wilcoxon's test over the targets of all tasks and settings; needs two at least."""
+    found: dict[tuple[str, str, str, str], list[float]] = {}
+    for one in comparisons:
+        if one.target != AVERAGE:
+            key = (one.metric, one.prior, one.method, one.baseline)
+            found.setdefault(key, []).append(one.difference.mean)
+    return [OverTargets(*key, gains, signed_rank(gains)) for key, gains in found.items() if len(gains) > 1]

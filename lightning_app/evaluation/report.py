@@ -16,7 +16,9 @@ from ..core.runs import Run, command_line
 from ..stages import BY_NAME
 from .class_shares import class_shares as shares_of
 from .class_shares import share_lines
-from .comparison import Results, results_of
+from .comparison import results_of
+from .detail_tables import details
+from .entries import Results
 from .metrics import NAMES, classification_metrics
 from .predictions import AS_TRAINED, DIVIDED, Tested, check_priors, read
 from .significance import RESAMPLES
@@ -24,6 +26,7 @@ from .tables import markdown
 
 log = logging.getLogger(__name__)
 
+FILES = ("report.md", "details.md", "report.json")
 CELLS = "cells"  # the artifact of the tables' cells, inside the report
 
 
@@ -45,6 +48,7 @@ def report(
     baseline: str | list[str] | None = None,
     prior: Literal["as_trained", "divided", "both"] = "as_trained",
     by: str | None = None,
+    groups: str | None = None,
     class_shares: bool = False,
     overwrite: bool = False,
 ) -> Report:
@@ -52,21 +56,23 @@ def report(
 
     Args:
         runs: A folder of `test`, a pattern such as `runs/*/test`, or a list of them; rows are in this order.
-        out: The output folder: `report.md`, `report.json`, and `cells`, an artifact with a row for each cell;
-            null writes nothing.
+        out: The output folder: `report.md`, `details.md`, `report.json`, and `cells`, an artifact with a row for each
+            cell; null writes nothing.
         metric: `accuracy`, `macro_f1`, `ece`, `ce`, or a list of them: one table each.
         baseline: The method, or a list of methods, that all others are compared with (paired bootstrap over rows and
             seeds, Holm's correction within a table); the first method by default.
         prior: Show predictions `as_trained`, with the label prior of the model's gold `divided` out, or `both`.
         by: A column of the test rows, such as `domain`, by which a further table splits the targets; the sources of the
             test must `keep` it.
+        groups: A column of the test rows, such as the id of a premise: rows with one value of it are resampled
+            together, and so are targets with the same values. The sources of the test must `keep` it.
         class_shares: Show the class shares of gold, selection, predictions and target side by side.
         overwrite: Replace the artifact of another stage in `out`.
     """
-    made = make_report(runs, out, metric, baseline, prior, by, class_shares, overwrite)
+    made = make_report(runs, out, metric, baseline, prior, by, groups, class_shares, overwrite)
     print(made.markdown)
     if out is not None:
-        log.info("%s: report.md, report.json", out)
+        log.info("%s: %s", out, ", ".join(FILES))
     return made
 
 
@@ -77,6 +83,7 @@ def make_report(
     baseline: str | list[str] | None = None,
     prior: Literal["as_trained", "divided", "both"] = "as_trained",
     by: str | None = None,
+    groups: str | None = None,
     class_shares: bool = False,
     overwrite: bool = False,
 ) -> Report:
@@ -89,13 +96,13 @@ def make_report(
         check_priors(tested)
     # JSON holds both wherever they are known, whatever the tables show.
     priors = [AS_TRAINED, *([DIVIDED] if DIVIDED in shown or _all_priors_known(tested) else [])]
-    results = results_of(tested, metrics, priors, _listed(baseline or []), by)
+    results = results_of(tested, metrics, priors, _listed(baseline or []), by, groups)
     shares = shares_of(tested)
     text = markdown(results, metrics, shown, by)
     if class_shares:
         text += "\n".join(share_lines(shares, {run.task.name: run.task.labels for run in tested})) + "\n"
     inputs = {f"run.{folder}": artifacts.reference(folder, artifacts.read_manifest(folder)) for folder in folders}
-    settings = {"metric": metric, "baseline": baseline, "prior": prior, "by": by}
+    settings = {"metric": metric, "baseline": baseline, "prior": prior, "by": by, "groups": groups}
     summary = {**settings, **_as_json(results, tested, priors), "class_shares": shares}
     made = Report(_table(results), summary, markdown=text)
     if out is None:
@@ -104,11 +111,12 @@ def make_report(
         run.begin(overwrite or run.replaces("report"))
         artifacts.write_json(Path(out) / "report.json", made.summary)
         (Path(out) / "report.md").write_text(text, encoding="utf-8")
+        (Path(out) / "details.md").write_text(details(results, shown), encoding="utf-8")
         shared: dict[str, Any] = {
             "inputs": inputs, "config": {"runs": runs, **settings}, "command": command_line(),
         }  # fmt: skip
         cells = artifacts.write(Path(out) / CELLS, made.table, stage="cells", **shared)
-        files = [Path(out) / "report.json", Path(out) / "report.md", *artifacts.files_of(Path(out) / CELLS)]
+        files = [*(Path(out) / name for name in FILES), *artifacts.files_of(Path(out) / CELLS)]
         artifacts.write(Path(out), None, stage="report", fingerprint_of_files=cells.fingerprint, files=files, **shared)
     return replace(made, path=Path(out))
 
@@ -162,6 +170,9 @@ def _as_json(results: Results, tested: Sequence[Tested], priors: Sequence[str]) 
         "cells": [asdict(cell) for cell in results.cells],
         "majorities": [asdict(majority) for majority in results.majorities],
         "comparisons": [asdict(comparison) for comparison in results.comparisons],
+        "averages": [asdict(average) for average in results.averages],
+        "over_targets": [asdict(one) for one in results.over_targets],
+        "details": [asdict(one) for one in results.details],
         "dev": [
             {"task": task, "setting": setting, "method": method, "accuracy": accuracy}
             for (task, setting, method), accuracy in results.dev.items()

@@ -6,14 +6,14 @@ from itertools import product
 from typing import Any, TypeVar
 
 from ..core.markup import inline
-from .comparison import Cell, Comparison, Majority, Results
+from .entries import AVERAGE, Average, Cell, Comparison, Majority, Results
 from .metrics import NAMES
 from .predictions import DIVIDED
 
 MAJORITY = "majority class"
 REACHES, NO_PRIOR, SIGNIFICANT = "†", "‡", "*"
 
-Named = TypeVar("Named", Cell, Comparison, Majority)
+Named = TypeVar("Named", Cell, Comparison, Majority, Average)
 
 
 def markdown(results: Results, metrics: Sequence[str], priors: Sequence[str], by: str | None) -> str:
@@ -44,7 +44,12 @@ def markdown(results: Results, metrics: Sequence[str], priors: Sequence[str], by
             title = f"{task}, {setting}: {NAMES[metric]}"
             divided = ", gold prior divided out" if prior == DIVIDED else ""
             lines += ["", f"## {title}{divided}", ""]
-            lines += _cells([cell for cell in cells if cell.part is None], _whole(majorities), dev)
+            averages = {
+                one.method: one
+                for one in results.averages
+                if (one.task, one.setting, one.metric, one.prior) == (task, setting, metric, prior)
+            }
+            lines += _cells([cell for cell in cells if cell.part is None], _whole(majorities), dev, averages)
             lines += _chosen([cell for cell in cells if cell.part is None], comparisons, dev)
             if any(cell.part is not None for cell in cells):
                 lines += ["", f"## {title} by {by}{divided}", ""]
@@ -52,6 +57,7 @@ def markdown(results: Results, metrics: Sequence[str], priors: Sequence[str], by
                     [cell for cell in cells if cell.part is not None],
                     [one for one in majorities if one.part is not None],
                     dev,
+                    {},
                 )
             for baseline in dict.fromkeys(one.baseline for one in comparisons):
                 lines += ["", f"## {title} against {baseline}{divided}", ""]
@@ -73,6 +79,7 @@ def _escaped(results: Results) -> Results:
         cells=[of(cell) for cell in results.cells],
         majorities=[of(majority) for majority in results.majorities],
         comparisons=[of(comparison) for comparison in results.comparisons],
+        averages=[of(average) for average in results.averages],
         dev={
             (inline(task), inline(setting), inline(method)): value
             for (task, setting, method), value in results.dev.items()
@@ -80,20 +87,25 @@ def _escaped(results: Results) -> Results:
     )
 
 
-def _cells(cells: Sequence[Cell], majorities: Sequence[Majority], dev: dict[str, float]) -> list[str]:
+def _cells(
+    cells: Sequence[Cell], majorities: Sequence[Majority], dev: dict[str, float], averages: dict[str, Average]
+) -> list[str]:
     """The table of methods and targets, with what its signs mean below it."""
     metric, columns = cells[0].metric, list(dict.fromkeys((cell.target, cell.part) for cell in cells))
     sizes = {(cell.target, cell.part): cell.rows for cell in cells}
-    heads = [f"{_column(*column)} ({sizes[column]})" for column in columns]
+    heads = [f"{_column(*column)} ({sizes[column]})" for column in columns] + [AVERAGE] * bool(averages)
     lines = [f"{_unit(metric)}: mean{_deviation(cells)} and 95 % interval over {_resampled(cells)}.", ""]
-    lines += ["| method | seeds | dev | " + " | ".join(heads) + " |", "|---|---|---|" + "---|" * len(columns)]
+    lines += ["| method | seeds | dev | " + " | ".join(heads) + " |", "|---|---|---|" + "---|" * len(heads)]
     if metric in ("accuracy", "macro_f1"):
         constant = {(one.target, one.part): getattr(one, metric) for one in majorities}
-        lines.append(f"| {MAJORITY} | | | " + " | ".join(_number(constant[key], metric) for key in columns) + " |")
+        values = [constant[key] for key in columns]
+        values += [sum(values) / len(values)] if averages else []
+        lines.append(f"| {MAJORITY} | | | " + " | ".join(_number(value, metric) for value in values) + " |")
     for method in dict.fromkeys(cell.method for cell in cells):
         own = {(cell.target, cell.part): cell for cell in cells if cell.method == method}
         seeds = sorted({seed for cell in own.values() for seed in cell.by_seed}, key=_seed_order)
         shown = [_cell(own[key]) if key in own else "" for key in columns]
+        shown += [_average(averages[method]) if method in averages else ""] if averages else []
         score = f"{100 * dev[method]:.1f}" if method in dev else ""
         lines.append(f"| {method} | {', '.join(seeds)} | {score} | " + " | ".join(shown) + " |")
     notes = []
@@ -117,6 +129,14 @@ def _differences(comparisons: Sequence[Comparison], cells: Sequence[Cell]) -> li
         own = {one.target: one for one in comparisons if one.method == method}
         shown = [_difference(own[target]) if target in own else "" for target in targets]
         lines.append(f"| {method} | " + " | ".join(shown) + " |")
+    found = []
+    for target in targets:
+        effects = [one.difference.detectable for one in comparisons if one.target == target]
+        ends = dict.fromkeys(_number(end, metric) for end in (min(effects), max(effects)))
+        found.append(f"{target} {' to '.join(ends)}")
+    lines += ["", f"Differences that such a comparison finds in 80 % of cases, uncorrected: {', '.join(found)}."]
+    if AVERAGE in targets:
+        lines[-1] += " The mean over targets is not part of the correction."
     return lines
 
 
@@ -146,6 +166,10 @@ def _cell(cell: Cell) -> str:
     ends = f"[{_number(cell.low, cell.metric)}, {_number(cell.high, cell.metric)}]"
     signs = (REACHES if cell.reaches_majority else "") + (NO_PRIOR if _lacks_prior(cell) else "")
     return f"{_number(cell.mean, cell.metric)}{deviation} {ends}" + (f" {signs}" if signs else "")
+
+
+def _average(one: Average) -> str:
+    return f"{_number(one.mean, one.metric)} [{_number(one.low, one.metric)}, {_number(one.high, one.metric)}]"
 
 
 def _difference(one: Comparison) -> str:

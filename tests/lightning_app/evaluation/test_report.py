@@ -63,7 +63,7 @@ def test_seeds_are_averaged_and_shown(tmp_path: Path, task: Task, capsys: pytest
     ]
     report(runs, out=str(tmp_path / "report"))
     text = (tmp_path / "report" / "report.md").read_text()
-    assert "| method | seeds | dev | hi (10) | sw (10) |" in text
+    assert "| method | seeds | dev | hi (10) | sw (10) | mean over targets |" in text
     assert row_of(text, "| SRC |").startswith("| SRC | 0 |  | 60.0 [30.0, 90.0]")
     assert row_of(text, "| T-top-k |").startswith("| T-top-k | 0, 1 |  | 80.0 ± 14.1 [")
     assert "over resampled rows and seeds (of a single seed: rows)." in text
@@ -118,7 +118,7 @@ def test_methods_are_tested_against_the_baseline(tmp_path: Path, task: Task):
     text = (tmp_path / "one" / "report.md").read_text()
     assert "accuracy against SRC" in text
     row = next(line for line in text.splitlines() if line.startswith("| T-top-k | +80.0"))
-    assert row.endswith("* | +0.0 [+0.0, +0.0] |")
+    assert "* | +0.0 [+0.0, +0.0] | +40.0 [" in row
     report(runs, out=str(tmp_path / "two"), baseline="T-rand-k")
     assert "accuracy against T-rand-k" in (tmp_path / "two" / "report.md").read_text()
     with pytest.raises(InputError, match="baseline 'T-best': expected one of SRC, T-top-k, T-rand-k"):
@@ -271,3 +271,78 @@ def test_runs_of_a_target_must_hold_the_same_rows_and_labels(tmp_path: Path, tas
     for run, what in ((fewer, "rows"), (relabelled, "labels")):
         with pytest.raises(InputError, match=f"target hi has other {what}"):
             report([first, run], out=str(tmp_path / "report"))
+
+
+def test_the_mean_over_targets_has_an_interval_and_stays_out_of_the_correction(tmp_path: Path, task: Task):
+    runs = [
+        write_run(tmp_path / "a", task, "SRC", 0, {"hi": 2, "sw": 5}),
+        write_run(tmp_path / "b", task, "T-top-k", 0, {"hi": 9, "sw": 5}),
+    ]
+    report(runs, out=str(tmp_path / "report"))
+    assert "| 35.0 [" in row_of(text_of(tmp_path / "report"), "| SRC |")
+    found = {one["target"]: one for one in json_of(tmp_path / "report")["comparisons"]}
+    assert found["mean over targets"]["difference"]["mean"] == pytest.approx(0.35)
+    assert found["mean over targets"]["p_holm"] == found["mean over targets"]["difference"]["p"]
+    assert found["hi"]["p_holm"] == pytest.approx(2 * found["hi"]["difference"]["p"])  # of two targets, not three
+
+
+def test_each_seed_of_a_comparison_has_mcnemars_test(tmp_path: Path, task: Task):
+    runs = [
+        write_run(tmp_path / f"{method}{seed}", task, method, seed, {"hi": right})
+        for method, right in (("SRC", 2), ("T-top-k", 9))
+        for seed in (0, 1)
+    ]
+    report(runs, out=str(tmp_path / "report"))
+    (comparison,) = json_of(tmp_path / "report")["comparisons"]
+    assert set(comparison["mcnemar"]) == {"0", "1"}
+    assert comparison["mcnemar"]["0"]["only_method"] == 7
+    assert comparison["mcnemar"]["0"]["p"] == pytest.approx(2 / 2**7)
+    assert comparison["seeds"]["pairs"] == 2
+    assert "| T-top-k | SRC | hi | 0 | 7 | 0 | 0.016 |" in (tmp_path / "report" / "details.md").read_text()
+
+
+def test_wilcoxons_test_takes_the_targets_of_all_settings(tmp_path: Path, task: Task):
+    targets = {name: 2 + number for number, name in enumerate(("hi", "mr", "ur"))}
+    runs = []
+    for setting in ("zero-shot", "translate-train"):
+        runs.append(write_run(tmp_path / f"a-{setting}", task, "SRC", 0, dict.fromkeys(targets, 1), setting))
+        runs.append(write_run(tmp_path / f"b-{setting}", task, "T-top-k", 0, targets, setting))
+    report(runs, out=str(tmp_path / "report"))
+    (found,) = json_of(tmp_path / "report")["over_targets"]
+    assert found["test"]["pairs"] == 6
+    assert 0.02 < found["test"]["p"] < 0.05
+    assert found["test"]["least_p"] == pytest.approx(2 / 2**6)
+
+
+def test_rows_of_one_group_are_resampled_together(tmp_path: Path, task: Task):
+    """Ten premises of three hypotheses each, all three right or all three wrong: 10 independent rows, not 30."""
+    rows = [
+        {
+            "id": f"{n}-{k}",
+            "target": "hi",
+            "label": "positive",
+            "premise_id": n,
+            "probs": np.eye(3)[2 * (n % 2)].tolist(),
+        }
+        for n in range(10)
+        for k in range(3)
+    ]
+    run = write_rows(tmp_path / "a", task, rows, method="SRC", seed=0)
+    report(run, out=str(tmp_path / "rows"))
+    report(run, out=str(tmp_path / "groups"), groups="premise_id")
+    (alone,), (together,) = (json_of(tmp_path / name)["cells"] for name in ("rows", "groups"))
+    assert alone["mean"] == together["mean"] == 0.5
+    width = [cell["high"] - cell["low"] for cell in (alone, together)]
+    assert width[1] == pytest.approx(3**0.5 * width[0], rel=0.2)
+
+
+def test_groups_need_their_column(tmp_path: Path, task: Task):
+    run = write_run(tmp_path / "a", task, "SRC", 0, {"hi": 6})
+    with pytest.raises(
+        InputError, match=r"groups 'premise': the test rows of hi hold no such column; add `keep: \[pre"
+    ):
+        report(run, out=str(tmp_path / "report"), groups="premise")
+    rows = [{"id": "1", "target": "hi", "label": "neutral", "premise": None, "probs": [0.0, 1.0, 0.0]}]
+    empty = write_rows(tmp_path / "b", task, rows, method="SRC", seed=0)
+    with pytest.raises(InputError, match="groups 'premise': the test rows|row '1' has no value"):
+        report(empty, out=str(tmp_path / "report"), groups="premise")

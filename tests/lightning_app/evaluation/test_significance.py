@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelbridge.lightning_app.evaluation.metrics import classification_metrics
+from labelbridge.lightning_app.evaluation.paired_tests import holm
 from labelbridge.lightning_app.evaluation.significance import (
     Difference,
     Resampling,
     difference,
-    holm,
     interval,
     statistic,
 )
@@ -93,7 +93,7 @@ def test_the_same_seeds_are_drawn_together_and_others_independently():
 def test_a_shared_seed_effect_cancels_in_a_paired_difference():
     """Both methods are right in one seed and wrong in the other."""
     both_SN = np.array([[True] * 50, [False] * 50])
-    assert compare(both_SN, both_SN, "01", "01") == Difference(0.0, 0.0, 0.0, 1.0)
+    assert compare(both_SN, both_SN, "01", "01") == Difference(0.0, 0.0, 0.0, 1.0, 0.0)
     unpaired = compare(both_SN, both_SN, "01", "23")
     assert (unpaired.low, unpaired.high) == (-1.0, 1.0)
 

@@ -1,0 +1,106 @@
+"""`details.md` of a report: classes, confusions, calibration, and further tests of the comparisons."""
+
+from collections.abc import Sequence
+
+from ..core.markup import inline
+from .class_scores import Details, Estimate
+from .entries import AVERAGE, Comparison, Results
+
+
+def details(results: Results, priors: Sequence[str]) -> str:
+    """Every method on every target in detail, for the priors that the report shows.
+
+    Args:
+        results: What to show.
+        priors: The priors to show.
+    """
+    lines = ["# Details of the report"]
+    shown = [one for one in results.details if one.prior in priors]
+    for key in dict.fromkeys((one.task, one.setting, one.target, one.prior) for one in shown):
+        task, setting, target, prior = key
+        group = [one for one in shown if (one.task, one.setting, one.target, one.prior) == key]
+        title = f"{inline(task)}, {inline(setting)}, {inline(target)}"
+        suffix = ", gold prior divided out" if prior == "divided" else ""
+        lines += ["", f"## {title}: classes{suffix}", "", *_classes(group)]
+        lines += ["", f"## {title}: confusions{suffix}", "", *_confusions(group)]
+        lines += ["", f"## {title}: calibration{suffix}", "", *_calibration(group)]
+    tests = [one for one in results.comparisons if one.metric == "accuracy" and one.prior in priors and one.mcnemar]
+    if tests:
+        lines += ["", "## McNemar's test of each seed", "", *_mcnemar(tests)]
+    if any(one.prior in priors for one in results.over_targets):
+        lines += ["", "## Wilcoxon's test over targets", "", *_wilcoxon(results, priors)]
+    return "\n".join(lines) + "\n"
+
+
+def _classes(group: Sequence[Details]) -> list[str]:
+    lines = ["Percent: mean over seeds and 95 % interval over resampled rows and seeds.", ""]
+    lines += ["| method | class | rows | predicted | precision | recall | F1 |", "|---|---|---|---|---|---|---|"]
+    for one in group:
+        lines += [
+            f"| {inline(one.method)} | {inline(score.label)} | {score.rows} | {score.predicted:.0f} | "
+            f"{_percent(score.precision)} | {_percent(score.recall)} | {_percent(score.f1)} |"
+            for score in one.classes
+        ]
+    return lines
+
+
+def _confusions(group: Sequence[Details]) -> list[str]:
+    labels = [inline(score.label) for score in group[0].classes]
+    lines = ["Rows of each true class by predicted class, mean over seeds.", ""]
+    lines += [f"| method | true class | {' | '.join(labels)} |", "|---|---|" + "---|" * len(labels)]
+    for one in group:
+        lines += [
+            f"| {inline(one.method)} | {label} | {' | '.join(f'{count:.0f}' for count in counts)} |"
+            for label, counts in zip(labels, one.confusion, strict=True)
+        ]
+    return lines
+
+
+def _calibration(group: Sequence[Details]) -> list[str]:
+    lines = ["Rows by their largest probability: how sure the model is, and how often it is right, in percent.", ""]
+    lines += ["| method | rows | largest probability | accuracy |", "|---|---|---|---|"]
+    for one in group:
+        lines += [
+            f"| {inline(one.method)} | {bin_.rows:.0f} | {100 * bin_.confidence:.1f} | {_percent(bin_.accuracy)} |"
+            for bin_ in one.bins
+        ]
+    return lines
+
+
+def _mcnemar(comparisons: Sequence[Comparison]) -> list[str]:
+    lines = ["Rows that only one of the two gets right, and the exact p value, uncorrected.", ""]
+    lines += ["| method | baseline | target | seed | only the method | only the baseline | p |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for one in comparisons:
+        lines += [
+            f"| {inline(one.method)} | {inline(one.baseline)} | {inline(one.target)} | {inline(seed)} | "
+            f"{test.only_method} | {test.only_baseline} | {p_value(test.p)} |"
+            for seed, test in one.mcnemar.items()
+            if one.target != AVERAGE
+        ]
+    return lines
+
+
+def _wilcoxon(results: Results, priors: Sequence[str]) -> list[str]:
+    lines = [
+        "Signed ranks of the differences of all tasks, settings and targets; p below 0.05 requires six of them.", "",
+        "| method | baseline | metric | prior | differences | p |", "|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    lines += [
+        f"| {inline(one.method)} | {inline(one.baseline)} | {one.metric} | {one.prior} | {one.test.pairs} | "
+        f"{p_value(one.test.p)} |"
+        for one in results.over_targets
+        if one.prior in priors
+    ]
+    return lines
+
+
+def p_value(p: float | None) -> str:
+    """A p value in words: three decimals, or that it is smaller, or that there is none."""
+    if p is None:
+        return "all equal"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _percent(estimate: Estimate) -> str:
+    return f"{100 * estimate.mean:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
