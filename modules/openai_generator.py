@@ -29,6 +29,7 @@ WRONG_SET_UP = {
 # So many rows that fail in a row, all for one reason, end the run: while nothing has been answered or the reason holds
 # for every row, and otherwise.
 FEW_FAILURES, MANY_FAILURES = 8, 64
+SECONDS_TO_END = 10.0  # a run that ends waits so long for the answers to what it has sent
 
 
 class OpenAIGenerator(GeneratorModule):
@@ -136,9 +137,22 @@ class OpenAIGenerator(GeneratorModule):
                 "%d of %d rows failed, most often (%d) with: %s", self._failed.total(),
                 self._answered + self._failed.total(), times, worst,
             )  # fmt: skip
+        self._close()
+
+    def _close(self) -> None:
         if self._server is not None:
             self._server.close()
             self._server = None
+
+    def _keep_what_is_being_answered(self) -> None:
+        """Send nothing more, and hand over the answers to what has been sent: they are paid for."""
+        if self._server is not None:
+            self._server.stop_sending()
+        done, _ = wait(self._under_way, timeout=SECONDS_TO_END)
+        answers = {self._under_way[future][0]: future.result() for future in done if not future.cancelled()}
+        self._hand_over({row: answer for row, answer in answers.items() if answer["error"] is None})
+        self._under_way.clear()
+        self._close()
 
     def _collect(self, room: int) -> tuple[list[str | None], int]:
         """Hand rows over as they are answered, until no more than `room` are under way; their labels, their tokens."""
@@ -151,8 +165,12 @@ class OpenAIGenerator(GeneratorModule):
             self._hand_over(answered)
             labels += [label for _, label, _ in taken]
             tokens += sum(answer["n_tokens"] for answer in answered.values())
-            for row, _, answer in taken:
-                self._note(row, answer)
+            try:
+                for row, _, answer in taken:
+                    self._note(row, answer)
+            except InputError:
+                self._keep_what_is_being_answered()
+                raise
         return labels, tokens
 
     def _hand_over(self, answers: dict[int, dict[str, Any]]) -> None:
@@ -240,6 +258,7 @@ class _Server:
         self._retries = retries
         self._pause = 60 / per_minute if per_minute else 0.0
         self._next = 0.0
+        self._is_ending = False
         self._gate = asyncio.Semaphore(concurrency)
         self._loop = asyncio.new_event_loop()
         # The hook sees every request that goes out, also those that the client sends again.
@@ -254,12 +273,23 @@ class _Server:
         """Send a request when there is room; its answer comes as a row."""
         return asyncio.run_coroutine_threadsafe(self._one(request), self._loop)
 
+    def stop_sending(self) -> None:
+        """Drop the requests that wait for room."""
+        self._is_ending = True
+
     def close(self) -> None:
-        """Close the connections and end the thread."""
-        asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result()
+        """Drop what is under way, close the connections and end the thread."""
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _end(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._client.close()
 
     async def _keep_to_the_rate(self, _: Any) -> None:
         now = time.monotonic()
@@ -271,6 +301,8 @@ class _Server:
         from openai import OpenAIError
 
         async with self._gate:
+            if self._is_ending:
+                raise asyncio.CancelledError
             for attempt in range(1 + self._retries):
                 try:
                     return row_of(await self._client.chat.completions.create(**request))

@@ -1,8 +1,8 @@
 """Mistakes that are found before torch is imported are told in the words of the full parser, and nothing else is."""
 
+import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -190,16 +190,14 @@ def test_neither_torch_nor_lightning_nor_datasets_is_imported(tmp_path: Path):
     assert told.stderr.startswith("error: nowhere.jsonl: no such file")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "word", ["--data.train.path=nowhere.jsonl", "--model.temprature=2", "--data.dev.path=bad.jsonl"]
 )
-def test_a_mistake_in_fit_is_reported_within_two_seconds(word: str, tmp_path: Path):
+def test_a_mistake_in_fit_is_reported_without_the_seconds_that_torch_takes(word: str, tmp_path: Path):
     write_jsonl(tmp_path / "bad.jsonl", [{"text": "a", "label": LABELS[0]}, {"text": "b", "label": "mixed"}])
-    words = [sys.executable, str(PROJECT / "main.py"), "fit", "--config", "student.yaml", word]
-    times = []
-    for _ in range(3):
-        began = time.perf_counter()
-        assert subprocess.run(words, cwd=tmp_path, capture_output=True).returncode == 2
-        times.append(time.perf_counter() - began)
-    assert min(times) < 2
+    command = f"import sys; sys.modules['torch'] = None; sys.path.insert(0, {str(PROJECT)!r}); " + (
+        f"from labelbridge.__main__ import main; sys.exit(main(['fit', '--config', 'student.yaml', {word!r}]))"
+    )
+    told = subprocess.run([sys.executable, "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    assert told.returncode == 2
+    assert re.fullmatch(r"error: .*\n", told.stderr)

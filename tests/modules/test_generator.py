@@ -428,13 +428,14 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.asked[prompt] += 1
             time_asked = self.server.asked[prompt]
+            asked_before = self.server.asked.total() - 1
             self.server.under_way += 1
             self.server.most_under_way = max(self.server.most_under_way, self.server.under_way)
             self.server.keys.add(self.headers["Authorization"])
             self.server.times.append(time.monotonic())
         time.sleep(0.01)
         is_faulty = time_asked <= len(self.server.faults) and self.server.only in prompt
-        is_faulty = is_faulty and self.server.asked.total() > self.server.spared
+        is_faulty = is_faulty and asked_before >= self.server.spared
         fault = self.server.faults[time_asked - 1] if is_faulty else "none"
         with self.server.lock:
             self.server.under_way -= 1

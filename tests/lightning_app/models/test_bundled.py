@@ -158,7 +158,7 @@ def test_the_bundled_encoder_reads_many_languages(real: dict[str, str]):
     code = """
 import json, torch
 from sentence_transformers import SentenceTransformer
-from labelbridge.lightning_app.models import locate
+from labelbridge.lightning_app.models.locate import locate
 model = SentenceTransformer(locate("bundled"), device="cpu")
 texts = ["The food was cold.", "खाना ठंडा था।", "Chakula kilikuwa baridi.", "کھانا ٹھنڈا تھا۔", "The train leaves at nine."]
 unit = model.encode(texts, normalize_embeddings=True)
