@@ -18,10 +18,12 @@ from .documents import read_json
 from .errors import InputError, shorten
 from .program import program
 from .secrets import mask_text
+from .shards import WHOLE, Shard
 
 CONFIG = "_config.yaml"
 LOGS = "_logs"
 LOCK = ".lock"
+_PATIENCE = 60.0  # seconds in which another shard has begun
 CHECKPOINTS = "checkpoints"
 PARTS = ".parts"
 DYNAMICS = ("dynamics", "dynamics-gold")
@@ -60,22 +62,27 @@ class Run:
         out: The output folder.
         stage: The stage's name, such as `pseudolabel`.
         identity: JSON values.
+        shard: If given, the part of the run that this process computes; others may be at work beside it.
     """
 
-    def __init__(self, out: Path, stage: str, identity: Mapping[str, Any]) -> None:
+    def __init__(self, out: Path, stage: str, identity: Mapping[str, Any], shard: Shard = WHOLE) -> None:
         self.out = out
         self.stage = stage
         self.identity: dict[str, Any] = json.loads(json.dumps({"stage": stage, **identity}))
+        self.shard = shard
         self._lock = filelock.FileLock(out / LOCK)
+        self._shard_lock = filelock.FileLock(out / f"{LOCK}.{shard.number}-of-{shard.of}")
         self._state: State | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and self._state is State.NEW and not self._has_products():
+        alone = self.shard == WHOLE  # the identity that a shard has written is that of all
+        if alone and kind is not None and self._state is State.NEW and not self._has_products():
             (self.out / IDENTITY).unlink(missing_ok=True)
         self._lock.release()
+        self._shard_lock.release()
 
     def begin(self, overwrite: bool = False) -> State:
         """Lock the folder and compare identities.
@@ -91,14 +98,34 @@ class Run:
             raise InputError(f"{self.out}: is a file, expected a folder for the outputs; choose another --out")
         self.out.mkdir(parents=True, exist_ok=True)
         try:
-            self._lock.acquire(timeout=0)
-        except filelock.Timeout:
+            if self.shard == WHOLE:
+                self._lock.acquire(timeout=0)
+                self._check_no_shards()
+                return self._begin(overwrite)
+            self._shard_lock.acquire(timeout=0)
+            with self._lock.acquire(timeout=_PATIENCE):
+                return self._begin(overwrite)
+        except filelock.Timeout as timeout:
             raise InputError(
-                f"{self.out}: another process is writing here (it holds {LOCK}); wait for it, end it, or choose "
-                "another --out (the lock ends with its process, a file left behind locks nothing)"
+                f"{self.out}: another process is writing here (it holds {Path(timeout.lock_file).name}); wait for it, "
+                "end it, or choose another --out (the lock ends with its process, a file left behind locks nothing)"
             ) from None
+
+    def _check_no_shards(self) -> None:
+        """Refuse a folder in which a shard is at work.
+
+        Raises:
+            filelock.Timeout: If one is, other than this process's own.
+        """
+        for file in self.out.glob(f"{LOCK}.*"):
+            if file != Path(self._shard_lock.lock_file):
+                with filelock.FileLock(file, timeout=0):
+                    pass
+
+    def _begin(self, overwrite: bool) -> State:
         previous = self._previous()
         if previous is not None and previous != self.identity and (overwrite or not self._has_products()):
+            self._check_no_shards()
             self.clear()
             previous = None
         if previous is not None and previous != self.identity:
