@@ -187,6 +187,7 @@ def report(
     by: str | None = None,
     groups: str | None = None,
     class_shares: bool = False,
+    html: bool = True,
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> reports.Report:
@@ -200,6 +201,7 @@ def report(
         by: See there.
         groups: See there.
         class_shares: See there.
+        html: See there.
         out: Where to write the report; by default nothing is written.
         overwrite: Replace the artifact of another stage in `out`.
 
@@ -208,7 +210,7 @@ def report(
     """
     listed = [runs] if isinstance(runs, str | PathLike | Artifact | Result) else list(runs)
     places = [place for run in listed if (place := _path(run)) is not None]
-    return reports.make_report(places, _path(out), metric, baseline, prior, by, groups, class_shares, overwrite)
+    return reports.make_report(places, _path(out), metric, baseline, prior, by, groups, class_shares, html, overwrite)
 
 
 def read(folder: str | PathLike[str]) -> Artifact:

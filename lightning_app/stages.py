@@ -267,7 +267,7 @@ STAGES: tuple[Stage, ...] = (
         "report.yaml",
         function=f"{_APP}.evaluation.report.report",
         reads="predictions of many runs",
-        writes="tables as Markdown, JSON and rows",
+        writes="tables as Markdown, LaTeX, CSV, JSON and rows; one HTML page",
     ),
     Stage(
         "export",

@@ -168,6 +168,14 @@ def why_incomplete(path: Path) -> str | None:
     return f"{lacking[0]}{f' and {len(lacking) - 1} more' if len(lacking) > 1 else ''}" if lacking else None
 
 
+def manifest_of(path: Path) -> Manifest | None:
+    """The manifest in a folder, whether or not its files are still there; None if there is none."""
+    try:
+        return _parsed(path)
+    except InputError:
+        return None
+
+
 def files_of(path: Path) -> list[Path]:
     """The files of a complete artifact, its manifest included, for the `files` of the artifact that it lies in."""
     return [path / MANIFEST, *(path / name for name in _parsed(path).files)]

@@ -19,14 +19,19 @@ from .class_shares import share_lines
 from .comparison import results_of
 from .detail_tables import details
 from .entries import Results
+from .exports import csv_tables, latex, write_csv
 from .metrics import NAMES, classification_metrics
+from .page import page
+from .pool_view import pool_views
 from .predictions import AS_TRAINED, DIVIDED, Tested, check_priors, read
 from .significance import RESAMPLES
 from .tables import markdown
+from .training_curves import trainings
 
 log = logging.getLogger(__name__)
 
-FILES = ("report.md", "details.md", "report.json")
+FILES = ("report.md", "details.md", "report.json", "report.tex", "cells.csv", "comparisons.csv", "classes.csv")
+PAGE = "report.html"
 CELLS = "cells"  # the artifact of the tables' cells, inside the report
 
 
@@ -50,14 +55,15 @@ def report(
     by: str | None = None,
     groups: str | None = None,
     class_shares: bool = False,
+    html: bool = True,
     overwrite: bool = False,
 ) -> Report:
-    """Write the tables of methods and targets as Markdown and JSON; an earlier report in `out` is replaced.
+    """Write tables of methods and targets, and one HTML page with all of it; an earlier report in `out` is replaced.
 
     Args:
         runs: A folder of `test`, a pattern such as `runs/*/test`, or a list of them; rows are in this order.
-        out: The output folder: `report.md`, `details.md`, `report.json`, and `cells`, an artifact with a row for each
-            cell; null writes nothing.
+        out: The output folder: the report as Markdown, LaTeX, CSV, JSON and one HTML page, and `cells`, an artifact
+            with a row for each cell; null writes nothing.
         metric: `accuracy`, `macro_f1`, `ece`, `ce`, or a list of them: one table each.
         baseline: The method, or a list of methods, that all others are compared with (paired bootstrap over rows and
             seeds, Holm's correction within a table); the first method by default.
@@ -67,12 +73,13 @@ def report(
         groups: A column of the test rows, such as the id of a premise: rows with one value of it are resampled
             together, and so are targets with the same values. The sources of the test must `keep` it.
         class_shares: Show the class shares of gold, selection, predictions and target side by side.
+        html: Also write `report.html`: all of it as one page that needs no network, with the pool row by row.
         overwrite: Replace the artifact of another stage in `out`.
     """
-    made = make_report(runs, out, metric, baseline, prior, by, groups, class_shares, overwrite)
+    made = make_report(runs, out, metric, baseline, prior, by, groups, class_shares, html, overwrite)
     print(made.markdown)
     if out is not None:
-        log.info("%s: %s", out, ", ".join(FILES))
+        log.info("%s: %s", out, ", ".join(_files(html)))
     return made
 
 
@@ -85,6 +92,7 @@ def make_report(
     by: str | None = None,
     groups: str | None = None,
     class_shares: bool = False,
+    html: bool = True,
     overwrite: bool = False,
 ) -> Report:
     """The tables of `report`, without printing them."""
@@ -112,13 +120,23 @@ def make_report(
         artifacts.write_json(Path(out) / "report.json", made.summary)
         (Path(out) / "report.md").write_text(text, encoding="utf-8")
         (Path(out) / "details.md").write_text(details(results, shown), encoding="utf-8")
+        (Path(out) / "report.tex").write_text(latex(results, metrics, shown), encoding="utf-8")
+        for name, rows in csv_tables(results, made.table).items():
+            write_csv(Path(out) / name, rows)
+        if html:
+            text_of_page = page(results, metrics, shown, trainings(tested), pool_views(tested))
+            (Path(out) / PAGE).write_text(text_of_page, encoding="utf-8", errors="backslashreplace")
         shared: dict[str, Any] = {
             "inputs": inputs, "config": {"runs": runs, **settings}, "command": command_line(),
         }  # fmt: skip
         cells = artifacts.write(Path(out) / CELLS, made.table, stage="cells", **shared)
-        files = [*(Path(out) / name for name in FILES), *artifacts.files_of(Path(out) / CELLS)]
+        files = [*(Path(out) / name for name in _files(html)), *artifacts.files_of(Path(out) / CELLS)]
         artifacts.write(Path(out), None, stage="report", fingerprint_of_files=cells.fingerprint, files=files, **shared)
     return replace(made, path=Path(out))
+
+
+def _files(html: bool) -> list[str]:
+    return [*FILES, *([PAGE] if html else [])]
 
 
 def _listed(names: str | list[str]) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from ..core import artifacts
+from ..core.ancestors import ancestors
 from ..core.errors import InputError, shorten
 from ..core.paths import find
 from ..core.task import Task
@@ -48,26 +49,12 @@ def _looked_at(model: str) -> Iterator[tuple[str, str]]:
     prior = card_facts(model).get("label_prior", {})
     if "target_text" in prior:
         yield f"the label prior of {model}", prior["target_text"]["path"]
-    for folder, manifest in _ancestors(Path(locate(model)).parent):
+    for folder, manifest in ancestors(Path(locate(model))):
         if manifest.stage == "select" and "transductive" in manifest.facts:
             # Self-training selects among target text itself, whose pseudolabels hold all of it.
             names = ["target_embeddings"] if manifest.facts.get("prompt_labels", True) else ["pseudolabels"]
             for name in {*names, "target_embeddings"} & set(manifest.inputs):
                 yield f"selection {folder}", manifest.inputs[name]["path"]
-
-
-def _ancestors(folder: Path) -> Iterator[tuple[Path, artifacts.Manifest]]:
-    """The artifacts that a model's run descends from, as far as they are still where they were read."""
-    waiting, seen = [folder], set[Path]()
-    while waiting:
-        one = waiting.pop()
-        one = one.parent if one.name == "model" else one
-        if one in seen or not artifacts.is_whole(one):
-            continue
-        seen.add(one)
-        manifest = artifacts.read_manifest(one)
-        yield one, manifest
-        waiting += filter(None, (find(reference["path"]) for reference in manifest.inputs.values()))
 
 
 def _texts(table: pa.Table, task: Task) -> Iterator[tuple[str, ...]]:

@@ -1,0 +1,254 @@
+"""The pool behind tested models, row by row: where the teacher puts each row, and which selections kept it."""
+
+# N = rows, C = classes, D = dimensions
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..core import artifacts
+from ..core.ancestors import ancestors
+from ..core.artifacts import Manifest
+from ..core.task import Task
+from ..dynamics.statistics import statistics
+from ..dynamics.store import read_dynamics
+from .predictions import Tested
+
+BETWEEN_TEXTS = " ‖ "  # between the texts of a pair
+_SAMPLE = 20_000  # rows that principal components are computed from
+
+
+@dataclass(frozen=True)
+class Axes:
+    """A way to lay out the rows.
+
+    Args:
+        name: What the layout shows.
+        x_label: What x is.
+        y_label: What y is.
+        x_N: Values.
+        y_N: Values.
+    """
+
+    name: str
+    x_label: str
+    y_label: str
+    x_N: np.ndarray
+    y_N: np.ndarray
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A selection from the pool.
+
+    Args:
+        path: Its folder.
+        name: Its strategy, and what else tells it from the others.
+        methods: The methods that were trained on it.
+        manifest: Its manifest.
+        ids: The ids of its rows.
+    """
+
+    path: Path
+    name: str
+    methods: list[str]
+    manifest: Manifest
+    ids: list[str]
+
+    @property
+    def diversity(self) -> float | None:
+        """Mean cosine distance between its rows, if recorded."""
+        value = self.manifest.facts.get("diversity")
+        return float(value) if isinstance(value, int | float) else None
+
+
+@dataclass(frozen=True)
+class PoolView:
+    """A pool with everything that is known of its rows.
+
+    Args:
+        path: Where the pool was read.
+        task: The task.
+        ids: N row ids.
+        texts: The rows' texts, pairs joined; None where no artifact holds it.
+        prompt_labels: The classes that the prompts asked for, None where unknown.
+        domains: The domains, None where unknown.
+        probs_NC: The teacher's probabilities, if pseudolabels are there.
+        axes: Layouts, the data map first.
+        selections: The selections from this pool.
+        ancestry: Stage and folder of everything that the selections descend from.
+    """
+
+    path: str
+    task: Task
+    ids: list[str]
+    texts: list[str | None]
+    prompt_labels: list[str | None]
+    domains: list[str | None]
+    probs_NC: np.ndarray | None
+    axes: list[Axes]
+    selections: list[Selection]
+    ancestry: list[tuple[str, str]] = field(default_factory=list)
+
+
+def pool_views(tested: Sequence[Tested]) -> list[PoolView]:
+    """The pools that the tested models' selections were made from, in the order of the runs.
+
+    Artifacts are read where the runs read them; what is gone is left out.
+    """
+    groups: dict[tuple[str, str], dict[Path, tuple[Manifest, list[str], Task]]] = {}
+    for run in tested:
+        for folder, manifest in ancestors(Path(run.path)):
+            if manifest.stage == "select" and "pool" in manifest.inputs and artifacts.is_whole(folder):
+                pool = manifest.inputs["pool"]
+                known = groups.setdefault((pool["path"], pool["fingerprint"]), {})
+                methods = known.setdefault(folder, (manifest, [], run.task))[1]
+                methods += [run.method] if run.method not in methods else []
+    return [_view(path, found) for (path, _), found in groups.items()]
+
+
+def _view(pool: str, found: dict[Path, tuple[Manifest, list[str], Task]]) -> PoolView:
+    task = next(iter(found.values()))[2]
+    tables = {folder: artifacts.read(folder).table for folder in found}
+    near = {place: manifest for folder in found for place, manifest in ancestors(folder)}
+    base = _rows_of_pool(pool, near, task, tables)
+    ids: list[str] = base["id"].to_pylist()
+    kept = pa.concat_tables(
+        [table.select([name for name in (*task.columns, "id", "prompt_label") if name in table.column_names])
+         for table in tables.values()],
+        promote_options="permissive",
+    )  # fmt: skip
+    by_id = {row["id"]: row for row in kept.to_pylist()}
+
+    def column(name: str) -> list[Any]:
+        if name in base.column_names:
+            values: list[Any] = base[name].to_pylist()
+            return values
+        return [by_id.get(row, {}).get(name) for row in ids]
+
+    parts = [column(name) for name in task.columns]
+    texts = [None if None in row else BETWEEN_TEXTS.join(row) for row in zip(*parts, strict=True)]
+    probs_NC = _pseudolabels(near, ids, task)
+    return PoolView(
+        pool, task, ids, texts, column("prompt_label"),
+        [None if value is None else str(value) for value in column("domain")],
+        probs_NC,
+        [*_dynamics(near, ids, task), *_probabilities(probs_NC), *_embeddings(near, ids)],
+        _named(found, tables),
+        [(manifest.stage, str(folder)) for folder, manifest in near.items() if manifest.stage != "select"],
+    )  # fmt: skip
+
+
+def _rows_of_pool(pool: str, near: dict[Path, Manifest], task: Task, tables: dict[Path, pa.Table]) -> pa.Table:
+    """The pool's own rows, else the ids of its pseudolabels, else the rows that were selected."""
+    for folder in near:
+        if str(folder) == pool and artifacts.is_whole(folder):
+            table = artifacts.read(folder).table
+            if {"id", *task.columns} <= set(table.column_names):
+                return table
+    for folder, manifest in near.items():
+        if manifest.stage == "pseudolabel" and artifacts.is_whole(folder):
+            return artifacts.read(folder).table.select(["id"])
+    return pa.table({"id": list(dict.fromkeys(row for table in tables.values() for row in table["id"].to_pylist()))})
+
+
+def _pseudolabels(near: dict[Path, Manifest], ids: Sequence[str], task: Task) -> np.ndarray | None:
+    for folder, manifest in near.items():
+        labels = manifest.facts.get("labels")
+        if manifest.stage == "pseudolabel" and artifacts.is_whole(folder) and labels == task.labels:
+            table = artifacts.read(folder, "pseudolabel").table
+            places = {row: place for place, row in enumerate(table["id"].to_pylist())}
+            if all(row in places for row in ids):
+                probs = np.asarray(table["probs"].to_pylist(), dtype=np.float64)
+                matched: np.ndarray = probs[[places[row] for row in ids]]
+                return matched
+    return None
+
+
+def _dynamics(near: dict[Path, Manifest], ids: Sequence[str], task: Task) -> Iterator[Axes]:
+    """The data map of Swayamdipta et al. (arXiv 2009.10795), if the teacher recorded its training dynamics."""
+    candidates = [folder for folder, manifest in near.items() if manifest.stage == "dynamics"]
+    candidates += [folder / "dynamics" for folder, manifest in near.items() if manifest.stage == "teacher"]
+    for folder in candidates:
+        if not artifacts.is_whole(folder):
+            continue
+        read = read_dynamics(folder, task)
+        places = {row: place for place, row in enumerate(read.ids)}
+        if all(row in places for row in ids):
+            rows = [places[row] for row in ids]
+            found = statistics(read.log_probs_ENC[:, rows], read.reference_N[rows])
+            yield Axes(
+                f"data map: the teacher over {found.epochs} epochs",
+                "variability: standard deviation of the probability over epochs",
+                "confidence: mean probability over epochs",
+                found.variability, found.confidence,
+            )  # fmt: skip
+            return
+
+
+def _probabilities(probs_NC: np.ndarray | None) -> Iterator[Axes]:
+    if probs_NC is None:
+        return
+    entropy_N = -(probs_NC * np.log(np.maximum(probs_NC, 1e-12))).sum(axis=1) / np.log(probs_NC.shape[1])
+    second_N, first_N = np.sort(probs_NC, axis=1)[:, -2:].T
+    yield Axes(
+        "the teacher's probabilities",
+        "entropy, as a share of the largest possible",
+        "lead of the most likely class over the second",
+        entropy_N, first_N - second_N,
+    )  # fmt: skip
+
+
+def _embeddings(near: dict[Path, Manifest], ids: Sequence[str]) -> Iterator[Axes]:
+    """The first two principal components, where every row has an embedding."""
+    for folder, manifest in near.items():
+        if manifest.stage != "embed" or not artifacts.is_whole(folder):
+            continue
+        table = artifacts.read(folder, "embed").table
+        places = {row: place for place, row in enumerate(table["id"].to_pylist())}
+        if not all(row in places for row in ids):
+            continue
+        column = table["embedding"].combine_chunks()
+        all_ND = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+        rows_ND = all_ND[[places[row] for row in ids]].astype(np.float32)
+        sample_ND = rows_ND[np.random.default_rng(0).permutation(len(rows_ND))[:_SAMPLE]].astype(np.float64)
+        centre_ND = sample_ND.mean(axis=0)
+        _, vectors = np.linalg.eigh(np.cov((sample_ND - centre_ND).T))
+        plane = (rows_ND - centre_ND) @ vectors[:, [-1, -2]]
+        yield Axes("embeddings", "first principal component", "second principal component", plane[:, 0], plane[:, 1])
+        return
+
+
+def _named(found: dict[Path, tuple[Manifest, list[str], Task]], tables: dict[Path, pa.Table]) -> list[Selection]:
+    """The selections under short names: the strategy, and for those that share one, what tells them apart."""
+    facts = {folder: manifest.facts for folder, (manifest, _, _) in found.items()}
+    names = {folder: [str(own.get("strategy", folder.name))] for folder, own in facts.items()}
+    for part in ("class_from", "quota", "seed"):
+        texts = [", ".join(words) for words in names.values()]
+        for folder, words in names.items():
+            if texts.count(", ".join(words)) > 1 and part in facts[folder]:
+                words.append(_part(part, facts[folder][part]))
+    texts = [", ".join(words) for words in names.values()]
+    return [
+        Selection(
+            folder,
+            ", ".join(names[folder]) if texts.count(", ".join(names[folder])) == 1 else str(folder),
+            methods,
+            manifest,
+            tables[folder]["id"].to_pylist(),
+        )
+        for folder, (manifest, methods, _) in found.items()
+    ]
+
+
+def _part(name: str, value: Any) -> str:
+    if name == "class_from":
+        return f"by {value}"
+    if name == "quota" and isinstance(value, dict):
+        counts = list(dict.fromkeys(value.values()))
+        return f"{'/'.join(map(str, value.values() if len(counts) > 1 else counts))} per class"
+    return f"{name} {value}"

@@ -1,0 +1,99 @@
+"""How the runs behind a report went: dev scores by step, time, rows and tokens, from their TensorBoard logs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..core import artifacts
+from ..core.ancestors import ancestors
+from ..core.artifacts import Manifest
+from ..core.paths import find
+from ..core.runs import LOGS
+from .predictions import Tested
+
+CURVE = "dev/accuracy"
+_TOKENS = "throughput/tokens_per_s"
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training run of one tested model.
+
+    Args:
+        method: The method.
+        seed: The seed.
+        setting: The setting.
+        task: The task.
+        path: The run's folder.
+        gold: Gold rows that it was trained on, if recorded.
+        synthetic: Selected rows that it was trained on, if recorded.
+        step: The optimizer step whose weights were exported, if recorded.
+        seconds: From the first logged value to the last, over all starts of the run; None without logs.
+        tokens: Tokens that went through the model, by the logged rate; None without logs.
+        curve: Optimizer step -> accuracy on the source dev set.
+    """
+
+    method: str
+    seed: str
+    setting: str
+    task: str
+    path: str
+    gold: int | None
+    synthetic: int | None
+    step: int | None
+    seconds: float | None
+    tokens: float | None
+    curve: dict[int, float] = field(default_factory=dict)
+
+
+def trainings(tested: Sequence[Tested]) -> list[Training]:
+    """The training runs of the tested models, as far as their folders are still there."""
+    found = []
+    for run in tested:
+        for folder, manifest in ancestors(Path(run.path)):
+            if manifest.stage in ("teacher", "student"):
+                seconds, tokens, curve = _logged(folder)
+                found.append(
+                    Training(
+                        run.method, run.seed, run.setting, run.task.name, str(folder),
+                        None if run.gold_counts is None else sum(run.gold_counts),
+                        _selected(run, manifest),
+                        manifest.facts.get("step"), seconds, tokens, curve,
+                    )
+                )  # fmt: skip
+                break  # the nearest is the model's own; a student's teacher comes after it
+    return found
+
+
+def _selected(run: Tested, manifest: Manifest) -> int | None:
+    """The rows that were selected for a run, by its own record or by the selection's; 0 for a teacher."""
+    if run.synthetic_counts is not None:
+        return sum(run.synthetic_counts)
+    reference = manifest.inputs.get("selection")
+    if reference is None:
+        return 0
+    found = find(reference["path"])
+    selection = artifacts.manifest_of(found) if found is not None else None
+    return None if selection is None else selection.rows
+
+
+def _logged(folder: Path) -> tuple[float | None, float | None, dict[int, float]]:
+    """Seconds, tokens, and the dev curve of a run."""
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+    from tensorboard.util.tensor_util import make_ndarray
+
+    seconds, rates, curve = 0.0, [], {}
+    for file in sorted(folder.glob(f"{LOGS}/**/events.out.tfevents.*")):
+        times = []
+        for event in LegacyEventFileLoader(str(file)).Load():
+            for value in event.summary.value:
+                times.append(event.wall_time)
+                number = float(make_ndarray(value.tensor)) if value.HasField("tensor") else value.simple_value
+                if value.tag == CURVE:
+                    curve[event.step] = number
+                elif value.tag == _TOKENS:
+                    rates.append(number)
+        seconds += max(times) - min(times) if times else 0
+    if not seconds:
+        return None, None, curve
+    return seconds, seconds * sum(rates) / len(rates) if rates else None, curve
