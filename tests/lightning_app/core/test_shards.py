@@ -25,7 +25,7 @@ def test_anything_else_is_refused(text: str):
 
 def test_all_shards_together_pick_everything_once():
     plan = list(range(10))
-    assert sorted(sum((plan[Shard(number, 4).picks] for number in range(1, 5)), [])) == plan
+    assert sorted(one for number in range(1, 5) for one in plan[Shard(number, 4).picks]) == plan
 
 
 def run(out: Path, shard: Shard = WHOLE, identity: dict[str, str] = IDENTITY) -> Run:
@@ -69,7 +69,7 @@ def test_another_run_does_not_replace_one_whose_shards_are_at_work(tmp_path: Pat
 
 
 def test_a_shard_that_fails_leaves_the_identity_to_the_others(tmp_path: Path):
-    with pytest.raises(ValueError, match="out of memory"), run(tmp_path, Shard(1, 2)) as one:
-        one.begin()
-        raise ValueError("out of memory")
+    one = run(tmp_path, Shard(1, 2))
+    one.begin()
+    one.__exit__(ValueError)
     assert (tmp_path / "_identity.json").is_file()
