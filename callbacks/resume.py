@@ -1,7 +1,10 @@
 """Checkpoints to resume from: everything a run needs to continue as if it had not been stopped."""
 
 import random
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,7 @@ class Resume(Callback):
         self._saved_step = 0
         self._to_restore: dict[str, Any] | None = None
         self._stopper = Stopper()
+        self.run: str | None = None  # the fingerprint of the run's identity; the command sets it
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take SIGTERM and Ctrl-C over, and tell the loader where to resume."""
@@ -87,7 +91,8 @@ class Resume(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The random-number state, and when the last checkpoint was saved."""
-        return {"random": _random_state(), "saved_step": self._saved_step}
+        own = {} if self.run is None else {"run": self.run}
+        return {"random": _random_state(), "saved_step": self._saved_step, **own}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Remember what to put back."""
@@ -109,7 +114,8 @@ class Resume(Callback):
         """Write the checkpoint under a temporary name, then rename it."""
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
         temporary = self.path.with_name(f".{CHECKPOINT}.tmp")
-        trainer.save_checkpoint(temporary, weights_only=False)  # that is: with the optimizer
+        with _staged_in(self.path.parent):
+            trainer.save_checkpoint(temporary, weights_only=False)  # that is: with the optimizer
         _rename(temporary, self.path)
 
     @staticmethod
@@ -120,6 +126,19 @@ class Resume(Callback):
     def _validation_follows(trainer: Trainer) -> bool:
         fetcher = trainer.fit_loop._data_fetcher
         return fetcher is not None and bool(trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher))
+
+
+@contextmanager
+def _staged_in(folder: Path) -> Iterator[None]:
+    """Have temporary files made beside their target: Lightning writes through one, which a kill would leave in /tmp."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob("tmp*"):  # of a process that was killed
+        stale.unlink(missing_ok=True)
+    previous, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = previous
 
 
 def _count_as_cut_now(trainer: Trainer) -> None:

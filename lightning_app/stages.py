@@ -261,6 +261,16 @@ STAGES: tuple[Stage, ...] = (
         },
     ),
     Stage(
+        "annotate",
+        "annotate",
+        "have people label a sample",
+        "annotate.yaml",
+        function=f"{_APP}.annotation.annotate.annotate",
+        reads="selection; filled-in sheets",
+        writes="sample with blind sheets; judged rows and their agreement",
+        also={"judged": "--answers '[SHEET, SHEET]'"},
+    ),
+    Stage(
         "report",
         "report",
         "one table from any number of tests",

@@ -125,6 +125,7 @@ class ClassifierModule(LightningModule):
         check_range("model.warmup_ratio", warmup_ratio, least=0, most=1)
         check_range("model.dropout", dropout, least=0, most=1)
         check_range("model.consistency", consistency, least=0)
+        check_range("model.head_seed", head_seed, least=0, below=2**32)
         check_range("model.seed", seed, least=0, below=2**32)
         self.task = task
         self.model_name = model

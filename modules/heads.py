@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ _OF_ANOTHER_HEAD = (
     "function_to_apply", "task_specific_params", "finetuning_task", "sentence_transformers",
     "sbert_ce_default_activation_function",
 )  # fmt: skip
+_OF_LAYER = re.compile(r"(?:^|\.)(?:encoder\.)?layers?\.\d+\.")
 _HEAD_SCALE = 0.5  # keeps the head's tanh nearly linear at the start
 
 
@@ -174,6 +176,12 @@ def _check_weights(model: Any, info: Mapping[str, Any], name: str, has_new_head:
     missing = sorted(key for key in made if not has_new_head or (key.startswith(prefix) and "pooler" not in key))
     what = "an encoder with all of its weights" if has_new_head else "a folder that holds the fine-tuned classifier"
     check_complete(missing, model, name, what)
+    unused = sorted(key for key in info["unexpected_keys"] if _OF_LAYER.search(key) and "decoder." not in key)
+    if unused:
+        raise InputError(
+            f"model {name}: {len(unused)} weights have no place in its network, the first is {unused[0]}; set the "
+            "number of layers in its config.json to what the weights are of"
+        )
 
 
 def check_complete(missing: Collection[str], model: Any, name: str, expected: str) -> None:

@@ -322,3 +322,57 @@ def loop(stages: Stages, loop_once: Path, tmp_path: Path) -> Stages:
     """The stages, with all of the loop's outputs in the test's own folder."""
     shutil.copytree(loop_once, tmp_path, dirs_exist_ok=True)
     return stages
+
+
+@pytest.fixture(scope="session")
+def world_once(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
+    """An artifact of each kind, made once: a teacher with training dynamics, what was predicted with it, and texts."""
+    import pyarrow as pa
+
+    from labelbridge.__main__ import main
+    from labelbridge.lightning_app.core import artifacts
+    from labelbridge.lightning_app.core.task import Task
+    from labelbridge.lightning_app.data.sources import Source, load_rows
+
+    folder = tmp_path_factory.mktemp("world")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+
+        def run(*words: object) -> Outcome:
+            options = [str(word) for word in words]
+            patch.setattr("sys.argv", ["main.py", *options])
+            with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+                return Outcome(main(options), out.getvalue(), err.getvalue())
+
+        write_files(folder)
+        files = Files(folder, *(Path(f"data/{name}.jsonl") for name in ("gold", "dev", "pool", "target")))
+        stages = Stages(run, files, tiny_bert)
+        tested = ("--model.model=teacher/model",)
+        for outcome in (
+            stages.teacher(f"--data.pool.path={files.pool}"), stages.pseudolabel(), stages.select(), stages.test(*tested),
+            stages.report(),
+        ):  # fmt: skip
+            assert outcome.code == 0, outcome.err
+        rows = load_rows(Source(str(files.pool)), Task("sentiment", ["text"], LABELS), "prompt_label")
+        rng = random.Random(0)
+        vectors = [[rng.random() for _ in range(4)] for _ in rows.ids]
+        embedded = rows.table.select(["id", "text"]).append_column("embedding", pa.array(vectors))
+        inputs = {"pool": rows.reference, "model": {"path": "encoder", "fingerprint": "sha256:0"}}
+        artifacts.write(Path("embed"), embedded, stage="embed", inputs=inputs)
+        wanted = {**inputs, "pool": {"path": "elsewhere", "fingerprint": "sha256:1"}}
+        artifacts.write(Path("wanted"), embedded.slice(0, 9), stage="embed", inputs=wanted)
+        raw = pa.table(
+            {
+                "id": rows.ids, "text": rows.table["text"], "prompt_label": rows.table["prompt_label"],
+                "finish": ["stop"] * len(rows.ids),
+            }
+        )  # fmt: skip
+        artifacts.write(Path("raw"), raw, stage="generate")
+    return folder
+
+
+@pytest.fixture
+def world(world_once: Path, tmp_path: Path) -> Path:
+    """The test's own copy of `world_once`, in its own folder."""
+    shutil.copytree(world_once, tmp_path, dirs_exist_ok=True)
+    return tmp_path

@@ -17,7 +17,7 @@ COMMANDS = {
     "teacher": "fit", "student": "fit", "validate": "validate", "test": "test", "pseudolabel": "predict",
     "embed": "predict",
     "generate": "predict", "clean": "clean",
-    "select": "select", "report": "report", "translate": "predict", "codemix": "fit", "codemix_translate": "predict",
+    "select": "select", "annotate": "annotate", "report": "report", "translate": "predict", "codemix": "fit", "codemix_translate": "predict",
     "codemix_test": "test",
 }  # fmt: skip
 
@@ -41,7 +41,7 @@ def test_select_help_names_every_setting_without_importing_torch():
     assert "Args:" not in told.stdout  # the parser lists the arguments itself
 
 
-@pytest.mark.parametrize("command", ["select", "report", "export", "peek", "fit", "predict"])
+@pytest.mark.parametrize("command", ["select", "annotate", "report", "export", "peek", "fit", "predict"])
 def test_every_command_has_help(cli: Command, command: str):
     outcome = cli(command, "--help")
     assert outcome.code == 0

@@ -44,7 +44,7 @@ def test_files_that_may_not_be_read(stages: Stages):
     refused(stages.select(*BY_PROMPT), "pool.jsonl: Permission denied; change its permissions")
 
 
-def test_a_full_disk_is_one_line_and_the_run_can_go_on(stages: Stages, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_is_one_line_and_the_run_can_go_on(stages: Stages):
     from labelbridge.lightning_app.core import artifacts
 
     settle = artifacts.settle
@@ -54,10 +54,10 @@ def test_a_full_disk_is_one_line_and_the_run_can_go_on(stages: Stages, monkeypat
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(final))
         settle(temporary, final)
 
-    monkeypatch.setattr(artifacts, "settle", full)
     said = "part-00000.parquet: No space left on device; free some space and run the same command again"
-    refused(stages.select(*BY_PROMPT), said)
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(artifacts, "settle", full)
+        refused(stages.select(*BY_PROMPT), said)
     assert stages.select(*BY_PROMPT).code == 0
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +18,7 @@ from typing import Any, NoReturn, TextIO
 from jsonargparse import ArgumentParser, set_loader
 
 from ..core import runs
-from ..core.errors import InputError, printable, system_error
+from ..core.errors import InputError, is_unicode, printable, shorten, system_error
 from ..core.paths import PROJECT, find
 from ..core.program import as_called, program
 from ..core.yaml_files import YamlError, load_mapping, load_yaml
@@ -31,6 +32,7 @@ from .parser_errors import missing_settings, wrong_value
 log = logging.getLogger(__name__)
 
 MISTAKE = 2
+LONGEST_LINE = 800
 _UNKNOWN_KEY = (
     re.compile(r"[Oo]ption '([\w.\-]+)' is not accepted"),
     re.compile(r"does not accept option '([\w.\-]+)'"),
@@ -66,7 +68,7 @@ def run_function(words: Sequence[str]) -> int:
     if name not in FUNCTIONS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         return _tell(f"'{name}' is not a command{_meant(close)}; see python main.py --help")
-    return _guarded(lambda: _call(name, options))
+    return _guarded(words, lambda: _call(name, options))
 
 
 def run_trainer(
@@ -100,7 +102,7 @@ def run_trainer(
             logging.getLogger(own_handler).handlers.clear()  # the root logger prints their lines already
         Cli(*import_callbacks())
 
-    return _guarded(go)
+    return _guarded(words, go)
 
 
 def find_configs(options: list[str]) -> list[str]:
@@ -169,12 +171,13 @@ def _finished(name: str, arguments: dict[str, Any]) -> Finished:
     return Finished(name, arguments["out"], task, arguments.get("pool"), variant=variant)
 
 
-def _guarded(go: Callable[[], None]) -> int:
+def _guarded(words: Sequence[str], go: Callable[[], None]) -> int:
     for stream in (sys.stdout, sys.stderr):  # an ASCII terminal shows other letters by their numbers
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         _check_current_folder()
+        _check_words(words)
         go()
         sys.stdout.flush()
     except BrokenPipeError:
@@ -201,6 +204,17 @@ def _check_current_folder() -> None:
         raise InputError("the current folder is gone; change to another folder") from None
 
 
+def _check_words(words: Sequence[str]) -> None:
+    """Refuse words that no file can be called by, and no manifest could hold.
+
+    Raises:
+        InputError: Names the word.
+    """
+    for word in words:
+        if not is_unicode(word) or "\0" in word:
+            raise InputError(f"command line: {shorten(word)} holds NUL, or a sign that is not UTF-8; write it without")
+
+
 def _discard_output() -> None:
     """Whoever read the output has gone: the rest of it goes nowhere, and no error follows at exit."""
     with suppress(OSError, ValueError):
@@ -223,14 +237,23 @@ def _mistake_behind(error: BaseException | None) -> InputError | None:
         if isinstance(link, OSError) and link.errno is not None:
             _discard_output()  # what it refused may be the output itself
             return system_error(link)
-        if type(link).__name__ == "MisconfigurationException":
+        if type(link).__name__ == "MisconfigurationException" or _is_lightnings(link):
             return InputError(f"trainer: {' '.join(str(link).split())}; change its settings")
     return None
 
 
+def _is_lightnings(error: BaseException) -> bool:
+    """Whether Lightning itself has refused a value: settings of its Trainer that do not go together."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return isinstance(error, ValueError | TypeError) and bool(frames) and "/lightning/pytorch/" in frames[-1].filename
+
+
 def _tell(message: str) -> int:
+    line = printable(" ".join(as_called(message).split()))
+    if len(line) > LONGEST_LINE:
+        line = f"{line[: LONGEST_LINE - 300]} … {line[-300:]}"
     with suppress(OSError, ValueError):  # a closed standard error
-        print(f"error: {printable(' '.join(as_called(message).split()))}", file=sys.stderr)
+        print(f"error: {line}", file=sys.stderr)
     return MISTAKE
 
 
@@ -295,7 +318,9 @@ def _one_line(message: str, parser: Any) -> str:
 
 
 def _unknown_key(key: str, known: set[str]) -> str:
-    return f"{_place(key)}key '{key}' is not known{_meant(_closest(key, known))}"
+    close = _closest(key, known)
+    remedy = _meant(close) or "; see the keys with --help"
+    return f"{_place(key)}key '{key}' is not known{remedy}"
 
 
 def _place(key: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from ..core import artifacts
 from ..core.errors import InputError
 from ..core.paths import find
+from ..core.ranges import check_range
 from ..core.task import Task
 from ..core.yaml_files import YamlError, load_mapping, load_yaml
 from ..data.readers import Source, check_path
@@ -70,6 +71,7 @@ def check_early(words: Sequence[str], callbacks: Mapping[str, str], describe: De
         return
     settings = merged(layers)
     _check_keys(words[0], layers, callbacks, describe)
+    _check_values(settings)
     logging.disable(logging.CRITICAL)  # the run says it all again
     try:
         _check_places(words[0], layers, settings)
@@ -139,6 +141,20 @@ def _check_keys(subcommand: str, layers: Sequence[Layer], callbacks: Mapping[str
             settings = settings_of(classes.get(path[0], "")) if path[0] in CLASSES else None
             if settings is not None:
                 _check_argument(path, settings, known, describe)
+
+
+def _check_values(settings: Mapping[str, Any]) -> None:
+    """Refuse null where a class expects a value, and a seed that no random-number generator takes."""
+    seed = settings.get("seed_everything")
+    if isinstance(seed, int) and not isinstance(seed, bool):
+        check_range("seed_everything", seed, least=0, below=2**32)
+    for key in CLASSES:
+        given, known = settings.get(key), settings_of(str(class_of(settings, key)))
+        if not isinstance(given, dict):
+            continue
+        for name, setting in (known or {}).items():
+            if name in given and given[name] is None and setting.annotation and "None" not in setting.annotation:
+                raise InputError(f"{key}.{name} is null, expected {setting.annotation}")
 
 
 def _check_argument(

@@ -18,9 +18,9 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from ..core import artifacts
+from ..core import artifacts, fingerprint
 from ..core.errors import InputError
-from ..core.runs import CHECKPOINTS, CONFIG, DYNAMICS, LOGS, Run, State, command_line
+from ..core.runs import CHECKPOINTS, CONFIG, DYNAMICS, LOGS, Run, State, command_line, output_folder
 from ..core.secrets import mask_text
 from ..core.shards import WHOLE, Shard, read_shard
 from ..core.task import Task
@@ -31,6 +31,7 @@ from ..models.fingerprints import check_model_fresh, model_files, model_fingerpr
 from ..models.locate import CARD_FACTS, card_facts
 from . import identity
 from .commands import OneLineErrors
+from .fits import check_ends_with_model, resumable
 from .memory import keep_freed_memory
 from .next_steps import Finished, next_line
 from .stage_of_run import stage_of_run
@@ -145,14 +146,16 @@ class Cli(LightningCLI):
             facts = {**self._facts(), **self.datamodule.training_facts(), **base}
             facts["inputs"] = self.datamodule.inputs("fit")
             self._get(self.config_init, "export").facts = {**facts, "max_length": self.datamodule.longest_input}
+            print_of_run = fingerprint.of_value(run.identity)
+            self._get(self.config_init, "resume").run = print_of_run
             checkpoint = run.out / CHECKPOINTS / "last.ckpt"
-            if checkpoint.is_file() and arguments.get("ckpt_path") is None:
-                log.info("%s: resuming from %s", run.out, checkpoint)
+            if arguments.get("ckpt_path") is None and resumable(checkpoint, print_of_run):
                 arguments.update(ckpt_path=str(checkpoint), weights_only=True)
             self.trainer.fit(**arguments)
             if self.trainer.is_global_zero:
                 self._finish_fit(run)
 
+        check_ends_with_model(self.trainer)
         self._stage("fit", go)
 
     def validate(self, **arguments: Any) -> None:
@@ -215,10 +218,10 @@ class Cli(LightningCLI):
         if self._model_folder is not None:
             check_model_fresh(self._model_folder)
         shard = self._shard(subcommand)
-        claim = Run(Path(self._setting("out")), stage, self._identity(subcommand), shard)
+        claim = Run(output_folder(self._setting("out")), stage, self._identity(subcommand), shard)
         with _stoppable(self.trainer, claim.out), claim as run:
             if self.trainer.is_global_zero:
-                state = run.begin(self._setting("overwrite"))
+                state = run.begin(self._setting("overwrite"), self._reads(subcommand))
                 if state is State.COMPLETE:
                     _log_metrics(artifacts.read_manifest(run.out).facts.get("metrics", {}))
                     self._conclude(run)
@@ -243,6 +246,12 @@ class Cli(LightningCLI):
         if subcommand not in ("predict", "test"):
             raise InputError(f"shard is given to {subcommand}, expected predict or test; several devices share a fit")
         return read_shard(self._setting("shard"))
+
+    def _reads(self, subcommand: str) -> list[str]:
+        """Paths of what a run reads, and names of its models."""
+        listed = [place for one in self.datamodule.inputs(subcommand).values() for place in one["path"].split(", ")]
+        models = [self.model.model_name, *getattr(self.model, "ensemble", [])]
+        return [*listed, *models, *filter(None, [self._setting("ckpt_path")])]
 
     def _conclude(self, run: Run) -> None:
         """Print what a complete run ends with: the classes of pseudolabels, and the next command."""

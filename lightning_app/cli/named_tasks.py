@@ -1,4 +1,7 @@
-"""Tasks by name: `task: sentiment` in a config, and `--task sentiment`, stand for `configs/tasks/sentiment.yaml`."""
+"""Names in configs that stand for more: `task: sentiment` for `configs/tasks/sentiment.yaml`, rooms for their classes.
+
+`--task sentiment` on the command line stands for the same file.
+"""
 
 import difflib
 from collections.abc import Sequence
@@ -13,11 +16,12 @@ from ..core.yaml_files import YamlError, load_mapping
 
 # The parsers' mode: YAML in which a task may be a name.
 MODE = "yaml_with_named_tasks"
+_ROOMS = ("modules.", "datamodules.", "callbacks.")
 
 
 def load(text: str) -> Any:
-    """Read YAML as jsonargparse does, and put a task's definition in the place of its name."""
-    return with_definition(get_loader("yaml")(text))
+    """Read YAML as jsonargparse does, and put what names stand for in their place."""
+    return _with_full_classes(with_definition(get_loader("yaml")(text)))
 
 
 def with_definition(content: Any) -> Any:
@@ -25,6 +29,19 @@ def with_definition(content: Any) -> Any:
     if isinstance(content, dict) and isinstance(content.get("task"), str):
         return {**content, "task": _definition(content["task"])}
     return content
+
+
+def _with_full_classes(value: Any) -> Any:
+    """A configuration whose `class_path: modules.X` is `labelbridge.modules.X`: only so does each class exist once."""
+    if isinstance(value, list):
+        return [_with_full_classes(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    full = {key: _with_full_classes(inner) for key, inner in value.items()}
+    path = full.get("class_path")
+    if isinstance(path, str) and path.startswith(_ROOMS):
+        full["class_path"] = f"labelbridge.{path}"
+    return full
 
 
 def replace_named_tasks(options: Sequence[str]) -> list[str]:

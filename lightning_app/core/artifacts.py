@@ -11,6 +11,7 @@ shards do; `datasets.load_dataset` reads `.huggingface.yaml`, which names the sh
 import json
 import os
 import platform
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -35,6 +36,7 @@ HUGGING_FACE = ".huggingface.yaml"  # says to `datasets` which files are rows
 METRICS = "_metrics.json"
 REJECTED = "_rejected"  # the artifact of the rows that a stage refused, inside its own
 SHARD_ROWS = 50_000
+_HALF_WRITTEN = re.compile(r"\..+\.\d+\.tmp")  # what a killed process leaves of a file, see `write_parquet`
 STACK = ("torch", "lightning", "transformers", "datasets", "pyarrow", "numpy")
 
 
@@ -119,8 +121,9 @@ def write(
     check_vectors(rows, facts or {}, out, "nothing was written; check the model that computed it")
     out.mkdir(parents=True, exist_ok=True)
     (out / MANIFEST).unlink(missing_ok=True)
-    for stale in (*out.glob("part-*.parquet"), *out.glob(".*.*.tmp")):  # the latter a killed process left half written
-        stale.unlink()
+    for stale in out.iterdir():  # a user's own `part-7.parquet` is none of ours
+        if is_shard(stale.name) or _HALF_WRITTEN.fullmatch(stale.name):
+            stale.unlink()
     parts = list(files)
     for number, start in enumerate(range(0, rows.num_rows or int(table is not None), SHARD_ROWS)):
         parts.append(out / f"part-{number:05d}.parquet")
@@ -143,6 +146,11 @@ def write(
     )
     write_json(out / MANIFEST, asdict(manifest))
     return manifest
+
+
+def is_shard(name: str) -> bool:
+    """Whether a file's name is that of a shard."""
+    return re.fullmatch(r"part-\d{5,}\.parquet", name) is not None
 
 
 def name_row_files(folder: Path, pattern: str) -> None:
@@ -252,12 +260,13 @@ def read(path: Path, stage: str | None = None) -> Artifact:
             f"{path}: stage '{manifest.stage}' wrote no rows of its own; see {' and '.join(inside) or path}"
         )
     try:
-        table = pa.concat_tables([pq.read_table(shard) for shard in sorted(path.glob("part-*.parquet"))])
+        table = pa.concat_tables([pq.read_table(path / name) for name in sorted(filter(is_shard, manifest.files))])
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(
             f"{path}: unreadable shard ({error}); remove its shards, then rebuild it with {rebuild(manifest)}"
         ) from None
-    if fingerprint.of_table(table, manifest.facts.get("labels")) != manifest.fingerprint:
+    is_as_written = fingerprint.of_table(table, manifest.facts.get("labels")) == manifest.fingerprint
+    if not is_as_written or table.num_rows != manifest.rows:
         raise InputError(
             f"{path}: {table.num_rows} rows that do not match the manifest ({manifest.rows} rows, "
             f"{manifest.fingerprint[:15]}…); remove its shards, then rebuild it with {rebuild(manifest)}"

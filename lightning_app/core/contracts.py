@@ -8,11 +8,12 @@ written and when they are read, whoever reads them.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NotRequired
+from typing import Annotated, Any, NotRequired
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from annotated_types import Ge
 from typing_extensions import TypedDict
 
 from .documents import checked
@@ -36,6 +37,9 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
 PROBABILITIES, EMBEDDINGS = "probs", "embedding"
 
 
+Count = Annotated[int, Ge(0)]
+
+
 class TaskFacts(TypedDict):
     """The task."""
 
@@ -52,6 +56,18 @@ class Reference(TypedDict):
     artifact: NotRequired[str]
 
 
+class Scores(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
+    """What a test says of one set of rows."""
+
+    rows: NotRequired[float]
+    accuracy: NotRequired[float]
+    macro_f1: NotRequired[float]
+    ece: NotRequired[float]
+    ce: NotRequired[float]
+    bleu: NotRequired[float]
+    chrf: NotRequired[float]
+
+
 class Facts(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
     """What others rely on among the facts of a manifest or a model card: a fact that is there is of this type."""
 
@@ -61,8 +77,9 @@ class Facts(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
     setting: NotRequired[str]
     seed: NotRequired[int | str | None]  # "0, 1" for the mean of several runs
     dev: NotRequired[dict[str, float]]
-    gold_counts: NotRequired[dict[str, int]]
-    metrics: NotRequired[dict[str, dict[str, Any]]]
+    gold_counts: NotRequired[dict[str, Count]]
+    synthetic_counts: NotRequired[dict[str, Count]]
+    metrics: NotRequired[dict[str, Scores]]
     classes: NotRequired[dict[str, dict[str, float | None]]]
     selection: NotRequired[bool]
     inputs: NotRequired[dict[str, Reference]]
@@ -72,7 +89,7 @@ class Facts(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
     max_length: NotRequired[int]
     prefix: NotRequired[str | None]
     temperature: NotRequired[float | None]
-    results: NotRequired[dict[str, dict[str, Any]]]
+    results: NotRequired[dict[str, Scores]]
     target_language: NotRequired[str]
     source_language: NotRequired[str]
 

@@ -1,6 +1,7 @@
 """JSON files that the project wrote and reads again: read in one place, and checked against a declared type."""
 
 import json
+from collections import Counter
 from collections.abc import Hashable
 from functools import cache
 from pathlib import Path
@@ -25,10 +26,12 @@ def read_json(path: Path, remedy: str = "run its stage again") -> Any:
         remedy: The end of the error line.
 
     Raises:
-        InputError: If it cannot be read, is not JSON, or holds a number that is not finite.
+        InputError: If it cannot be read, is not JSON, or holds a duplicate key or a number that is not finite.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        return json.loads(
+            path.read_text(encoding="utf-8"), parse_constant=_refuse_constant, object_pairs_hook=without_duplicates
+        )
     except OSError as error:
         raise system_error(error, path) from None
     except RecursionError:
@@ -67,6 +70,19 @@ def checked(declared: type[T], value: Any, place: object, remedy: str = "run its
         if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
             what, expected = "is not known", ""
         raise InputError(f"{place}: {field or 'it'} {what}{expected}; {remedy}") from None
+    return found
+
+
+def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The keys of a JSON object, for `json.loads`.
+
+    Raises:
+        ValueError: If a key occurs twice: one of the values would be lost.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"duplicate key {shorten(twice)}")
     return found
 
 

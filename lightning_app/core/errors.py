@@ -29,6 +29,15 @@ def _is_control(sign: str) -> bool:
     return sign not in "\n\t" and unicodedata.category(sign) in ("Cc", "Cs")
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text can be encoded: one with half of a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def shorten(value: object, width: int = 60) -> str:
     """Show a value inside an error line: quoted, on one line, cut to `width` characters."""
     text = repr(value)

@@ -12,33 +12,33 @@ from typing import Any, Self
 
 import filelock
 
-from . import artifacts
+from . import artifacts, replacing
 from .artifacts import IDENTITY
 from .documents import read_json
 from .errors import InputError, shorten
 from .program import program
+from .replacing import CHECKPOINTS, CONFIG, DYNAMICS, FOLDERS, LOGS, PARTS, REPLACED, UNFINISHED
 from .secrets import mask_text
 from .shards import WHOLE, Shard
 
-CONFIG = "_config.yaml"
-LOGS = "_logs"
+__all__ = [
+    "CHECKPOINTS",
+    "CONFIG",
+    "DYNAMICS",
+    "LOGS",
+    "PARTS",
+    "Run",
+    "State",
+    "command_line",
+    "output_folder",
+    "typed_words",
+]
+
 LOCK = ".lock"
 _PATIENCE = 60.0  # seconds in which another shard has begun
-CHECKPOINTS = "checkpoints"
-PARTS = ".parts"
-DYNAMICS = ("dynamics", "dynamics-gold")
+UNREADABLE: dict[str, Any] = {"stage": "unreadable"}
 log = logging.getLogger(__name__)
 
-# What runs write, beside their logs.
-PRODUCTS = (
-    artifacts.MANIFEST,
-    PARTS,
-    CHECKPOINTS,
-    "model",
-    ".model.previous",
-    *DYNAMICS,
-    artifacts.REJECTED,
-)
 # The words behind `main.py` as they were typed; `sys.argv` holds them with configs already looked up.
 typed_words: list[str] = []
 
@@ -78,21 +78,29 @@ class Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        alone = self.shard == WHOLE  # the identity that a shard has written is that of all
-        if alone and kind is not None and self._state is State.NEW and not self._has_products():
-            (self.out / IDENTITY).unlink(missing_ok=True)
+        # What a shard has begun is that of all of them: it stays for the run that puts them together.
+        if self.shard == WHOLE and self._state in (State.NEW, State.PARTIAL):
+            is_stopped = kind is not None and issubclass(kind, SystemExit | KeyboardInterrupt)
+            if kind is not None and not is_stopped and self.is_replacing:
+                replacing.put_back(self.out)
+            elif kind is not None and self._state is State.NEW and not self._has_products():
+                (self.out / IDENTITY).unlink(missing_ok=True)
+            elif self.is_replacing and artifacts.is_whole(self.out):
+                replacing.discard(self.out)
         self._lock.release()
         self._shard_lock.release()
 
-    def begin(self, overwrite: bool = False) -> State:
+    def begin(self, overwrite: bool = False, reads: Sequence[str] = ()) -> State:
         """Lock the folder and compare identities.
 
         Args:
-            overwrite: Clear what another run left here, and begin anew. What a run of the same identity has computed
-                is kept, and resumed from.
+            overwrite: Set aside what another run left here, and begin anew; it is removed when this run is complete,
+                and put back if this run fails. What a run of the same identity has computed is kept, and resumed from.
+            reads: Paths of what the run reads, which it must not replace.
 
         Raises:
-            InputError: If another process is at work here, or another identity has been.
+            InputError: If another process is at work here, or another identity has been, or files that no run wrote
+                are in the place of the outputs.
         """
         if self.out.exists() and not self.out.is_dir():
             raise InputError(f"{self.out}: is a file, expected a folder for the outputs; choose another --out")
@@ -101,10 +109,10 @@ class Run:
             if self.shard == WHOLE:
                 self._lock.acquire(timeout=0)
                 self._check_no_shards()
-                return self._begin(overwrite)
+                return self._begin(overwrite, reads)
             self._shard_lock.acquire(timeout=0)
             with self._lock.acquire(timeout=_PATIENCE):
-                return self._begin(overwrite)
+                return self._begin(overwrite, reads)
         except filelock.Timeout as timeout:
             raise InputError(
                 f"{self.out}: another process is writing here (it holds {Path(timeout.lock_file).name}); wait for it, "
@@ -112,22 +120,18 @@ class Run:
             ) from None
 
     def _check_no_shards(self) -> None:
-        """Refuse a folder in which a shard is at work.
+        """Have no shard at work in the folder but this process's own.
 
         Raises:
-            filelock.Timeout: If one is, other than this process's own.
+            filelock.Timeout: If there is one.
         """
         for file in self.out.glob(f"{LOCK}.*"):
             if file != Path(self._shard_lock.lock_file):
                 with filelock.FileLock(file, timeout=0):
                     pass
 
-    def _begin(self, overwrite: bool) -> State:
-        previous = self._previous()
-        if previous is not None and previous != self.identity and (overwrite or not self._has_products()):
-            self._check_no_shards()
-            self.clear()
-            previous = None
+    def _begin(self, overwrite: bool, reads: Sequence[str]) -> State:
+        previous = self._settled(overwrite, reads)
         if previous is not None and previous != self.identity:
             raise InputError(
                 f"{self.out}: holds another run ({_difference(previous, self.identity)}); "
@@ -138,9 +142,6 @@ class Run:
             for folder in (PARTS, CHECKPOINTS):  # a kill right after the manifest leaves them
                 shutil.rmtree(self.out / folder, ignore_errors=True)
         elif previous is None or not self._has_products():
-            if previous is None:  # rows and checkpoints without an identity may be any run's
-                shutil.rmtree(self.out / PARTS, ignore_errors=True)
-                (self.out / CHECKPOINTS / "last.ckpt").unlink(missing_ok=True)
             artifacts.write_json(self.out / IDENTITY, {**self.identity, "command": command_line()})
             self._state = State.NEW
         else:
@@ -150,9 +151,59 @@ class Run:
             (self.out / artifacts.MANIFEST).unlink(missing_ok=True)
         return self._state
 
-    def give_up(self) -> None:
-        """Lay no claim to the folder: what was written shows why nothing came of the run, and is no start of one."""
+    def _settled(self, overwrite: bool, reads: Sequence[str]) -> dict[str, Any] | None:
+        """The identity of the run that is in the folder when all is done that `overwrite` asks for; None if it is free.
+
+        Raises:
+            InputError: If a user's own files, or what this run reads, are in the place of the outputs.
+        """
+        replacing.recover(self.out)
+        previous = self._previous()
+        if previous is not None and previous != self.identity:
+            self._check_no_shards()
+        if previous is None:
+            replacing.check_own(self.out, has_run=False)
+        elif previous == UNREADABLE and not overwrite:
+            raise InputError(
+                f"{self.out / IDENTITY}: not the identity of a run; choose another --out, or replace what is there "
+                "with --overwrite true"
+            )
+        elif previous != self.identity and not self._has_products() and not self.is_replacing:
+            (self.out / IDENTITY).unlink(missing_ok=True)
+            previous = None
+        elif previous != self.identity and (overwrite or self._is_in(UNFINISHED)):
+            previous = self._replace(reads)
+        return previous
+
+    @property
+    def is_replacing(self) -> bool:
+        """Whether an earlier run's outputs are set aside."""
+        return (self.out / REPLACED).is_dir()
+
+    def give_up(self) -> Path:
+        """Lay no claim to the folder: what was written shows why nothing came of the run, and is no start of one.
+
+        Returns:
+            The folder in which it can be looked at when the run has failed.
+        """
         (self.out / IDENTITY).unlink(missing_ok=True)
+        return self.out / UNFINISHED if self.is_replacing else self.out
+
+    def _replace(self, reads: Sequence[str]) -> dict[str, Any] | None:
+        """Make room for this run; the identity that is then in the folder: this run's where it had begun, or none."""
+        replacing.check_not_read(self.out, reads)
+        replacing.check_own(self.out, has_run=True)
+        has_begun = self._is_in(UNFINISHED)
+        replacing.set_aside(self.out)
+        if self._is_in(REPLACED):  # back to what was there before the run that broke off
+            replacing.recover(self.out)
+        elif has_begun:
+            replacing.take_up(self.out)
+        return self._previous()
+
+    def _is_in(self, folder: str) -> bool:
+        """Whether a run of this identity lies in one of the folders that `replacing` makes."""
+        return self._identity_in(self.out / folder) == self.identity
 
     def _say(self, overwrite: bool) -> None:
         if self._state is State.COMPLETE:
@@ -171,29 +222,20 @@ class Run:
         """Whether the folder holds a run of this stage."""
         return (self._previous() or {}).get("stage") == stage
 
-    def clear(self) -> None:
-        """Remove what earlier runs wrote here.
-
-        The manifest goes first, so that nothing looks complete meanwhile, and the identity last, so that what a kill
-        leaves is still known for another run's.
-        """
-        (self.out / artifacts.MANIFEST).unlink(missing_ok=True)
-        (self.out / artifacts.HUGGING_FACE).unlink(missing_ok=True)
-        for shard in self.out.glob("part-*.parquet"):
-            shard.unlink()
-        for folder in (LOGS, *PRODUCTS[1:]):
-            shutil.rmtree(self.out / folder, ignore_errors=True)
-        (self.out / IDENTITY).unlink(missing_ok=True)
-
     def _has_products(self) -> bool:
         """Whether a run has written anything here that would be lost."""
-        products = (*PRODUCTS, artifacts.METRICS)
-        return any((self.out / name).exists() for name in products) or any(self.out.glob("part-*.parquet"))
+        names = (artifacts.MANIFEST, artifacts.METRICS, *FOLDERS)
+        is_there = any((self.out / name).exists() for name in names)
+        return is_there or any(artifacts.is_shard(path.name) for path in self.out.iterdir())
 
     def _previous(self) -> dict[str, Any] | None:
-        file = self.out / IDENTITY
+        return self._identity_in(self.out)
+
+    @staticmethod
+    def _identity_in(folder: Path) -> dict[str, Any] | None:
+        file = folder / IDENTITY
         if not file.is_file():
-            file = self.out / artifacts.MANIFEST
+            file = folder / artifacts.MANIFEST
             if not file.is_file():
                 return None
         try:
@@ -201,10 +243,21 @@ class Run:
         except InputError:
             previous = None
         if not isinstance(previous, dict):
-            return {"stage": "unreadable"}
+            return UNREADABLE
         if file.name == artifacts.MANIFEST:
             return {"stage": previous.get("stage")}
         return {key: value for key, value in previous.items() if key != "command"}
+
+
+def output_folder(out: str) -> Path:
+    """The folder that `out` names.
+
+    Raises:
+        InputError: If it names none: an empty path would be the current folder.
+    """
+    if not out.strip():
+        raise InputError(f"out is {out!r}, expected the name of a folder")
+    return Path(out)
 
 
 def command_line() -> str:

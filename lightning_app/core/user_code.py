@@ -29,7 +29,7 @@ def user_code(what: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's code may fail in any way
+    except (Exception, SystemExit, GeneratorExit) as error:  # noqa: BLE001 - a user's code may fail in any way
         said = " ".join(str(error).split())
         is_exit = isinstance(error, SystemExit)
         reason = f"it ends the program ({type(error).__name__})" if is_exit else type(error).__name__

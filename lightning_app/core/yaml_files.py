@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from .errors import InputError, shorten, system_error
+from .errors import InputError, is_unicode, shorten, system_error
 
 MOST_CHARACTERS = 10_000_000
 MOST_NODES = 100_000  # aliases counted as what they stand for
@@ -121,6 +121,8 @@ def _settle_keys(node: Any, done: set[int]) -> None:
     if id(node) in done:
         return
     done.add(id(node))
+    if isinstance(node, yaml.ScalarNode) and ("\0" in node.value or not is_unicode(node.value)):
+        raise YamlError(f"line {node.start_mark.line + 1}: {shorten(node.value)} holds NUL or half of a sign")
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
             _settle_keys(item, done)

@@ -13,7 +13,6 @@ import itertools
 import json
 import stat
 import zlib
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
@@ -22,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..core.contracts import check_no_duplicates
+from ..core.documents import without_duplicates
 from ..core.errors import InputError, shorten, system_error
 
 FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
@@ -136,7 +136,7 @@ def _filled_lines(stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
 
 def _parsed(text: bytes, place: str, remedy: str) -> Any:
     try:
-        return json.loads(text.decode("utf-8-sig"), object_pairs_hook=_object)
+        return json.loads(text.decode("utf-8-sig"), object_pairs_hook=without_duplicates)
     except UnicodeDecodeError as error:
         raise InputError(f"{place}: not UTF-8 ({error.reason}); save the file as UTF-8") from None
     except json.JSONDecodeError as error:
@@ -145,14 +145,6 @@ def _parsed(text: bytes, place: str, remedy: str) -> Any:
         raise InputError(f"{place}: nested too deeply; {remedy}") from None
     except ValueError as error:  # a number of thousands of digits, or a duplicate key
         raise InputError(f"{place}: {shorten(str(error), 120)}; {remedy}") from None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise ValueError(f"duplicate key {shorten(twice)}")
-    return found
 
 
 def _as_columns(rows: Iterator[dict[str, Any]], path: Path) -> pa.Table:
@@ -251,7 +243,9 @@ def _read_parquet(path: Path) -> pa.Table:
         check_no_duplicates(schema.names, str(path))
         table = pq.read_table(path)
         table.validate(full=True)
-    except (pa.ArrowException, ValueError) as error:
+    except (pa.ArrowException, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise InputError(
             f"{path}: cannot be read ({shorten(' '.join(str(error).split()), 200)}); save the file again"
         ) from None

@@ -65,6 +65,11 @@ class Source:
     id_prefix: str = ""
 
     def __post_init__(self) -> None:
+        empty = next(
+            (one.name for one in fields(self) if vars(self)[one.name] is None and "None" not in str(one.type)), ""
+        )
+        if empty:
+            raise InputError(f"{self.path or 'source'}: {empty} is null, expected {Source.__annotations__[empty]}")
         if self.path.startswith(DATA):
             self._take_from(named_source(self.path))
         if self.start < 0 or (self.stop is not None and self.stop <= self.start):

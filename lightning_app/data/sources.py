@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from ..core import artifacts, fingerprint
 from ..core.contracts import check_no_duplicates
-from ..core.errors import InputError, shorten
+from ..core.errors import InputError, is_unicode, shorten
 from ..core.hashing import seeded_hash
 from ..core.task import Task, fold
 from .readers import HUB, Source, line_of, read_raw
@@ -326,15 +326,6 @@ def _check_texts(values: Sequence[Any], name: str, kept: np.ndarray, source: Sou
             )
 
 
-def is_unicode(text: str) -> bool:
-    """Whether a text can be encoded: one with half of a surrogate pair cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _map_labels(
     values: Sequence[Any], kept: np.ndarray, source: Source, task: Task
 ) -> tuple[list[str | None], np.ndarray, Counter[str]]:
@@ -404,6 +395,8 @@ def _languages(raw: pa.Table, kept: np.ndarray, source: Source, is_artifact: boo
     Raises:
         InputError: If `language` and the file name two languages: a target's labels must not pass for English ones.
     """
+    if "lang" in source.columns:
+        _own_column(raw, source, "lang")
     has_own = source.columns.get("lang", "lang") in raw.column_names
     values = _column(raw, source, "lang") if has_own else [None] * raw.num_rows
     own = [None if values[row] in (None, "") else str(values[row]) for row in kept]

@@ -2,6 +2,7 @@
 
 # N = rows, C = classes
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,12 +111,18 @@ def read(folder: Path) -> Tested:
 
 
 def _check_labels(artifact: artifacts.Artifact, task: Task) -> None:
-    """Refuse rows whose labels or probabilities are not the task's.
+    """Refuse no rows, rows that occur twice, and rows whose labels or probabilities are not the task's.
 
     Raises:
         InputError: Names the row.
     """
     remedy = f"rebuild with {artifacts.rebuild(artifact.manifest)}"
+    if not artifact.table.num_rows:
+        raise InputError(f"{artifact.path}: no rows, expected predictions of one target at least; {remedy}")
+    pairs = zip(artifact.table["target"].to_pylist(), artifact.table["id"].to_pylist(), strict=True)
+    (target, twice), count = Counter(pairs).most_common(1)[0]
+    if count > 1:
+        raise InputError(f"{artifact.path}: duplicate id {shorten(twice)} in target {shorten(target)}; {remedy}")
     for row, label in enumerate(artifact.table["label"].to_pylist()):
         if label not in task.labels:
             raise InputError(

@@ -12,7 +12,7 @@ import pyarrow as pa
 from ..core import artifacts
 from ..core.errors import InputError
 from ..core.results import Result
-from ..core.runs import Run, command_line
+from ..core.runs import Run, command_line, output_folder
 from ..stages import BY_NAME
 from .class_shares import class_shares as shares_of
 from .class_shares import share_lines
@@ -115,8 +115,8 @@ def make_report(
     made = Report(_table(results), summary, markdown=text)
     if out is None:
         return made
-    with Run(Path(out), "report", {}) as run:
-        run.begin(overwrite or run.replaces("report"))
+    with Run(output_folder(out), "report", {}) as run:
+        run.begin(overwrite or run.replaces("report"), [str(folder) for folder in folders])
         artifacts.write_json(Path(out) / "report.json", made.summary)
         (Path(out) / "report.md").write_text(text, encoding="utf-8")
         (Path(out) / "details.md").write_text(details(results, shown), encoding="utf-8")

@@ -17,7 +17,7 @@ from ..core.errors import InputError
 from ..core.paths import find
 from ..core.ranges import check_range
 from ..core.results import Result
-from ..core.runs import Run, State, command_line
+from ..core.runs import Run, State, command_line, output_folder
 from ..core.task import Task
 from ..data.embeddings import unit_embeddings
 from ..data.sources import Source, load_rows, read_table
@@ -94,6 +94,7 @@ def clean(
     check_range("near_duplicates", near_duplicates, above=0, most=1)
     check_range("semantic_duplicates", semantic_duplicates, above=-1, most=1)
     check_range("size", size, least=1)
+    check_range("seed", seed, least=0, below=2**32)
     target_column = text_column or task.columns[-1]
     if target_column not in task.columns:
         raise InputError(f"text_column '{target_column}': expected one of the task's columns {task.columns}")
@@ -138,7 +139,10 @@ def clean(
 
     if out is None:
         return cleaned()
-    return _written(Path(out), cleaned, reference, lineage, {"task": asdict(task), **settings}, overwrite, allow_empty)
+    sources = [*(raw if isinstance(raw, list) else [raw]), *(exclude or []), *(exclude_targets or [])]
+    reads = [*(source.path for source in sources), *([embeddings] if embeddings else [])]
+    config = {"task": asdict(task), **settings}
+    return _written(output_folder(out), cleaned, reference, lineage, config, overwrite, allow_empty, reads)
 
 
 def _refuse_empty(run: Run, pool: Pool) -> None:
@@ -149,11 +153,11 @@ def _refuse_empty(run: Run, pool: Pool) -> None:
     """
     if pool.table.num_rows:
         return
-    run.give_up()
+    left = run.give_up()
     worst = ", ".join(f"{why} ({n})" for why, n in Counter(pool.rejected["reason"].to_pylist()).most_common(3))
     raise InputError(
         f"{run.out}: no row is left of {pool.rejected.num_rows}, rejected as {worst}; look at them with "
-        f'"python main.py peek {run.out / artifacts.REJECTED}" and relax what rejects them, or accept an empty pool '
+        f'"python main.py peek {left / artifacts.REJECTED}" and relax what rejects them, or accept an empty pool '
         "with --allow_empty true"
     )
 
@@ -185,10 +189,11 @@ def _written(
     config: dict[str, Any],
     overwrite: bool,
     allow_empty: bool,
+    reads: Sequence[str],
 ) -> Pool:
     """Clean and write the artifacts, or read what the same run has written."""
     with Run(out, "clean", {"raw": raw["fingerprint"], **config}) as run:
-        if run.begin(overwrite) is State.COMPLETE:
+        if run.begin(overwrite, reads) is State.COMPLETE:
             written, rejected = artifacts.read(out, "clean"), artifacts.read(out / artifacts.REJECTED)
             for line in summary_lines(written.manifest.facts["counts"]):
                 log.info("%s", line)

@@ -92,7 +92,7 @@ def read_spec(path: str, task: Task, language: str | None = None) -> PromptSpec:
     """
     found = find(path, "configs/prompts", "configs") or find(f"{path}.yaml", "configs/prompts", "configs")
     if found is None or not found.is_file():
-        raise InputError(f"prompts {path}: no such file here or in configs/prompts")
+        raise InputError(f"prompts {path}: no such file here or in configs/prompts; check the name")
     values = load_mapping(found, "the keys of a prompt file, as in configs/prompts")
     try:
         PromptSpec(**values)

@@ -1,5 +1,6 @@
 """`python main.py export`: a model folder ready for the Hub."""
 
+import filecmp
 import logging
 import shutil
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any, Literal
 
 from ..core import artifacts
 from ..core.errors import InputError
+from ..core.runs import output_folder
 from ..stages import BY_NAME
 from .average import average_weights, averaged_facts, run_models
 from .card import is_translator, model_card
@@ -41,7 +43,7 @@ def export(
         overwrite: Replace the folder.
     """
     folders = run_models(average) if average is not None else []
-    source, out_folder = folders[0] if folders else Path(model), Path(out)
+    source, out_folder = folders[0] if folders else Path(model), output_folder(out)
     if not (source / CARD_FACTS).is_file():
         maker = BY_NAME["student"].line
         raise InputError(f'{model}: no {CARD_FACTS}, expected a model folder of a fit run; make it with "{maker}"')
@@ -49,44 +51,105 @@ def export(
         raise InputError(f"test {test}: results of another model than the mean, expected none with --average")
     facts: dict[str, Any] = averaged_facts(folders) if folders else read_facts(source)
     if test is not None:
-        if prior is not None:
-            raise InputError(f"test {test}: results of the model before --prior changes it, expected none with --prior")
-        facts["results"] = _results(Path(test), facts, model)
-    _check_replaceable(out_folder, source, overwrite)
-    temporary = out_folder.with_name(f".{out_folder.name}.tmp")
+        facts["results"] = _results(Path(test), facts, model, prior is not None)
+    _recover(out_folder)
+    is_there = _check_replaceable(out_folder, source)
+    if is_there and not overwrite and read_facts(out_folder).get("base") != facts.get("base"):
+        raise InputError(_NOT_EMPTY.format(out_folder))
+    temporary = out_folder.absolute().with_name(f".{out_folder.absolute().name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(source, temporary)
     try:
+        _copy(source, temporary)
         if folders:
             average_weights(folders, temporary / WEIGHTS)
         if prior is not None:
             facts.update(write_prior(temporary, facts, prior, target, str(source)))
-    except InputError:
-        shutil.rmtree(temporary)
+        artifacts.write_json(temporary / CARD_FACTS, facts)
+        (temporary / "README.md").write_text(model_card(facts), encoding="utf-8")
+        if is_there and not overwrite and not _are_same(temporary, out_folder):
+            raise InputError(_NOT_EMPTY.format(out_folder))
+    except Exception:
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
-    artifacts.write_json(temporary / CARD_FACTS, facts)
-    (temporary / "README.md").write_text(model_card(facts), encoding="utf-8")
-    shutil.rmtree(out_folder, ignore_errors=True)
-    temporary.rename(out_folder)
+    _exchange(temporary, out_folder)
     log.info("%s: ready for the Hub", out)
 
 
-def _check_replaceable(target: Path, source: Path, overwrite: bool) -> None:
-    """Only what an earlier export wrote is ever removed, and never the model itself."""
+_NOT_EMPTY = "{}: not empty; choose another --out, or replace it with --overwrite true"
+
+
+def _exchange(new: Path, out: Path) -> None:
+    """Put a finished export in its place; the one that it replaces is removed last."""
+    previous = _previous(out)
+    if out.exists():
+        out.rename(previous)
+    new.rename(out)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _recover(out: Path) -> None:
+    """Finish an exchange that a kill has interrupted."""
+    previous = _previous(out)
+    if previous.is_dir() and not out.exists():
+        previous.rename(out)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _previous(out: Path) -> Path:
+    return out.absolute().with_name(f".{out.absolute().name}.previous")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a model's folder.
+
+    Raises:
+        InputError: If a file of it cannot be copied, such as a link to nothing.
+    """
+    try:
+        shutil.copytree(source, target)
+    except shutil.Error as error:  # one line for each file
+        name, _, reason = error.args[0][0]
+        raise InputError(f"{name}: cannot be copied ({reason}); copy the model folder again from its run") from None
+
+
+def _are_same(one: Path, other: Path) -> bool:
+    """Whether two folders hold the same files."""
+    names, others = ({file.relative_to(folder) for file in _files(folder)} for folder in (one, other))
+    return names == others and all(filecmp.cmp(one / name, other / name, shallow=False) for name in names)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file())
+
+
+def _check_replaceable(target: Path, source: Path) -> bool:
+    """Whether an earlier export is there; only what one wrote is ever removed, and never the model itself.
+
+    Raises:
+        InputError: If anything else is there.
+    """
+    if target.is_symlink() and not target.exists():
+        raise InputError(f"{target}: is a link to nothing; remove it, or choose another --out")
     if target.exists() and not target.is_dir():
         raise InputError(f"{target}: is a file, expected a folder for the export; choose another --out")
     if target.resolve() in (source.resolve(), *source.resolve().parents):
         raise InputError(f"{target}: holds the model that is to be exported; choose another --out")
     if not target.exists() or not any(target.iterdir()):
-        return
-    if not overwrite:
-        raise InputError(f"{target}: not empty; choose another --out, or replace it with --overwrite true")
+        return False
     if not (target / CARD_FACTS).is_file():
         raise InputError(f"{target}: not empty, and not an export that could be replaced; choose another --out")
+    written = {*(file.relative_to(source) for file in _files(source)), Path("README.md"), Path(CARD_FACTS)}
+    weights = ("*.safetensors", "*.safetensors.index.json")
+    for file in _files(target):
+        if file.relative_to(target) not in written and not any(file.match(pattern) for pattern in weights):
+            raise InputError(f"{file}: no export wrote it; move it, or choose another --out")
+    return True
 
 
-def _results(test: Path, facts: dict[str, Any], model: str) -> dict[str, dict[str, float]]:
-    """The metrics of a test artifact, if it is of this very model."""
+def _results(test: Path, facts: dict[str, Any], model: str, is_changed: bool) -> dict[str, dict[str, float]]:
+    """The metrics of a test artifact, if it is of this very model, as it is exported."""
+    if is_changed:
+        raise InputError(f"test {test}: results of the model before --prior changes it, expected none with --prior")
     from .fingerprints import model_fingerprint
 
     stage = "score" if is_translator(facts) else "test"
@@ -94,6 +157,6 @@ def _results(test: Path, facts: dict[str, Any], model: str) -> dict[str, dict[st
     if artifact.manifest.lineage.get("model") != model_fingerprint(model):
         raise InputError(f'{test}: predictions of another model than {model}; run "{BY_NAME[stage].line}" on it')
     results: dict[str, dict[str, float]] | None = artifact.manifest.facts.get("metrics")
-    if not results:
+    if not results or not all(results.values()):
         raise InputError(f'{test}: holds no metrics; remove it and run "{BY_NAME[stage].line}" again')
     return results

@@ -65,6 +65,12 @@ def load_tokenizer(name: str, **options: Any) -> Any:
     with loading(name, "its tokenizer", "save it into the same folder"):
         tokenizer = AutoTokenizer.from_pretrained(locate(name), **options)
         words = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
+    longest: Any = tokenizer.model_max_length
+    if not isinstance(longest, int | float):
+        raise InputError(
+            f"model {name}: model_max_length in its tokenizer_config.json is {shorten(longest)}, expected a number; "
+            "fix that file"
+        )
     if not words:
         raise InputError(
             f"model {name}: its tokenizer knows no words; save the tokenizer that the model was trained with"

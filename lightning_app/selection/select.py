@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from ..core import artifacts
 from ..core.errors import InputError, shorten
+from ..core.ranges import check_range
 from ..core.results import Result
-from ..core.runs import Run, State, command_line
+from ..core.runs import Run, State, command_line, output_folder
 from ..core.task import Task
 from ..core.user_code import user_code
 from ..data.sources import Rows, Source, load_rows
@@ -131,6 +132,8 @@ def select(
     check_prompt_labels(prompt_labels, class_from, agreement)
     if strategy in BY_LAST_EPOCH and variant == "released" and class_from == "teacher":
         class_from = "last_epoch"
+    check_range("seed", seed, least=0, below=2**32)
+    check_range("min_words", min_words, least=0)
     quotas = quotas_by_class(quota, task)
     scorer = find_strategy(strategy, options)
     code = code_of(strategy)
@@ -203,8 +206,9 @@ def select_rows(
 
     if out is None:
         return chosen()
-    with Run(Path(out), "select", {"task": asdict(task), "inputs": prints, **method.as_facts()}) as run:
-        if run.begin(overwrite) is State.COMPLETE:
+    with Run(output_folder(out), "select", {"task": asdict(task), "inputs": prints, **method.as_facts()}) as run:
+        reads = [place for one in inputs.values() for place in one["path"].split(", ")]
+        if run.begin(overwrite, reads) is State.COMPLETE:
             written = artifacts.read(Path(out), "select")
             _report(written.manifest.facts, out)
             return Selection(written.table, written.manifest.facts, written.path)

@@ -62,10 +62,13 @@ def test_overwrite_clears_what_a_run_wrote_and_nothing_else(tmp_path: Path):
     for name in ("model/config.json", "checkpoints/last.ckpt", ".parts/a.parquet", "_logs/events", "notes/mine.txt"):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text("x")
-    artifacts.write(out, None, stage="select")
+    artifacts.write(out, None, stage="select", files=[out / "model/config.json"])
     assert begin(out, {**IDENTITY, "data": []}, overwrite=True) is State.NEW
+    with Run(out, "select", {**IDENTITY, "data": []}) as run:
+        run.begin()
+        artifacts.write(out, None, stage="select")
     left = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    assert left - {".lock"} == {"_identity.json", "part-00000.parquet", "notes/mine.txt"}
+    assert left - {".lock"} == {"_identity.json", "_manifest.json", "notes/mine.txt"}
 
 
 def test_two_processes_cannot_write_to_one_folder(tmp_path: Path):

@@ -1,0 +1,57 @@
+"""What a fit can be asked before and between its steps: whether it will end with a model, and from where it resumes."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from ..core.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+def check_ends_with_model(trainer: Trainer) -> None:
+    """Refuse a fit without a check on the source dev set, from which the best model is exported: it would be lost.
+
+    Raises:
+        InputError: Names the setting.
+    """
+    epochs, steps = trainer.max_epochs, trainer.max_steps
+    every, interval = trainer.check_val_every_n_epoch, trainer.val_check_interval
+    found = None
+    if epochs == 0 or steps == 0:
+        found = f"max_{'epochs' if epochs == 0 else 'steps'} is 0, so nothing is trained"
+    elif trainer.limit_train_batches == 0:
+        found = "limit_train_batches is 0, so nothing is trained"
+    elif trainer.limit_val_batches == 0:
+        found = "limit_val_batches is 0, so there is no check on the source dev set"
+    elif steps == -1 and epochs is not None and 0 < epochs < (every or 0) and interval == 1.0:
+        found = f"check_val_every_n_epoch is {every} and max_epochs {epochs}, so none is checked on dev"
+    if found is not None:
+        raise InputError(f"trainer: {found}, expected one check at least: it exports the best model")
+
+
+def resumable(checkpoint: Path, run: str) -> bool:
+    """Whether a fit can resume from a checkpoint; one that cannot be used is removed, with a warning.
+
+    Args:
+        checkpoint: The file.
+        run: The fingerprint of the run's identity.
+    """
+    if not checkpoint.is_file():
+        return False
+    try:
+        # Maps the weights instead of reading them: a cut file shows all the same.
+        content: Any = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        state = content["callbacks"]["Resume"]
+        wrong = None if state.get("run", run) == run else "it is another run's"
+    except Exception as error:  # noqa: BLE001 - what is not a checkpoint fails in any way
+        wrong = f"{type(error).__name__}: {' '.join(str(error).split())[:80]}"
+    if wrong is None:
+        log.info("%s: resuming from %s", checkpoint.parents[1], checkpoint)
+        return True
+    log.warning("%s: cannot be resumed from (%s); starting over", checkpoint, wrong)
+    checkpoint.unlink()
+    return False

@@ -1,0 +1,174 @@
+"""Strategies of a user's own, grids, and what stands in the way of an output: one line each, and nothing is lost."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Command
+from doors import BY_PROMPT, EXPORT, REPORT, SELECT, assert_line, assert_refused, assert_untouched, contents
+
+from labelbridge.lightning_app.core.errors import InputError
+from workflow.grid import read
+
+HEAD = "import numpy as np\nfrom labelbridge.lightning_app.selection.strategies import Choice\n"
+# What the file holds after its imports; `f` is the strategy.
+CODE: dict[str, str] = {
+    "raises": "def f(c):\n    raise ValueError('no\\nway')",
+    "exits": "def f(c):\n    raise SystemExit(0)",
+    "exits by sys": "import sys\ndef f(c):\n    sys.exit()",
+    "is interrupted by itself": "def f(c):\n    raise GeneratorExit",
+    "recurses": "def f(c):\n    return f(c)",
+    "asserts": "def f(c):\n    assert False",
+    "divides": "def f(c):\n    return 1 / 0",
+    "takes nothing": "def f():\n    return []",
+    "takes two": "def f(c, other):\n    return []",
+    "is a class": "class f:\n    pass",
+    "is a number": "f = 5",
+    "is a module": "import json as f",
+    "is missing": "",
+    "is a generator": "def f(c):\n    yield 1",
+    "is async": "async def f(c):\n    return 1",
+    "returns None": "def f(c):\n    pass",
+    "returns a text": "def f(c):\n    return 'x' * len(c.ids)",
+    "returns a map": "def f(c):\n    return {}",
+    "returns a number": "def f(c):\n    return 5",
+    "returns texts": "def f(c):\n    return ['a'] * len(c.ids)",
+    "returns nan": "def f(c):\n    return np.full(len(c.ids), np.nan)",
+    "returns too few": "def f(c):\n    return np.zeros(len(c.ids) - 1)",
+    "returns too many": "def f(c):\n    return np.zeros(len(c.ids) + 1)",
+    "returns a matrix": "def f(c):\n    return np.zeros((len(c.ids), 2))",
+    "returns complex numbers": "def f(c):\n    return np.zeros(len(c.ids), dtype=complex)",
+    "returns ragged lists": "def f(c):\n    return [[1], [1, 2]] * len(c.ids)",
+    "returns dates": "def f(c):\n    return np.zeros(len(c.ids), dtype='datetime64[s]')",
+    "keeps floats": "def f(c):\n    return Choice(np.array([0.5]), np.zeros(len(c.ids)))",
+    "keeps negative rows": "def f(c):\n    return Choice(np.array([-1]), np.zeros(len(c.ids)))",
+    "keeps rows that are not there": "def f(c):\n    return Choice(np.array([10**6]), np.zeros(len(c.ids)))",
+    "keeps a row twice": "def f(c):\n    return Choice(np.array([0, 0]), np.zeros(len(c.ids)))",
+    "keeps more than the quota": "def f(c):\n    return Choice(np.arange(len(c.ids)), np.zeros(len(c.ids)))",
+    "keeps a mask": "def f(c):\n    return Choice(np.ones(len(c.ids), dtype=bool), np.zeros(len(c.ids)))",
+    "keeps a text": "def f(c):\n    return Choice('all', np.zeros(len(c.ids)))",
+    "keeps None": "def f(c):\n    return Choice(None, np.zeros(len(c.ids)))",
+    "keeps a matrix": "def f(c):\n    return Choice(np.zeros((1, 1), dtype=int), np.zeros(len(c.ids)))",
+    "keeps ids": "def f(c):\n    return Choice(c.ids[:2], np.zeros(len(c.ids)))",
+    "gives no scores": "def f(c):\n    return Choice(np.array([0]), None)",
+    "gives scores of nan": "def f(c):\n    return Choice(np.array([0]), np.full(len(c.ids), np.nan))",
+    "gives too few scores": "def f(c):\n    return Choice(np.array([0]), np.zeros(1))",
+    "gives clusters of text": "def f(c):\n    return Choice(np.array([0]), np.zeros(len(c.ids)), ['a'] * len(c.ids))",
+    "gives too few clusters": "def f(c):\n    return Choice(np.array([0]), np.zeros(len(c.ids)), np.zeros(1, dtype=int))",
+    "keeps nothing": "def f(c):\n    return Choice(np.array([], dtype=int), np.zeros(len(c.ids)))",
+    "is no Python": "def f(c:\n",
+    "does not import": "import nowhere_at_all\ndef f(c):\n    return []",
+    "raises when imported": "raise RuntimeError('at import')",
+    "exits when imported": "raise SystemExit(3)",
+    "holds NUL": "def f(c):\n    return '\0'",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_a_strategy_that_fails(world: Path, cli: Command, name: str):
+    Path("mine.py").write_text(HEAD + CODE[name])
+    before = contents(world)
+    assert_refused(cli(*SELECT, "--strategy=mine.f"), "mine|candidates|c:|selection")
+    assert_untouched(world, before)
+
+
+def test_files_beside_the_data_are_not_run(world: Path, cli: Command):
+    for name in ("lingua", "datasets", "json", "numpy", "torch", "workflow", "sitecustomize"):
+        Path(f"{name}.py").write_text("open('ran', 'w')\nraise SystemExit(7)\n")
+    assert cli(*BY_PROMPT).code == 0
+    assert not Path("ran").exists()
+
+
+OUTS = [
+    "/proc/nothing",
+    "/sys/nothing",
+    "/dev/null",
+    "data/pool.jsonl",
+    "data/pool.jsonl/x",
+    "x" * 300,
+    "a/" * 3000,
+    "gone",
+    "loop",
+    "",
+]
+
+
+@pytest.mark.parametrize("command", [BY_PROMPT, REPORT, EXPORT], ids=["select", "report", "export"])
+@pytest.mark.parametrize("out", OUTS, ids=[out[:16] for out in OUTS])
+def test_an_output_folder_that_cannot_be(world: Path, cli: Command, command: tuple[str, ...], out: str):
+    Path("gone").symlink_to("nowhere/at/all")
+    Path("loop").symlink_to("loop")
+    before = contents(world)
+    assert_refused(
+        cli(*command[:-1], f"--out={out}") if command[-1].startswith("--out") else cli(*command, f"--out={out}")
+    )
+    assert_untouched(world, before)
+
+
+@pytest.mark.parametrize("command", [BY_PROMPT, REPORT], ids=["select", "report"])
+@pytest.mark.parametrize(
+    "name", ["_manifest.json", "_identity.json", ".lock", "part-00000.parquet", "report.json", "cells"]
+)
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_something_in_the_place_of_a_file(world: Path, cli: Command, command: tuple[str, ...], name: str, kind: str):
+    """It is refused, or it is none of the stage's own and stays."""
+    mine = Path("o") / name / "mine" if kind == "folder" else Path("o") / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    outcome = cli(*command)
+    if outcome.code:
+        assert_refused(outcome, "o")
+        assert mine.read_text() == "mine"
+    else:
+        assert name in (".lock", "report.json", "cells", "part-00000.parquet")
+
+
+GRID: dict[str, Any] = {
+    "out": "runs/x", "seeds": [0, 1], "pool": {"path": "pool.jsonl"},
+    "gold": {"train": {"path": "gold.jsonl"}, "dev": {"path": "dev.jsonl"}},
+    "targets": {"hi": {"path": "hi.jsonl"}}, "selections": {"top": {"strategy": "top", "quota": 5}},
+    "methods": {"SRC": {}, "T-top-k": {"selection": "top"}},
+}  # fmt: skip
+GRIDS: dict[str, tuple[Any, ...]] = {
+    "out": (..., "", " ", "-x", "~x", "a{b}", "a\0b"),
+    "seeds": (..., None, [], [0, 0], -1, [1.5], "x", [True], {}),
+    "pool": (5, [5], {"pth": "x"}, {"path": 5}),
+    "gold": ([], {"trian": {}}, 5),
+    "targets": ([], 5, {"hi": 5}, {"hi": {}}),
+    "selections": ([], {"top": 5}, {"top": {"strategi": "top"}}, {"a/b": {}}, {"": {}}, {"x" * 200: {}}, {"..": {}}),
+    "methods": (
+        {}, None, [], {"SRC": 5}, {"a/b": {}}, {"..": {}}, {"teacher": {}}, {"null": {}}, {"-x": {}}, {"x" * 200: {}},
+        {"T": {"selection": "nowhere"}}, {"T": {"selecton": "top"}}, {"T": {"in": ["hi"]}}, {"T": {"flags": {"modl.x": 1}}},
+        {"T": {"order": "select-first"}}, {"T": {"selection": "top", "order": "sideways"}}, {5: {}},
+    ),
+    "translations": ([], {"hi": 5}, {"en": {}}, {"hi": {"from": "hi"}}, {"hi": {"from": "mr"}}, {"hi": {"flag": {}}}),
+    "unions": (5, {"hi": 5}, {"all": ["nowhere"]}, {"all": []}),
+    "translate_test": (5, {"hi": {}}, {"hi": {"row": 5}}),
+    "pseudolabels": (5, {"p": {"teacher": "nowhere"}}, {"p": {"x": 1}}),
+    "overlays": (5, {"techer": []}, {"teacher": 5}, {"teacher": [5]}),
+    "trainer": (5, {"warp": 1}, []),
+    "teacher": (5, {"modl.x": 1}),
+    "report": (5, {"metrik": "x"}, []),
+    "seed_chain": ("none", 5),
+    "keep_models": ("some",),
+    "nothing": (1,),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [pytest.param(key, one, id=f"{key} {'missing' if one is ... else repr(one)[:40]}") for key, all_ in GRIDS.items() for one in all_],
+)  # fmt: skip
+def test_a_grid_that_cannot_be_run(key: str, value: Any):
+    grid = copy.deepcopy(GRID)
+    grid[key] = value
+    if value is ...:
+        del grid[key]
+    with pytest.raises(InputError) as caught:
+        read(grid)
+    assert_line(str(caught.value))
+
+
+def test_the_grid_is_right_without_these_faults():
+    assert read(copy.deepcopy(GRID)).seeds == [0, 1]

@@ -1,0 +1,236 @@
+"""Files of rows: what cannot be read for certain is refused with its row and line, and everything else is read right."""
+
+import gzip
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import LABELS
+from doors import assert_line
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.data.files import read_file
+from labelbridge.lightning_app.data.sources import Source, load_rows
+
+TASK = Task("sentiment", ["text"], LABELS)
+ROW = '{"text": "a fine day", "label": "positive"}\n'
+CSV = "id,text,label\n1,a fine day,positive\n"
+
+
+def parquet(table: pa.Table) -> bytes:
+    stream = io.BytesIO()
+    pq.write_table(table, stream)
+    return stream.getvalue()
+
+
+def zipped(content: str) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("rows.jsonl", content)
+    return stream.getvalue()
+
+
+GOOD = parquet(pa.table({"text": ["a", "b"], "label": ["positive", "negative"]}))
+
+# What is wrong -> the file's name, its content, and what is said of it.
+FILES: dict[str, tuple[str, str | bytes, str]] = {
+    "no rows": ("x.jsonl", "", "no rows"),
+    "blank lines alone": ("x.jsonl", "\n\n  \n", "no rows"),
+    "empty, gzipped": ("x.jsonl.gz", gzip.compress(b""), "no rows"),
+    "a header alone": ("x.csv", "id,text,label\n", "no rows"),
+    "an empty CSV": ("x.csv", "", "no rows"),
+    "an empty array": ("x.json", "[]", "no rows"),
+    "rows without keys": ("x.jsonl", "{}\n{}\n", "without any key"),
+    "parquet without rows": ("x.parquet", parquet(pa.table({"text": pa.array([], pa.string())})), "no rows"),
+    "no suffix": ("rows", ROW, "format '' is not known"),
+    "txt": ("x.txt", ROW, "format '.txt'"),
+    "zip": ("x.zip", zipped(ROW), "format '.zip'"),
+    "zip in disguise": ("x.jsonl", zipped(ROW), r"row 0 \(line 1\)"),
+    "gzip in disguise": ("x.jsonl", gzip.compress(ROW.encode()), r"row 0 \(line 1\)"),
+    "no gzip": ("x.jsonl.gz", ROW, "cannot be read"),
+    "gzip, cut": ("x.jsonl.gz", gzip.compress((ROW * 99).encode())[:-9], "cannot be read"),
+    "gzip, damaged": ("x.csv.gz", gzip.compress(CSV.encode())[:12] + b"\xff" * 9, "cannot be read|not utf-8"),
+    "excel": ("x.xlsx", zipped(ROW), "format '.xlsx'"),
+    "a page": ("x.jsonl", "<html><body>Sign in</body></html>", "not JSON"),
+    "an LFS pointer": ("x.jsonl", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "not JSON"),
+    "half a line": ("x.jsonl", ROW + '{"text": "half', r"row 1 \(line 2\): not JSON"),
+    "two rows on a line": ("x.jsonl", ROW.strip() + ROW, "not JSON"),
+    "a trailing comma": ("x.jsonl", '{"text": "a", "label": "positive",}\n', "not JSON"),
+    "single quotes": ("x.jsonl", "{'text': 'a', 'label': 'positive'}\n", "not JSON"),
+    "a list a line": ("x.jsonl", '["a", "positive"]\n', "expected a JSON object"),
+    "a number a line": ("x.jsonl", "5\n", "expected a JSON object"),
+    "null a line": ("x.jsonl", "null\n", "expected a JSON object"),
+    "a duplicate key": ("x.jsonl", '{"text": "a", "text": "b", "label": "positive"}\n', "duplicate key 'text'"),
+    "a duplicate key inside": ("x.jsonl", '{"text": "a", "label": "positive", "m": {"k": 1, "k": 2}}\n', "duplicate key"),
+    "5,000 digits": ("x.jsonl", '{"text": "a", "n": ' + "9" * 5000 + "}\n", r"row 0 \(line 1\)"),
+    "deep": ("x.jsonl", '{"text": ' + "[" * 9_000 + "]" * 9_000 + "}\n", "nested too deeply|not JSON"),
+    "latin-1": ("x.jsonl", '{"text": "café", "label": "positive"}\n'.encode("latin-1"), "not UTF-8"),
+    "latin-1 in a CSV": ("x.csv", "text,label\ncafé,positive\n".encode("latin-1"), "not utf-8"),
+    "UTF-16": ("x.jsonl", ROW.encode("utf-16"), "not UTF-8"),
+    "UTF-16 CSV": ("x.csv", CSV.encode("utf-16"), "not utf-8"),
+    "NUL": ("x.jsonl", "\0\0\0\n", "not JSON"),
+    "an array that is cut": ("x.json", '[{"text": "a"},', "not JSON"),
+    "an array of texts": ("x.json", '["a", "b"]', "expected a JSON object"),
+    "an object of lists": ("x.json", '{"text": ["a"], "label": ["positive"]}', "text is|labels outside"),
+    "a cell too many": ("x.csv", CSV + "2,b,positive,more\n", r"row 1 \(line 3\): 4 cells, expected 3"),
+    "a cell too few": ("x.csv", CSV + "2,b\n", r"row 1 \(line 3\): 2 cells, expected 3"),
+    "a shifted row": ("x.csv", "id,text,label\n0,1,a fine day,positive\n", "4 cells, expected 3"),
+    "an open quote": ("x.csv", CSV + '2,"b,positive\n3,c,negative\n', "line 3: a quotation mark"),
+    "a stray quote": ("x.csv", CSV + '2,"b"x,positive\n', "line 3"),
+    "a duplicate column": ("x.csv", "text,text,label\na,b,positive\n", "duplicate column 'text'"),
+    "a duplicate column, with spaces": ("x.csv", "text, text,label\na,b,positive\n", "duplicate column 'text'"),
+    "semicolons": ("x.csv", "id;text;label\n1;a;positive\n", "no column 'text'"),
+    "TSV, ragged": ("x.tsv", "text\tlabel\na\tpositive\tx\n", "3 cells, expected 2"),
+    "TSV, spaces": ("x.tsv", "text label\na positive\n", "no column 'text'"),
+    "parquet, cut": ("x.parquet", GOOD[:-8], "cannot be read"),
+    "parquet, empty": ("x.parquet", b"", "cannot be read"),
+    "parquet, text": ("x.parquet", ROW, "cannot be read"),
+    "parquet, damaged": ("x.parquet", GOOD[:20] + b"\xff" * 30 + GOOD[50:], "cannot be read|text is|labels outside"),
+    "parquet, a footer of lies": ("x.parquet", GOOD[:-8] + b"\xff\xff\xff\x7fPAR1", "cannot be read"),
+    "no text": ("x.jsonl", '{"label": "positive"}\n', "no column 'text'"),
+    "no label": ("x.jsonl", '{"text": "a"}\n', "no column 'label'"),
+    "text null": ("x.jsonl", '{"text": null, "label": "positive"}\n', r"row 0 \(line 1\): text is None"),
+    "text missing in one row": ("x.jsonl", ROW + '{"label": "positive"}\n', r"row 1 \(line 2\): text is None"),
+    "text empty": ("x.jsonl", '{"text": "", "label": "positive"}\n', "text is ''"),
+    "text blank": ("x.jsonl", '{"text": " \\n ", "label": "positive"}\n', "text is"),
+    "text a number": ("x.jsonl", ROW + '{"text": 5, "label": "positive"}\n', r"row 1 \(line 2\): text is 5"),
+    "text a list": ("x.jsonl", '{"text": ["a"], "label": "positive"}\n', "text is"),
+    "text an object": ("x.jsonl", '{"text": {"en": "a"}, "label": "positive"}\n', "text is"),
+    "half an emoji": ("x.jsonl", '{"text": "a \\ud83d", "label": "positive"}\n', "surrogate"),
+    "label null": ("x.jsonl", '{"text": "a", "label": null}\n', "labels outside"),
+    "label a number": ("x.jsonl", '{"text": "a", "label": 2}\n', "labels outside"),
+    "label a list": ("x.jsonl", '{"text": "a", "label": ["positive"]}\n', "labels outside"),
+    "label empty": ("x.csv", "text,label\na,\n", "labels outside"),
+    "label in another language": ("x.jsonl", '{"text": "a", "label": "positiv"}\n', "labels outside"),
+    "id null": ("x.jsonl", '{"id": null, "text": "a", "label": "positive"}\n', "id is None"),
+    "id empty": ("x.csv", "id,text,label\n,a,positive\n", "id is None"),
+    "id a list": ("x.jsonl", '{"id": [1], "text": "a", "label": "positive"}\n', "id is"),
+    "id nan": ("x.jsonl", '{"id": NaN, "text": "a", "label": "positive"}\n', "id is"),
+    "id half an emoji": ("x.jsonl", '{"id": "\\ud83d", "text": "a", "label": "positive"}\n', "id is"),
+    "id twice": ("x.jsonl", '{"id": 1, "text": "a", "label": "positive"}\n' * 2, "duplicate id '1'"),
+    "ids equal as texts": (
+        "x.jsonl", '{"id": 1, "text": "a", "label": "positive"}\n{"id": "1", "text": "b", "label": "positive"}\n',
+        "duplicate id '1'",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_malformed_file_is_one_line(tmp_path: Path, name: str):
+    file, content, said = FILES[name]
+    path = tmp_path / file
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError) as caught:
+        load_rows(Source(str(path)), TASK, "label")
+    assert_line(str(caught.value), said)
+    assert path.name in str(caught.value)
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = load_rows(Source(str(path), keep=["*"]), TASK, "label").table.to_pylist()
+    return found
+
+
+# A file that looks odd and is right -> its name, its content, and a column that is read from it.
+RIGHT: dict[str, tuple[str, str | bytes, str, list[Any]]] = {
+    "a byte-order mark": ("x.jsonl", b"\xef\xbb\xbf" + ROW.encode(), "text", ["a fine day"]),
+    "a byte-order mark in a CSV": ("x.csv", b"\xef\xbb\xbf" + CSV.encode(), "id", ["1"]),
+    "Windows line ends": ("x.csv", CSV.replace("\n", "\r\n"), "label", ["positive"]),
+    "old Mac line ends": ("x.csv", CSV.replace("\n", "\r"), "text", ["a fine day"]),
+    "no line end": ("x.jsonl", ROW.strip(), "text", ["a fine day"]),
+    "blank lines": ("x.jsonl", f"\n{ROW}\n\n", "text", ["a fine day"]),
+    "blank lines in a CSV": ("x.csv", CSV + "\n\n", "text", ["a fine day"]),
+    "ids that look like numbers": ("x.csv", "id,text,label\n007,a,positive\n", "id", ["007"]),
+    "ids that look like dates": ("x.csv", "id,text,label\n2024-01-02,a,positive\n", "id", ["2024-01-02"]),
+    "ids of 20 digits": ("x.jsonl", '{"id": 12345678901234567890, "text": "a", "label": "positive"}', "id",
+                         ["12345678901234567890"]),
+    "texts that look like numbers": ("x.csv", "text,label\n5,positive\n1e5,positive\n", "text", ["5", "1e5"]),
+    "a text NA": ("x.csv", "text,label\nNA,positive\nnull,positive\n", "text", ["NA", "null"]),
+    "a quoted line break": ("x.csv", 'text,label\n"a\nb",positive\n', "text", ["a\nb"]),
+    "a doubled quote": ("x.csv", 'text,label\n"a ""b""",positive\n', "text", ['a "b"']),
+    "quotes in a TSV": ("x.tsv", 'text\tlabel\n"a\tpositive\n', "text", ['"a']),
+    "an empty cell": ("x.csv", "text,label,domain\na,positive,\n", "domain", [None]),
+    "a header with spaces": ("x.csv", " text , label \na,positive\n", "text", ["a"]),
+    "labels in capitals": ("x.csv", "text,label\na,POSITIVE\n", "label", ["positive"]),
+    "another type late": ("x.jsonl", ROW + '{"text": "b", "label": "negative", "score": "x"}\n'
+                          + '{"text": "c", "label": "neutral", "score": 5}\n', "text", ["a fine day", "b", "c"]),
+    "keys in another order": ("x.jsonl", ROW + '{"label": "neutral", "text": "b"}', "text", ["a fine day", "b"]),
+    "an array": ("x.json", f"[{ROW}, {ROW.replace('fine', 'good')}]", "text", ["a fine day", "a good day"]),
+    "lines in a .json": ("x.json", ROW, "text", ["a fine day"]),
+    "a capital suffix": ("X.JSONL", ROW, "text", ["a fine day"]),
+    "gzip": ("x.csv.gz", gzip.compress(CSV.encode()), "text", ["a fine day"]),
+    "gzip in two parts": ("x.jsonl.gz", gzip.compress(ROW.encode()) + gzip.compress(ROW.replace("fine", "bad").encode()),
+                          "text", ["a fine day", "a bad day"]),
+    "unicode separators": ("x.jsonl", '{"text": "a\\u2028b\u2028c", "label": "positive"}\n', "text", ["a\u2028b\u2028c"]),
+    "a large string": ("x.parquet", parquet(pa.table({"text": pa.array(["a"], pa.large_string()), "label": ["positive"]})),
+                       "text", ["a"]),
+    "a dictionary": ("x.parquet", parquet(pa.table({"text": pa.array(["a", "a"]).dictionary_encode(),
+                                                    "label": ["positive", "negative"]})), "text", ["a", "a"]),
+    "a long cell": ("x.csv", f"text,label\n{'a' * 200_000},positive\n", "text", ["a" * 200_000]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_what_only_looks_odd_is_read_right(tmp_path: Path, name: str):
+    file, content, column, expected = RIGHT[name]
+    (tmp_path / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert [row[column] for row in rows_of(tmp_path / file)] == expected
+
+
+TEXTS = st.text(max_size=12) | st.sampled_from(['"', ",", "\n", "\r\n", "\t", "'", "\\", "", " ", "id", "text", "0"])
+
+
+def assert_told(read: Callable[[], object]) -> object | None:
+    """Whatever a reader makes of its input: rows, or one line."""
+    try:
+        return read()
+    except InputError as error:
+        assert_line(str(error))
+        return None
+
+
+@settings(derandomize=True, max_examples=150, deadline=None)
+@given(content=st.binary(max_size=60) | TEXTS.map(lambda text: text.encode("utf-8", "surrogatepass")), suffix=st.sampled_from(
+    [".jsonl", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz"]))  # fmt: skip
+def test_any_bytes_are_rows_or_one_line(tmp_path_factory: pytest.TempPathFactory, content: bytes, suffix: str):
+    path = tmp_path_factory.getbasetemp() / f"fuzz{suffix}"
+    path.write_bytes(content)
+    assert_told(lambda: read_file(path))
+
+
+@settings(derandomize=True, max_examples=150, deadline=None)
+@given(cells=st.lists(st.lists(TEXTS, min_size=1, max_size=4), min_size=1, max_size=4))
+def test_any_cells_are_rows_or_one_line(tmp_path_factory: pytest.TempPathFactory, cells: list[list[str]]):
+    path = tmp_path_factory.getbasetemp() / "cells.csv"
+    path.write_bytes("\n".join(",".join(row) for row in [["text", "label"], *cells]).encode("utf-8", "surrogatepass"))
+    assert_told(lambda: rows_of(path))
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=6,
+)
+KEYS = st.sampled_from(["id", "text", "label", "lang", "domain"])
+
+
+@settings(derandomize=True, max_examples=150, deadline=None)
+@given(rows=st.lists(st.dictionaries(KEYS, VALUES | st.sampled_from(["positive", "a text"]), max_size=5), max_size=4))
+def test_any_objects_are_rows_or_one_line(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]):
+    """Rows that are taken have a text, a label of the task and an id of their own."""
+    path = tmp_path_factory.getbasetemp() / "objects.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    found = assert_told(lambda: rows_of(path))
+    for row in found if isinstance(found, list) else []:
+        assert row["text"].strip()
+        assert row["label"] in LABELS
+        assert row["id"]

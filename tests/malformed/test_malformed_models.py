@@ -1,0 +1,178 @@
+"""Models' folders: what cannot be loaded, and what would compute something else, is one line before any row is read."""
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import LABELS
+from doors import all_of, assert_line, with_json, with_text
+from safetensors.torch import load_file, save_file
+
+from labelbridge.datamodules import GoldDataModule
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.modules import ClassifierModule
+from labelbridge.modules.heads import load_classifier
+
+TASK = Task("sentiment", ["text"], LABELS)
+WEIGHTS = "m/model.safetensors"
+Harm = Callable[[Path], object]
+
+
+def open_model(folder: Path) -> None:
+    """All that a command does with a model before it reads rows, and the weights."""
+    name = str(folder)
+    ClassifierModule(TASK, name).check("predict")
+    GoldDataModule(task=TASK, model=name).check("test")
+    load_classifier(name, TASK, new_head=False)
+
+
+def config(**fields: Any) -> Harm:
+    return with_json("m/config.json", **fields)
+
+
+def tokenizer_config(**fields: Any) -> Harm:
+    return with_json("m/tokenizer_config.json", **fields)
+
+
+def weights(change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> Harm:
+    def harm(folder: Path) -> None:
+        save_file(change(load_file(folder / WEIGHTS)), folder / WEIGHTS, metadata={"format": "pt"})
+
+    return harm
+
+
+def without(*names: str) -> Harm:
+    def harm(folder: Path) -> None:
+        for name in names:
+            (folder / "m" / name).unlink()
+
+    return harm
+
+
+def pickled(folder: Path) -> None:
+    """Weights as a pickle that runs a command when it is loaded."""
+
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.system, ("touch ran",)
+
+    (folder / WEIGHTS).unlink()
+    (folder / "m/pytorch_model.bin").write_bytes(pickle.dumps(Evil()))
+
+
+def bad_words(folder: Path) -> None:
+    """A tokenizer of more words than the network knows."""
+    file = folder / "m/tokenizer.json"
+    content = json.loads(file.read_text())
+    content["model"]["vocab"]["another"] = 5000
+    file.write_text(json.dumps(content))
+
+
+def first(change: Callable[[torch.Tensor], torch.Tensor]) -> Harm:
+    return weights(lambda one: {name: change(w) if number == 0 else w for number, (name, w) in enumerate(one.items())})
+
+
+HARMS: dict[str, Harm] = {
+    "no config": without("config.json"),
+    "no weights": without("model.safetensors"),
+    "no tokenizer": without("tokenizer.json"),
+    "no files": lambda folder: (shutil.rmtree(folder / "m"), (folder / "m").mkdir()),
+    "config empty": with_text("m/config.json", ""),
+    "config cut": with_text("m/config.json", '{"model_type": "be'),
+    "config a list": with_text("m/config.json", "[]"),
+    "config null": with_text("m/config.json", "null"),
+    "config {}": with_text("m/config.json", "{}"),
+    "config not UTF-8": with_text("m/config.json", b"\xff\xfe"),
+    "config deep": with_text("m/config.json", "[" * 20_000),
+    "model_type unknown": config(model_type="nothing"),
+    "model_type missing": config(model_type=...),
+    "model_type a number": config(model_type=5),
+    "model_type t5": config(model_type="t5"),
+    "model_type gpt2": config(model_type="gpt2"),
+    "model_type vit": config(model_type="vit"),
+    "hidden_size a text": config(hidden_size="big"),
+    "hidden_size other": config(hidden_size=32),
+    "hidden_size 0": config(hidden_size=0),
+    "hidden_size negative": config(hidden_size=-16),
+    "hidden_size null": config(hidden_size=None),
+    "heads do not divide": config(num_attention_heads=3),
+    "heads 0": config(num_attention_heads=0),
+    "layers more": config(num_hidden_layers=3),
+    "layers negative": config(num_hidden_layers=-1),
+    "layers a text": config(num_hidden_layers="one"),
+    "vocab smaller": config(vocab_size=8),
+    "vocab larger": config(vocab_size=900),
+    "vocab null": config(vocab_size=None),
+    "positions too few": config(max_position_embeddings=2),
+    "positions 0": config(max_position_embeddings=0),
+    "activation unknown": config(hidden_act="none"),
+    "id2label a list": config(id2label=["a", "b", "c"]),
+    "id2label null": config(id2label=None, label2id=None),
+    "id2label of two": config(id2label={"0": "negative", "1": "positive"}),
+    "id2label of another task": config(id2label={"0": "a", "1": "b", "2": "c"}),
+    "id2label numbers": config(id2label={"0": 0, "1": 1, "2": 2}),
+    "id2label a gap": config(id2label={"0": "negative", "1": "neutral", "5": "positive"}),
+    "id2label empty": config(id2label={}),
+    "five labels": config(id2label={str(number): name for number, name in enumerate([*LABELS, "d", "e"])}),
+    "unnamed labels": config(id2label={str(number): f"LABEL_{number}" for number in range(3)}),
+    "multi-label": config(problem_type="multi_label_classification"),
+    "regression": config(problem_type="regression"),
+    "problem_type unknown": config(problem_type="guess"),
+    "weights empty": with_text(WEIGHTS, b""),
+    "weights cut": lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100]),
+    "weights' header cut": lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:20]),
+    "weights a text": with_text(WEIGHTS, "version https://git-lfs.github.com/spec/v1\n"),
+    "weights a header of lies": with_text(WEIGHTS, b"\xff" * 8 + b"{}"),
+    "weights without tensors": weights(lambda _: {}),
+    "a tensor missing": weights(lambda one: dict(list(one.items())[1:])),
+    "the head missing": weights(lambda one: {k: w for k, w in one.items() if not k.startswith("classifier")}),
+    "an encoder's alone": weights(lambda one: {k.removeprefix("bert."): w for k, w in one.items() if "classif" not in k}),
+    "a tensor of another shape": first(lambda w: torch.zeros(w.shape[0] + 1, *w.shape[1:])),
+    "nan": first(lambda w: torch.full_like(w, float("nan"))),
+    "inf": first(lambda w: torch.full_like(w, float("inf"))),
+    "weights pickled": pickled,
+    "tokenizer empty": with_text("m/tokenizer.json", ""),
+    "tokenizer cut": with_text("m/tokenizer.json", '{"version": "1.0", "mod'),
+    "tokenizer {}": with_text("m/tokenizer.json", "{}"),
+    "tokenizer a list": with_text("m/tokenizer.json", "[]"),
+    "tokenizer without words": all_of(
+        with_json("m/tokenizer.json", model={"type": "WordLevel", "vocab": {"[UNK]": 1}, "unk_token": "[UNK]"}),
+        with_json("m/tokenizer.json", added_tokens=[]),
+    ),
+    "tokenizer of other words": bad_words,
+    "tokenizer_config a list": with_text("m/tokenizer_config.json", "[]"),
+    "tokenizer_config cut": with_text("m/tokenizer_config.json", "{"),
+    "model_max_length 0": tokenizer_config(model_max_length=0),
+    "model_max_length 2": tokenizer_config(model_max_length=2),
+    "model_max_length negative": tokenizer_config(model_max_length=-5),
+    "model_max_length a text": tokenizer_config(model_max_length="long"),
+    "no pad token": tokenizer_config(pad_token=None),
+    "pad token a number": tokenizer_config(pad_token=5),
+    "types": all_of(config(type_vocab_size=1)),
+    "type_vocab 0": config(type_vocab_size=0),
+    "an adapter without a base": all_of(without("config.json"), with_text("m/adapter_config.json", "{}")),
+    "an adapter of nothing": all_of(
+        without("config.json"), with_text("m/adapter_config.json", '{"base_model_name_or_path": "runs/no/such"}')
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HARMS)
+def test_a_malformed_model_is_one_line(
+    tmp_path: Path, tiny_classifier: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_classifier, tmp_path / "m")
+    open_model(Path("m"))
+    HARMS[name](tmp_path)
+    with pytest.raises(InputError) as caught:
+        open_model(Path("m"))
+    assert_line(str(caught.value), "m[: /]")
+    assert not Path("ran").exists()
