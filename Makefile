@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint layout bench clean
+.PHONY: help demo test test-slow lint layout site bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -29,11 +29,14 @@ lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter
 layout: ## write the list of files in CONTRIBUTING.md anew
 	$(PYTHON) tests/layout.py
 
+site: $(VENV)/.dev ## build the documentation site into site/; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 bench: $(VENV)/.dev ## measure; each line is a ratio against a peer on the same work
 	$(BIN)/python -m benchmarks
 
 clean: ## remove runs and caches; .venv stays
-	rm -rf runs .snakemake .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build *.egg-info
+	rm -rf runs site .snakemake .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build *.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

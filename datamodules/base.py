@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import AutoConfig
 
+from labelbridge.lightning_app.core.contracts import Reference
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.shards import WHOLE
@@ -75,8 +76,8 @@ class TokenizedDataModule(LightningDataModule):
         self.lineage: dict[str, str] = {}
         self._tokenizer: Any = None
 
-    def inputs(self, subcommand: str) -> dict[str, dict[str, str]]:
-        """What a run reads through this module: name -> `{"path", "fingerprint"}`."""
+    def inputs(self, subcommand: str) -> dict[str, Reference]:
+        """What a run reads through this module: by name."""
         raise NotImplementedError
 
     def identity(self, subcommand: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from labelbridge.lightning_app.core.contracts import Reference
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.task import Task
@@ -138,7 +139,7 @@ class GoldDataModule(RowsDataModule):
         places = [place for rows in self.rows_by_target.values() for place in rows.places]
         return Rows(pa.concat_tables(tables, promote_options="default"), {}, places, {})
 
-    def inputs(self, subcommand: str) -> dict[str, dict[str, str]]:
+    def inputs(self, subcommand: str) -> dict[str, Reference]:
         """See `RowsDataModule.inputs`."""
         if subcommand == "test":
             return {f"target.{name}": rows.reference for name, rows in self.rows_by_target.items()}

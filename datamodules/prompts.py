@@ -9,7 +9,8 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from labelbridge.lightning_app.core import fingerprint
+from labelbridge.lightning_app.core import artifacts, fingerprint
+from labelbridge.lightning_app.core.contracts import Reference
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.shards import WHOLE
@@ -78,9 +79,9 @@ class PromptDataModule(LightningDataModule):
     def _spec(self) -> PromptSpec:
         return read_spec(self.prompts, self.task, self.language)
 
-    def inputs(self, subcommand: str) -> dict[str, dict[str, str]]:
-        """What a run reads through this module: name -> `{"path", "fingerprint"}`."""
-        read = {"prompts": {"path": self.prompts, "fingerprint": fingerprint.of_table(self.table)}}
+    def inputs(self, subcommand: str) -> dict[str, Reference]:
+        """What a run reads through this module: by name."""
+        read = {"prompts": artifacts.reference(self.prompts, fingerprint.of_table(self.table))}
         if self.source is not None:
             rows = self._source_rows(self._spec.of_each)
             assert rows is not None, "checked by prompt_rows"

@@ -12,6 +12,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from labelbridge.lightning_app.core.artifacts import is_selection
+from labelbridge.lightning_app.core.contracts import Reference
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.shards import WHOLE
@@ -105,8 +106,8 @@ class TextDataModule(LightningDataModule):
         """The different texts."""
         return segments(self.source_rows.table, self.task.columns)
 
-    def inputs(self, subcommand: str) -> dict[str, dict[str, str]]:
-        """What a run reads through this module: name -> `{"path", "fingerprint"}`."""
+    def inputs(self, subcommand: str) -> dict[str, Reference]:
+        """What a run reads through this module: by name."""
         return {"rows": self.source_rows.reference}
 
     def identity(self, subcommand: str) -> dict[str, Any]:

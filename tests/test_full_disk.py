@@ -70,6 +70,7 @@ def test_a_full_disk_is_one_line_and_the_stage_goes_on(loop: Stages, small_disk:
     assert outcome.code == 0, outcome.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["teacher", "student", "pseudolabel", "test"])
 def test_a_disk_that_becomes_full_during_a_stage(loop: Stages, small_disk: Path, stage: str):
     """The folder and the identity fit; what follows does not."""

@@ -249,7 +249,7 @@ class Cli(LightningCLI):
 
     def _reads(self, subcommand: str) -> list[str]:
         """Paths of what a run reads, and names of its models."""
-        listed = [place for one in self.datamodule.inputs(subcommand).values() for place in one["path"].split(", ")]
+        listed = [place for one in self.datamodule.inputs(subcommand).values() for place in one["paths"]]
         models = [self.model.model_name, *getattr(self.model, "ensemble", [])]
         return [*listed, *models, *filter(None, [self._setting("ckpt_path")])]
 
@@ -347,15 +347,10 @@ class Cli(LightningCLI):
         """Write the run's artifact; rows that it keeps aside lie in an artifact of their own inside it."""
         inputs = self.datamodule.inputs(self.subcommand)
         name = self.model.model_name
-        inputs["teacher" if run.stage == "pseudolabel" else "model"] = {
-            "path": name,
-            "fingerprint": run.identity["model"]["model"],
-        }
+        role = "teacher" if run.stage == "pseudolabel" else "model"
+        inputs[role] = artifacts.reference(name, run.identity["model"]["model"])
         for number, member in enumerate(getattr(self.model, "ensemble", []), start=2):
-            inputs[f"{'teacher' if run.stage == 'pseudolabel' else 'model'}.{number}"] = {
-                "path": member,
-                "fingerprint": model_fingerprint(member),
-            }
+            inputs[f"{role}.{number}"] = artifacts.reference(member, model_fingerprint(member))
         shared: dict[str, Any] = {
             "inputs": inputs, "lineage": self.datamodule.lineage, "config": run.identity, "command": command_line(),
         }  # fmt: skip
@@ -378,7 +373,7 @@ class Cli(LightningCLI):
         if not model.is_dir():
             raise InputError(f"{run.out}: no check on the source dev set happened, so there is no best model; set "
                              "trainer.val_check_interval or trainer.check_val_every_n_epoch")  # fmt: skip
-        base = {"path": self.model.model_name, "fingerprint": run.identity["model"]["model"]}
+        base = artifacts.reference(self.model.model_name, run.identity["model"]["model"])
         dynamics = [run.out / name for name in DYNAMICS if artifacts.is_whole(run.out / name)]
         artifacts.write(
             run.out,

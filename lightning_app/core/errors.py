@@ -1,7 +1,11 @@
 """The one exception that stands for a mistake in the user's input, or for what the operating system refuses."""
 
 import errno
+import os
+import re
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .program import as_called
@@ -65,6 +69,45 @@ _REMEDIES = {
     errno.EIO: "check the disk",
     errno.ENOMEM: "free some memory and run the same command again",
 }
+
+
+@contextmanager
+def system_errors(path: Path | str) -> Iterator[None]:
+    """Have what the operating system refuses inside told with a path, also where a library tells it in its own words.
+
+    Args:
+        path: What is being written or read, if the error itself does not say.
+
+    Raises:
+        InputError: If the operating system refuses.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (refusal := refusal_in(error)) is None:
+            raise
+        raise system_error(refusal, path) from error
+
+
+def refusal_in(error: BaseException | None) -> OSError | None:
+    """What the operating system has refused, in a chain of exceptions; None where it is something else.
+
+    Libraries written in Rust say `(os error 28)` in errors of other types.
+    """
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        if isinstance(error, InputError):
+            return None
+        if isinstance(error, OSError) and error.errno is not None:
+            return error
+        if (told := _IN_WORDS.search(str(error))) is not None:
+            return OSError(int(told[1]), os.strerror(int(told[1])))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+_IN_WORDS = re.compile(r"\(os error (\d{1,3})\)")
 
 
 def system_error(error: OSError, path: Path | str | None = None) -> InputError:

@@ -15,7 +15,7 @@ import filelock
 from . import artifacts, replacing
 from .artifacts import IDENTITY
 from .documents import read_json
-from .errors import InputError, shorten
+from .errors import InputError, refusal_in, shorten, system_error
 from .program import program
 from .replacing import CHECKPOINTS, CONFIG, DYNAMICS, FOLDERS, LOGS, PARTS, REPLACED, UNFINISHED
 from .secrets import mask_text
@@ -77,7 +77,7 @@ class Run:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
         # What a shard has begun is that of all of them: it stays for the run that puts them together.
         if self.shard == WHOLE and self._state in (State.NEW, State.PARTIAL):
             is_stopped = kind is not None and issubclass(kind, SystemExit | KeyboardInterrupt)
@@ -89,6 +89,8 @@ class Run:
                 replacing.discard(self.out)
         self._lock.release()
         self._shard_lock.release()
+        if isinstance(error, Exception) and (refusal := refusal_in(error)) is not None:
+            raise system_error(refusal, self.out) from error
 
     def begin(self, overwrite: bool = False, reads: Sequence[str] = ()) -> State:
         """Lock the folder and compare identities.

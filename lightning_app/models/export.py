@@ -1,13 +1,16 @@
 """`python main.py export`: a model folder ready for the Hub."""
 
+import errno
 import filecmp
 import logging
+import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any, Literal
 
 from ..core import artifacts
-from ..core.errors import InputError
+from ..core.errors import InputError, system_errors
 from ..core.runs import output_folder
 from ..stages import BY_NAME
 from .average import average_weights, averaged_facts, run_models
@@ -59,13 +62,14 @@ def export(
     temporary = out_folder.absolute().with_name(f".{out_folder.absolute().name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        _copy(source, temporary)
-        if folders:
-            average_weights(folders, temporary / WEIGHTS)
-        if prior is not None:
-            facts.update(write_prior(temporary, facts, prior, target, str(source)))
-        artifacts.write_json(temporary / CARD_FACTS, facts)
-        (temporary / "README.md").write_text(model_card(facts), encoding="utf-8")
+        with system_errors(out_folder):
+            _copy(source, temporary)
+            if folders:
+                average_weights(folders, temporary / WEIGHTS)
+            if prior is not None:
+                facts.update(write_prior(temporary, facts, prior, target, str(source)))
+            artifacts.write_json(temporary / CARD_FACTS, facts)
+            (temporary / "README.md").write_text(model_card(facts), encoding="utf-8")
         if is_there and not overwrite and not _are_same(temporary, out_folder):
             raise InputError(_NOT_EMPTY.format(out_folder))
     except Exception:
@@ -109,6 +113,8 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copytree(source, target)
     except shutil.Error as error:  # one line for each file
         name, _, reason = error.args[0][0]
+        if (told := re.search(r"\[Errno (\d+)\]", reason)) is not None and int(told[1]) in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(int(told[1]), os.strerror(int(told[1])), str(target)) from None
         raise InputError(f"{name}: cannot be copied ({reason}); copy the model folder again from its run") from None
 
 

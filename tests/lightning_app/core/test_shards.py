@@ -71,5 +71,5 @@ def test_another_run_does_not_replace_one_whose_shards_are_at_work(tmp_path: Pat
 def test_a_shard_that_fails_leaves_the_identity_to_the_others(tmp_path: Path):
     one = run(tmp_path, Shard(1, 2))
     one.begin()
-    one.__exit__(ValueError)
+    one.__exit__(ValueError, ValueError("out of memory"))
     assert (tmp_path / "_identity.json").is_file()
