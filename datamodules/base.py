@@ -13,8 +13,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import AutoConfig
 
+from labelbridge.lightning_app.core.contracts import Reference
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.ranges import check_range
+from labelbridge.lightning_app.core.shards import WHOLE
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Rows
 from labelbridge.lightning_app.models.loading import (
@@ -70,11 +72,12 @@ class TokenizedDataModule(LightningDataModule):
         self.tokens_per_batch = tokens_per_batch
         self.num_workers = num_workers
         self.finished_rows: np.ndarray | None = None
+        self.shard = WHOLE
         self.lineage: dict[str, str] = {}
         self._tokenizer: Any = None
 
-    def inputs(self, subcommand: str) -> dict[str, dict[str, str]]:
-        """What a run reads through this module: name -> `{"path", "fingerprint"}`."""
+    def inputs(self, subcommand: str) -> dict[str, Reference]:
+        """What a run reads through this module: by name."""
         raise NotImplementedError
 
     def identity(self, subcommand: str) -> dict[str, Any]:
@@ -175,6 +178,7 @@ class TokenizedDataModule(LightningDataModule):
             self.finished_rows,
             self.trainer.global_rank,
             self.trainer.world_size,
+            self.shard,
         )
         return DataLoader(
             dataset,

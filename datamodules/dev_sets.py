@@ -67,8 +67,8 @@ def _root_language(manifest: Manifest) -> str | None:
     if manifest.facts.get("setting") == "translate-test":
         return None
     language = str(manifest.facts["source_language"])
-    for reference in manifest.inputs.values():
-        folder = find(reference["path"])
+    for path in (path for reference in manifest.inputs.values() for path in reference["paths"]):
+        folder = find(path)
         if folder is None or not artifacts.is_whole(folder):
             continue
         source = artifacts.read_manifest(folder)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from labelbridge.lightning_app.core.contracts import Reference
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.task import Task
@@ -138,7 +139,7 @@ class GoldDataModule(RowsDataModule):
         places = [place for rows in self.rows_by_target.values() for place in rows.places]
         return Rows(pa.concat_tables(tables, promote_options="default"), {}, places, {})
 
-    def inputs(self, subcommand: str) -> dict[str, dict[str, str]]:
+    def inputs(self, subcommand: str) -> dict[str, Reference]:
         """See `RowsDataModule.inputs`."""
         if subcommand == "test":
             return {f"target.{name}": rows.reference for name, rows in self.rows_by_target.items()}
@@ -207,6 +208,12 @@ class GoldDataModule(RowsDataModule):
         order, starts = paired(self.view_rows.table, rows, self.task, ", ".join(self.views))
         log.info("views: %d of %d rows have %d", int((np.diff(starts) > 0).sum()), rows.num_rows, len(order))
         return Views(self.encode_texts(self.view_rows.table.take(order), "views", self.task.columns), starts)
+
+    def training_tokens(self) -> np.ndarray | None:
+        """All tokens that a training batch can hold, each once; None where views are given, which are encoded later."""
+        if self.views:
+            return None
+        return np.union1d(self.encoded["train"].features["input_ids"], [self.tokenizer.pad_token_id])
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """This rank's micro-batches, window by window."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from labelbridge.lightning_app.core import artifacts
+from labelbridge.lightning_app.core.contracts import Reference
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.paths import find
 from labelbridge.lightning_app.data.probabilities import read_probs
@@ -88,7 +89,7 @@ class MixedDataModule(GoldDataModule):
         labels = artifact.manifest.facts.get("labels", self.task.labels)
         return torch.from_numpy(read_probs(artifact.table, labels, self.task, str(artifact.path), REMEDY)).float()
 
-    def inputs(self, subcommand: str) -> dict[str, dict[str, str]]:
+    def inputs(self, subcommand: str) -> dict[str, Reference]:
         """See `RowsDataModule.inputs`."""
         read = super().inputs(subcommand)
         if subcommand == "fit":

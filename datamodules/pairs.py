@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader
 
+from labelbridge.lightning_app.core.contracts import Reference
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.data.sources import Rows, Source, load_texts
@@ -104,7 +105,7 @@ class PairsDataModule(TokenizedDataModule):
         if subcommand != "test":
             super().check(subcommand)
 
-    def inputs(self, subcommand: str) -> dict[str, dict[str, str]]:
+    def inputs(self, subcommand: str) -> dict[str, Reference]:
         """See `TokenizedDataModule.inputs`."""
         if subcommand == "test":
             return {f"test.{name}": rows.reference for name, rows in self.test_sets.items()}
@@ -162,7 +163,12 @@ class PairsDataModule(TokenizedDataModule):
         assert self.trainer is not None, "loaders are made for a Trainer"
         texts = TextBatches(self.output_rows("test")["source"].to_pylist())
         sampler = BudgetSampler(
-            texts.lengths, self.tokens_per_batch, self.finished_rows, self.trainer.global_rank, self.trainer.world_size
+            texts.lengths,
+            self.tokens_per_batch,
+            self.finished_rows,
+            self.trainer.global_rank,
+            self.trainer.world_size,
+            self.shard,
         )
         return DataLoader(texts, batch_size=None, sampler=sampler)
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch.utils.data import DataLoader
 
+from labelbridge.lightning_app.core.contracts import Reference
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
 from labelbridge.lightning_app.models.locate import default_prompt
@@ -53,7 +54,7 @@ class PoolDataModule(RowsDataModule):
         self.lineage = rows.lineage
         return rows
 
-    def inputs(self, subcommand: str) -> dict[str, dict[str, str]]:
+    def inputs(self, subcommand: str) -> dict[str, Reference]:
         """See `RowsDataModule.inputs`."""
         return {"pool": self.pool_rows.reference}
 

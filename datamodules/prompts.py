@@ -9,9 +9,11 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from labelbridge.lightning_app.core import fingerprint
+from labelbridge.lightning_app.core import artifacts, fingerprint
+from labelbridge.lightning_app.core.contracts import Reference
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.ranges import check_range
+from labelbridge.lightning_app.core.shards import WHOLE
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
 from labelbridge.lightning_app.generation.prompts import PromptSpec, prompt_rows, read_spec
@@ -62,6 +64,7 @@ class PromptDataModule(LightningDataModule):
         self.tokens_per_batch = tokens_per_batch
         self.seed = seed
         self.finished_rows: np.ndarray | None = None
+        self.shard = WHOLE
         self.lineage: dict[str, str] = {}
 
     @cached_property
@@ -76,9 +79,9 @@ class PromptDataModule(LightningDataModule):
     def _spec(self) -> PromptSpec:
         return read_spec(self.prompts, self.task, self.language)
 
-    def inputs(self, subcommand: str) -> dict[str, dict[str, str]]:
-        """What a run reads through this module: name -> `{"path", "fingerprint"}`."""
-        read = {"prompts": {"path": self.prompts, "fingerprint": fingerprint.of_table(self.table)}}
+    def inputs(self, subcommand: str) -> dict[str, Reference]:
+        """What a run reads through this module: by name."""
+        read = {"prompts": artifacts.reference(self.prompts, fingerprint.of_table(self.table))}
         if self.source is not None:
             rows = self._source_rows(self._spec.of_each)
             assert rows is not None, "checked by prompt_rows"
@@ -101,7 +104,12 @@ class PromptDataModule(LightningDataModule):
         characters = [max(len(row["system"]) + len(row["user"]), len(row["completion"] or "")) for row in prompts]
         lengths = np.array(characters) // CHARACTERS_PER_TOKEN + self.max_new_tokens
         sampler = BudgetSampler(
-            lengths, self.tokens_per_batch, self.finished_rows, self.trainer.global_rank, self.trainer.world_size
+            lengths,
+            self.tokens_per_batch,
+            self.finished_rows,
+            self.trainer.global_rank,
+            self.trainer.world_size,
+            self.shard,
         )
         finished = np.zeros(len(lengths), dtype=bool)
         if self.finished_rows is not None:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from .lightning_app.data.readers import Source
     from .lightning_app.evaluation.report import Report
     from .lightning_app.generation.cleaning import Pool
+    from .lightning_app.selection.quotas import Choice
     from .lightning_app.selection.select import Selection
-    from .lightning_app.selection.strategies import Candidates, Choice
+    from .lightning_app.selection.strategies import Candidates
     from .modules import ClassifierModule, StudentModule, TeacherModule
 
 __all__ = [
@@ -62,7 +63,8 @@ _HOMES = {
     ".lightning_app.evaluation.report": ("Report",),
     ".lightning_app.generation.cleaning": ("Pool",),
     ".lightning_app.selection.select": ("Selection",),
-    ".lightning_app.selection.strategies": ("Candidates", "Choice"),
+    ".lightning_app.selection.quotas": ("Choice",),
+    ".lightning_app.selection.strategies": ("Candidates",),
     ".modules": ("ClassifierModule", "StudentModule", "TeacherModule"),
 }
 _ROOMS = ("callbacks", "datamodules", "lightning_app", "modules")

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from .core import artifacts, fingerprint
-from .core.artifacts import Artifact
+from .core.artifacts import Artifact, reference
 from .core.errors import InputError, shorten
 from .core.paths import find
 from .core.results import Result
@@ -29,9 +29,10 @@ from .data.sources import Rows, load_rows
 from .evaluation import report as reports
 from .generation import cleaning
 from .selection.evidence import Evidence, gather
+from .selection.lookup import code_of, find_strategy
 from .selection.quotas import quotas_by_class
-from .selection.select import ClassFrom, Method, Selection, check_prompt_labels, select_rows
-from .selection.strategies import BUILT_IN, BY_LAST_EPOCH, code_of, find_strategy
+from .selection.select import ClassFrom, Method, Selection, check_prompt_labels, select_rows, usual_class_from
+from .selection.strategies import BUILT_IN
 
 RowsLike = str | PathLike[str] | Source | Artifact | Result | Sequence[Any] | Any
 """A path, a `Source`, what another function returned, a DataFrame, an Arrow table, or a list of dictionaries."""
@@ -45,7 +46,7 @@ def select(
     quota: int | Mapping[str, int] = 2500,
     *,
     task: Task | None = None,
-    class_from: ClassFrom = "teacher",
+    class_from: ClassFrom | None = None,
     variant: Literal["paper", "released"] = "paper",
     agreement: bool = False,
     min_words: int = 0,
@@ -93,14 +94,13 @@ def select(
     in_memory = pseudolabels is not None and not isinstance(pseudolabels, str | PathLike | Artifact)
     task = task or _task_of(None if in_memory else pseudolabels)
     rows = load_rows(source(pool, "pool"), task, "prompt_label" if prompt_labels else None)
-    check_prompt_labels(prompt_labels, class_from, agreement)
     paths = [_path(given) for given in (None if in_memory else pseudolabels, dynamics, embeddings, target_embeddings)]
     evidence = gather(rows, task, *paths)
     if in_memory:
         evidence = _with_probs(evidence, pseudolabels, rows, task)
     name, code, scorer = _strategy(strategy, options or {})
-    if name in BY_LAST_EPOCH and variant == "released" and class_from == "teacher":
-        class_from = "last_epoch"
+    class_from = class_from or usual_class_from(name, variant)
+    check_prompt_labels(prompt_labels, class_from, agreement)
     quotas = quotas_by_class(quota if isinstance(quota, int) else dict(quota), task)
     method = Method(
         name, class_from, variant, quotas, agreement, min_words, seed, dict(options or {}), code, prompt_labels
@@ -341,7 +341,7 @@ def _with_probs(evidence: Evidence, given: Any, rows: Rows, task: Task) -> Evide
         named = f"no row for id '{missing}'" if missing is not None else "ids that are not the pool's, once each"
         raise InputError(f"{place}: {named}; {remedy}")
     probs_NC = read_probs(table, task.labels, task, place, remedy)[[position[name] for name in rows.ids]]
-    inputs = {**evidence.inputs, place: {"path": "memory", "fingerprint": fingerprint.of_table(table)}}
+    inputs = {**evidence.inputs, place: reference("memory", fingerprint.of_table(table))}
     return replace(evidence, probs_NC=probs_NC, inputs=inputs)
 
 

@@ -72,7 +72,7 @@ class Stage:
 _MODULES = "labelbridge.modules"
 _DATA = "labelbridge.datamodules"
 _APP = "labelbridge.lightning_app"
-_GOLD = {"data.train.path": "GOLD", "data.dev.path": "DEV"}
+_GOLD = {"data.train": "GOLD", "data.dev": "DEV"}
 _PSEUDOLABEL = ("predict",), "pseudolabel.yaml"
 
 STAGES: tuple[Stage, ...] = (
@@ -86,10 +86,10 @@ STAGES: tuple[Stage, ...] = (
         reads="prompt templates, an LLM",
         writes="raw generations",
         next={
-            None: Step(("clean",), "clean.yaml", {"raw.path": "{out}"}, {"exclude": "null"}),
+            None: Step(("clean",), "clean.yaml", {"raw": "{out}"}, {"exclude": "null"}),
             # The first text of a pair, such as a premise.
             "first text": Step(
-                ("clean",), "clean.yaml", {"raw.path": "{out}", "text_column": "{first_column}"}, {"exclude": "null"}
+                ("clean",), "clean.yaml", {"raw": "{out}", "text_column": "{first_column}"}, {"exclude": "null"}
             ),
         },
     ),
@@ -102,9 +102,9 @@ STAGES: tuple[Stage, ...] = (
         reads="raw generations",
         writes="pool; rejected rows with reasons",
         next={
-            None: Step(("fit",), "teacher.yaml", {"data.pool.path": "{out}"}, _GOLD),
-            "teacher is trained": Step(*_PSEUDOLABEL, {"data.pool.path": "{out}"}),
-            "first text": Step(("predict",), "generate.yaml", {"data.prompts": "PROMPTS", "data.source.path": "{out}"}),
+            None: Step(("fit",), "teacher.yaml", {"data.pool": "{out}"}, _GOLD),
+            "teacher is trained": Step(*_PSEUDOLABEL, {"data.pool": "{out}"}),
+            "first text": Step(("predict",), "generate.yaml", {"data.prompts": "PROMPTS", "data.source": "{out}"}),
         },
     ),
     Stage(
@@ -119,21 +119,21 @@ STAGES: tuple[Stage, ...] = (
         next={
             "gold": Step(
                 ("fit",), "teacher.yaml",
-                {"setting": "{setting}", "data.train.path": "{out}", "data.dev.path": "TRANSLATED_DEV"},
+                {"setting": "{setting}", "data.train": "{out}", "data.dev": "TRANSLATED_DEV"},
             ),
-            "pool": Step(*_PSEUDOLABEL, {"data.pool.path": "{out}"}),
+            "pool": Step(*_PSEUDOLABEL, {"data.pool": "{out}"}),
             "selection": Step(
                 ("fit",), "student.yaml",
                 {
-                    "setting": "{setting}", "data.train.path": "TRANSLATED_GOLD", "data.dev.path": "TRANSLATED_DEV",
+                    "setting": "{setting}", "data.train": "TRANSLATED_GOLD", "data.dev": "TRANSLATED_DEV",
                     "data.selection": "{out}",
                 },
             ),
             "targets": Step(
                 ("test",), "test.yaml",
-                {"setting": "{setting}", "data.targets": '{"{source_language}": {"path": "{out}"}}'},
+                {"setting": "{setting}", "data.targets": '{"{source_language}": "{out}"}'},
             ),
-            "no labels": Step(("predict",), "embed.yaml", {"data.pool.path": "{out}", "data.prompt_labels": "false"}),
+            "no labels": Step(("predict",), "embed.yaml", {"data.pool": "{out}", "data.prompt_labels": "false"}),
         },
     ),
     Stage(
@@ -145,10 +145,10 @@ STAGES: tuple[Stage, ...] = (
         data=(f"{_DATA}.gold.GoldDataModule",),
         reads="gold; the pool, for training dynamics",
         writes="model folder; training dynamics",
-        also={"dynamics": "--data.pool.path POOL"},
+        also={"dynamics": "--data.pool POOL"},
         next={
             None: Step(
-                *_PSEUDOLABEL, {"model.model": "{out}/model", "data.pool": "{pool}"}, {"data.pool.path": "POOL"}
+                *_PSEUDOLABEL, {"model.model": "{out}/model", "data.pool": "{pool}"}, {"data.pool": "POOL"}
             )
         },
     ),
@@ -186,7 +186,7 @@ STAGES: tuple[Stage, ...] = (
                     "strategy": "near_target", "pseudolabels": "{folder}/pseudolabel", "embeddings": "{folder}/embed",
                     "target_embeddings": "{out}", "out": "{folder}/select-near",
                 },
-                {"pool.path": "POOL"},
+                {"pool": "POOL"},
             ),
         },
     ),
@@ -211,7 +211,7 @@ STAGES: tuple[Stage, ...] = (
         writes="model folder",
         next={
             None: Step(
-                ("test",), "test.yaml", {"model.model": "{out}/model"}, {"data.targets": '{"NAME": {"path": "TARGET"}}'}
+                ("test",), "test.yaml", {"model.model": "{out}/model"}, {"data.targets": '{"NAME": "TARGET"}'}
             )
         },
     ),

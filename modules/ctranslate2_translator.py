@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import torch
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.packages import require
 from labelbridge.lightning_app.core.paths import find
 from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint, tokenizer_fingerprint
@@ -70,7 +70,7 @@ class CTranslate2Translator(SequenceTranslator):
             InputError: If CTranslate2 is not installed, or the folder holds no converted model or no tokenizer, or the
                 model does not know a language.
         """
-        _ctranslate2()
+        require("ctranslate2", "translation", "CTranslate2Translator")
         self._check_folder()
         super().check(subcommand)
 
@@ -98,7 +98,7 @@ class CTranslate2Translator(SequenceTranslator):
         if device.type not in {"cpu", "cuda"}:
             raise InputError(f"trainer.accelerator: CTranslate2 runs on cpu and cuda, not on {device.type}; choose cpu")
         try:
-            self.network = _ctranslate2().Translator(
+            self.network = require("ctranslate2", "translation", "CTranslate2Translator").Translator(
                 str(self.folder), device=device.type, device_index=device.index or 0, compute_type=self.compute_type,
                 inter_threads=self.inter_threads, intra_threads=self.intra_threads,
             )  # fmt: skip
@@ -192,13 +192,3 @@ def conversion_command(name: str) -> str:
 
 def _may_be_hub_id(name: str) -> bool:
     return not name.startswith((".", "/", "~")) and name.count("/") == 1
-
-
-def _ctranslate2() -> ModuleType:
-    try:
-        import ctranslate2
-    except ModuleNotFoundError:
-        raise InputError(
-            "CTranslate2Translator: ctranslate2 is not installed; pip install 'labelbridge[translation]'"
-        ) from None
-    return ctranslate2  # type: ignore[no-any-return]

@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.packages import require
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint
 from labelbridge.lightning_app.models.loading import absent_weights, loading
@@ -46,12 +47,7 @@ class EmbedderModule(LightningModule):
             InputError: If there is no such model, or sentence-transformers is not installed.
         """
         locate(self.model_name)
-        try:
-            import sentence_transformers  # noqa: F401
-        except ModuleNotFoundError:
-            raise InputError(
-                "EmbedderModule: sentence-transformers is not installed; pip install 'labelbridge[selection]'"
-            ) from None
+        require("sentence_transformers", "selection", "EmbedderModule")
 
     def configure_model(self) -> None:
         """Load the weights, once."""

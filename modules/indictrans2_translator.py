@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.packages import require
 from labelbridge.lightning_app.core.paths import find
 from labelbridge.lightning_app.models.locate import CONVERTED
 from labelbridge.lightning_app.translation.codes import Lead, known_token
@@ -65,14 +66,9 @@ class IndicTrans2Translator(CTranslate2Translator):
     def tokenizer(self) -> Any:
         """The source's SentencePiece model."""
         if self._tokenizer is None:
+            sentencepiece = require("sentencepiece", "indic", "IndicTrans2Translator")
             try:
-                from sentencepiece import SentencePieceProcessor
-            except ModuleNotFoundError:
-                raise InputError(
-                    "IndicTrans2Translator: sentencepiece is not installed; pip install 'labelbridge[indic]'"
-                ) from None
-            try:
-                self._tokenizer = SentencePieceProcessor(model_file=str(self.pieces_folder / PIECES))
+                self._tokenizer = sentencepiece.SentencePieceProcessor(model_file=str(self.pieces_folder / PIECES))
             except (OSError, RuntimeError) as error:
                 reason = " ".join(str(error).split())[:160]
                 raise InputError(

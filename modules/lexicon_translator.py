@@ -4,6 +4,7 @@ from functools import cache, cached_property
 from typing import Any, ClassVar, Literal
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.packages import require
 from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.data.sources import Source
 from labelbridge.lightning_app.translation.lexicon import (
@@ -114,14 +115,8 @@ class LexiconTranslator(TranslatorModule):
 
 @cache  # the lemmatizer remembers the words that it has seen
 def _lemma(code: str) -> Any:
-    try:
-        from simplemma import Lemmatizer
-    except ModuleNotFoundError:
-        raise InputError(
-            "LexiconTranslator: simplemma is not installed; pip install 'labelbridge[translation]', or set lemmatize "
-            "to false"
-        ) from None
-    lemmatizer = Lemmatizer()
+    simplemma = require("simplemma", "translation", "LexiconTranslator", otherwise="set lemmatize to false")
+    lemmatizer = simplemma.Lemmatizer()
     try:
         lemmatizer.lemmatize("word", lang=code)
     except ValueError:
@@ -130,10 +125,7 @@ def _lemma(code: str) -> Any:
 
 
 def _nltk_tagger() -> Tagger:
-    try:
-        from nltk import pos_tag
-    except ModuleNotFoundError:
-        raise InputError("model.tagger: nltk is not installed; pip install 'labelbridge[selection]'") from None
+    pos_tag = require("nltk", "selection", "model.tagger").pos_tag
 
     def tag(words: list[str]) -> list[str | None]:
         try:

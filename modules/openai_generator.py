@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from labelbridge.lightning_app.core.errors import InputError, shorten
+from labelbridge.lightning_app.core.packages import require
 from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.secrets import mask, mask_text
 
@@ -99,10 +100,7 @@ class OpenAIGenerator(GeneratorModule):
         Raises:
             InputError: If the openai package is not installed.
         """
-        try:
-            import openai  # noqa: F401
-        except ModuleNotFoundError:
-            raise InputError("OpenAIGenerator: openai is not installed; pip install 'labelbridge[llm]'") from None
+        require("openai", "llm", "OpenAIGenerator")
 
     def answer(self, ids: list[str], systems: list[str], users: list[str], completions: list[str | None]) -> Answers:
         """See `GeneratorModule.answer`."""

@@ -9,6 +9,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.packages import require
 from labelbridge.lightning_app.models.fingerprints import check_base
 from labelbridge.lightning_app.models.loading import loading
 from labelbridge.lightning_app.models.locate import adapter_base, adapter_base_revision, locate
@@ -64,7 +65,7 @@ def load_seq2seq(
     base = adapter_base(name)
     if base is not None:
         check_base(name)
-        peft = import_peft()
+        peft = require("peft", "translation", "model.lora")
         network = load_seq2seq(
             base, trust_remote_code=trust_remote_code, revision=adapter_base_revision(name), dtype=dtype,
             dropout=dropout,
@@ -108,7 +109,7 @@ def check_targets(name: str, lora: Lora, trust_remote_code: bool = False, revisi
     Raises:
         InputError: Lists the layers that the model has.
     """
-    import_peft()
+    require("peft", "translation", "model.lora")
     config = load_seq2seq_config(name, trust_remote_code, revision)
     with torch.device("meta"), quiet_transformers():
         skeleton = AutoModelForSeq2SeqLM.from_config(config, trust_remote_code=trust_remote_code)
@@ -130,7 +131,7 @@ def add_lora(network: PreTrainedModel, lora: Lora, name: str, revision: str | No
         revision: The Hub model's commit, tag or branch.
         seed: Seed of A.
     """
-    peft = import_peft()
+    peft = require("peft", "translation", "model.lora")
     settings = peft.LoraConfig(
         task_type="SEQ_2_SEQ_LM", r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout,
         target_modules=list(lora.targets), revision=revision,
@@ -143,16 +144,3 @@ def add_lora(network: PreTrainedModel, lora: Lora, name: str, revision: str | No
     written.base_model_name_or_path = name
     written.target_modules = list(lora.targets)  # peft makes a set of it, whose order differs from run to run
     return adapted
-
-
-def import_peft() -> Any:
-    """The package that LoRA comes from.
-
-    Raises:
-        InputError: If it is not installed.
-    """
-    try:
-        import peft
-    except ModuleNotFoundError:
-        raise InputError("model.lora: peft is not installed; pip install 'labelbridge[translation]'") from None
-    return peft

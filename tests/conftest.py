@@ -357,9 +357,9 @@ def world_once(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Pat
         rng = random.Random(0)
         vectors = [[rng.random() for _ in range(4)] for _ in rows.ids]
         embedded = rows.table.select(["id", "text"]).append_column("embedding", pa.array(vectors))
-        inputs = {"pool": rows.reference, "model": {"path": "encoder", "fingerprint": "sha256:0"}}
+        inputs = {"pool": rows.reference, "model": {"paths": ["encoder"], "fingerprint": "sha256:0"}}
         artifacts.write(Path("embed"), embedded, stage="embed", inputs=inputs)
-        wanted = {**inputs, "pool": {"path": "elsewhere", "fingerprint": "sha256:1"}}
+        wanted = {**inputs, "pool": {"paths": ["elsewhere"], "fingerprint": "sha256:1"}}
         artifacts.write(Path("wanted"), embedded.slice(0, 9), stage="embed", inputs=wanted)
         raw = pa.table(
             {

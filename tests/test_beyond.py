@@ -205,7 +205,7 @@ def test_consistency_with_translations(translated: Stages):
     assert outcome.code == 0, outcome.err
     prints = [artifacts.read_manifest(Path(out)) for out in ("teacher", "consistent")]
     assert prints[0].fingerprint != prints[1].fingerprint
-    assert prints[1].inputs["views"]["path"] == "hi/gold"
+    assert prints[1].inputs["views"]["paths"] == ["hi/gold"]
     refused(
         translated.teacher("--model.consistency=1", "--out=x"), "model.consistency is 1.0, but data.views is not given"
     )
@@ -349,7 +349,7 @@ def test_several_teachers_are_averaged(loop: Stages):
     np.testing.assert_allclose(probs_of("both"), expected, atol=1e-6)
     table = artifacts.read(Path("both"))
     assert table.table["prediction"].to_pylist() == [LABELS[row.argmax()] for row in probs_of("both")]
-    assert table.manifest.inputs["teacher.2"]["path"] == "second/model"
+    assert table.manifest.inputs["teacher.2"]["paths"] == ["second/model"]
     assert loop.select("--pseudolabels=both", "--out=x").code == 0
     refused(loop.teacher("--model.ensemble=[second/model]", "--out=y"), "model.ensemble is", "serves predict and test")
     refused(

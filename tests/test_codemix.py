@@ -299,7 +299,7 @@ def test_two_hops_keep_ids_labels_and_lineage(cli: Command, words, tmp_path: Pat
     assert set(mixed.table["lang"].to_pylist()) == {"hi-Latn"}
     assert mixed.table["source_lang"].to_pylist() == ["hi"] * 14
     assert mixed.table["source_text"].to_pylist() == hindi.table["text"].to_pylist()
-    assert mixed.manifest.inputs["rows"]["artifact"] == hindi.manifest.fingerprint
+    assert mixed.manifest.inputs["rows"]["artifacts"] == [hindi.manifest.fingerprint]
     assert mixed.manifest.lineage["model"] == model_fingerprint("fit/model")
 
 

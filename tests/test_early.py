@@ -74,7 +74,8 @@ def test_an_unknown_key_is_told_in_the_same_words(stages: Stages, late, words: s
     ["--data.train.path=nowhere.jsonl", "--data.dev.path=nowhere.jsonl", "--data.pool.path=nowhere.jsonl",
      "--data.train=[{path: nowhere.jsonl}]", "--data.selection=nowhere", "--model.model=runs/nowhere/model",
      "--data.train.path=bad.jsonl", "--data.dev.path=bad.jsonl", "--data.train.columns.text=body",
-     "--data.selection=data", "--data.pool.path=bad.jsonl"],
+     "--data.selection=data", "--data.pool.path=bad.jsonl",
+     "--data.train=nowhere.jsonl", "--data.train=bad.jsonl"],
 )  # fmt: skip
 def test_a_wrong_path_or_label_is_told_in_the_same_words(stages: Stages, late, words: str):
     rows = [{**row, "label": "mixed", "prompt_label": "mixed"} for row in labelled(2)]
@@ -103,13 +104,13 @@ def test_a_target_is_checked_in_test_alone(stages: Stages, late, tiny_classifier
         "--model=my.Module --model.anything=1", "--print_config",
         "--data.train.path=nowhere.jsonl --print_config", "--help --metod=x", "--model.help=TeacherModule",
         "--data.train.label_map={very.good: positive}", "--data.train.path=hub:SetFit/sst5", "--seed_everything=3",
-        "--trainer.logger=CSVLogger --trainer.logger.save_dir=x", "--ckpt_path=null", "--data.train=gold.jsonl",
+        "--trainer.logger=CSVLogger --trainer.logger.save_dir=x", "--ckpt_path=null",
         "--overwrite true", "positional", "--config=lexicons.yaml", "--task.labels=[a,b]",
     ],
 )  # fmt: skip
 def test_what_is_not_certainly_wrong_is_left_to_the_full_parser(stages: Stages, words: str):
     Path("lexicons.yaml").write_text("trainer.max_epochs: 3\n")
-    gold = (f"--data.train.path={stages.files.gold}", "--data.selection=null")
+    gold = (f"--data.train.path={stages.files.gold}", "--data.selection=samples/sentiment/selection")
     command = ["fit", "--config", "student.yaml", *gold, *words.split()]
     told = early(*command)
     assert told is None or (words.startswith("--task") and "labels outside ['a', 'b']" in told)
@@ -123,15 +124,14 @@ def test_what_is_not_certainly_wrong_is_left_to_the_full_parser(stages: Stages, 
      "--data.gold_dynamics=true --cartography.dtype=float16", "--export.monitor=dev/ce --export.mode=min"],
 )  # fmt: skip
 def test_what_the_full_parser_accepts_is_not_refused_before_it(stages: Stages, words: str):
-    command = [*student(stages), "--data.selection=null", *words.split()]
+    command = [*student(stages), "--data.selection=samples/sentiment/selection", *words.split()]
     assert early(*command) is None
     assert stages.cli(*command, "--print_config").code == 0
 
 
-def test_a_source_that_an_earlier_file_describes_otherwise_is_looked_up_but_not_read(stages: Stages):
-    """Whether the earlier columns hold for the later path is for the full parser to say."""
+def test_a_new_path_does_without_the_columns_of_an_earlier_file(stages: Stages):
     Path("mine.yaml").write_text("data: {init_args: {train: {path: other.jsonl, columns: {text: body}}}}\n")
-    words = ("fit", "--config", "student.yaml", "--config", "mine.yaml", "--data.selection=null")
+    words = ("fit", "--config", "student.yaml", "--config", "mine.yaml", "--data.selection=samples/sentiment/selection")
     assert early(*words, f"--data.train.path={stages.files.gold}") is None
     assert "nowhere.jsonl: no such file" in (early(*words, "--data.train.path=nowhere.jsonl") or "")
 

@@ -37,7 +37,7 @@ def test_a_pair_leads_back_to_the_prompts_of_both_sides(stages: Stages):
     raw = [{"id": "p/0/neutral", "user": "Write a hypothesis.", "premise": "A man sleeps.", "text": "He is very tired.",
             "prompt_label": "neutral"}]  # fmt: skip
     artifacts.write(Path("premises"), pa.Table.from_pylist(premises), stage="generate")
-    source = {"source": {"path": "premises", "fingerprint": artifacts.read_manifest(Path("premises")).fingerprint}}
+    source = {"source": {"paths": ["premises"], "fingerprint": artifacts.read_manifest(Path("premises")).fingerprint}}
     artifacts.write(Path("raw"), pa.Table.from_pylist(raw), stage="generate", inputs=source)
     words = ("--config", "tasks/nli.yaml", "--raw.path=raw", "--exclude=null", "--out=pool")
     assert stages.cli("clean", "--config", "clean.yaml", *words).code == 0

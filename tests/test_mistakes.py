@@ -314,8 +314,8 @@ def test_a_value_of_the_wrong_type_in_a_config_names_the_last_file_that_has_it(s
 
 
 def test_a_path_where_a_source_is_expected(stages: Stages):
-    refused(stages.select("--pool", "x.jsonl"), "pool is 'x.jsonl', expected a source.*write --pool.path x.jsonl")
-    refused(stages.teacher("--data.train", "x.jsonl"), "write --data.train.path x.jsonl")
+    refused(stages.select("--pool", "x.jsonl"), "x.jsonl: no such file or artifact")
+    refused(stages.teacher("--data.train", "x.jsonl"), "x.jsonl: no such file or artifact")
 
 
 @pytest.mark.parametrize(
@@ -436,7 +436,7 @@ def test_embeddings_of_two_encoders_of_one_width(stages: Stages, tiny_classifier
     table = rows.table.select(["id"]).append_column("text", pa.array([f"text {row}" for row in range(50)]))
     table = table.append_column("embedding", pa.array([[1.0, 0.0]] * 50))
     rewrite("embed", "embed", table, rows.manifest)
-    other = {**rows.manifest.inputs, "model": {"path": "another", "fingerprint": "sha256:0"}}
+    other = {**rows.manifest.inputs, "model": {"paths": ["another"], "fingerprint": "sha256:0"}}
     artifacts.write(Path("wanted"), table, stage="embed", inputs=other, lineage=rows.manifest.lineage)
     near = ("--strategy=near_target", "--embeddings=embed", "--target_embeddings=wanted")
     refused(stages.select(*near), "wanted: embedded by another, expected .* as in embed; embed both with one model")

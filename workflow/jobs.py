@@ -14,12 +14,6 @@ from typing import Any, TypeVar
 from .grid import ENGLISH, TRAINER_STAGES, TRANSLATE_TEST, Grid, Translation
 
 MAIN = (sys.executable, "main.py")
-# A source on the command line is merged over the configuration's; the columns and rows of another file must not stay.
-FRESH: dict[str, Any] = {
-    "subset": None, "split": "train", "revision": None, "columns": {}, "label_map": {}, "start": 0, "stop": None,
-    "sample": None, "per_class": None, "language": None, "keep": [],
-}  # fmt: skip
-
 Made = TypeVar("Made")
 
 
@@ -134,7 +128,7 @@ class Jobs:
     def translate_selection(self, language: str, selection: str, seed: int) -> str:
         """A selection made in English into another language."""
         translation = self.grid.translations[language]
-        rows = {"path": self._selected_in(translation.origin, selection, seed), **FRESH}
+        rows = {"path": self._selected_in(translation.origin, selection, seed)}
         settings = {**translation.flags, "data.label_column": "prompt_label", "data.rows": rows}
         return self._translation(translation, self._selected_in(language, selection, seed), settings)
 
@@ -154,7 +148,7 @@ class Jobs:
     def own_teacher(self, place: str, method: str, seed: int) -> str:
         """The teacher of a method without a selection that has settings of its own."""
         settings = {**self._fit_settings("teacher", place), "seed_everything": seed, "method": method}
-        settings.update(self._method_flags(method))
+        settings.update(self.grid.methods[method].flags)
         return self._command("fit", self._model(place, method, seed), settings, "teacher")
 
     def pseudolabel(self, place: str, labels: str, seed: int) -> str:
@@ -191,7 +185,7 @@ class Jobs:
             "seed_everything": seed,
             "method": method,
             "data.selection": self._selection(place, method, seed),
-            **self._method_flags(method),
+            **self.grid.methods[method].flags,
         }
         return self._command("fit", self._model(place, method, seed), settings, "student")
 
@@ -259,7 +253,7 @@ class Jobs:
     def _rows(self, place: str, part: str) -> list[dict[str, Any]]:
         """The sources of a place's gold or pool; translations keep ids, so a union adds a prefix."""
         if place in self.grid.translations:
-            return [{"path": f"{self._folder(place)}/{part}", **FRESH}]
+            return [{"path": f"{self._folder(place)}/{part}"}]
         if place in self.grid.unions:
             return [
                 {**source, "id_prefix": f"{member}/"}
@@ -269,7 +263,7 @@ class Jobs:
         rows = self.grid.pool if part == "pool" else self.grid.gold.get(part, [])
         if part == "pool" and self.cleaned:
             rows = [{"path": f"{self.out}/clean"}]
-        return [{**FRESH, **source} for source in rows]
+        return rows
 
     def _rows_made(self, place: str, part: str) -> list[str]:
         """The manifests that must be there before a place's rows can be read."""
@@ -290,11 +284,11 @@ class Jobs:
     def _targets(self, place: str) -> dict[str, Any]:
         """The targets of a place; without any, the configuration of `test` has some."""
         if place == TRANSLATE_TEST:
-            made = {name: {"path": f"{self.out}/{place}/{name}", **FRESH} for name in self.grid.translate_test}
+            made = {name: {"path": f"{self.out}/{place}/{name}"} for name in self.grid.translate_test}
             return {"setting": TRANSLATE_TEST, "data.targets": made}
         translation = self.grid.translations.get(place)
         targets = (translation.targets if translation is not None else {}) or self.grid.targets
-        return {"data.targets": {name: {**FRESH, **source} for name, source in targets.items()}} if targets else {}
+        return {"data.targets": targets} if targets else {}
 
     def _evidence(self, place: str, selection: str, seed: int) -> dict[str, str]:
         """What a selection looks at, under its setting in `select`."""
@@ -335,14 +329,6 @@ class Jobs:
         gold = {f"data.{part}": rows for part in ("train", "dev") if (rows := self._rows(place, part))}
         setting = {} if place == ENGLISH else {"setting": self._setting(place)}
         return {**self.grid.trainer, **of_stage, **gold, **setting}
-
-    def _method_flags(self, method: str) -> dict[str, Any]:
-        """A method's settings; sources among them start fresh, or they would inherit the columns of others."""
-        flags = dict(self.grid.methods[method].flags)
-        for key in ("data.train", "data.dev"):
-            if isinstance(flags.get(key), list):
-                flags[key] = [{**FRESH, **source} for source in flags[key]]
-        return flags
 
     def _setting(self, place: str) -> str:
         """The setting's name in the report, with the place where two places are tested on the same targets."""

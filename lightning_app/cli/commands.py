@@ -25,9 +25,10 @@ from ..core.yaml_files import YamlError, load_mapping, load_yaml
 from ..stages import COMMANDS, FUNCTIONS
 from .early import check_early
 from .help_pages import asks_for_page, page, without_all
-from .named_tasks import MODE, replace_named_tasks
+from .named_tasks import MODE, reading, replace_named_tasks
 from .next_steps import Finished, next_line
 from .parser_errors import missing_settings, wrong_value
+from .plain_sources import spell_out
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +109,8 @@ def run_trainer(
 def find_configs(options: list[str]) -> list[str]:
     """Replace each `--config FILE` by the file found here or in `configs/`, and each `--task NAME` by the task's file.
 
+    Sources of rows are spelled out; see `plain_sources`.
+
     Raises:
         InputError: If there is no such file; names the closest one.
     """
@@ -117,7 +120,7 @@ def find_configs(options: list[str]) -> list[str]:
             found[number + 1] = _find_config(found[number + 1])
         elif word.startswith("--config="):
             found[number] = f"--config={_find_config(word.removeprefix('--config='))}"
-    return found
+    return spell_out(found)
 
 
 class OneLineErrors:
@@ -125,6 +128,11 @@ class OneLineErrors:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, "parser_mode": MODE, **kwargs})
+
+    def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Any:
+        """Parse a configuration, in which a path stands for a source of rows."""
+        with reading(content):
+            return super().parse_string(content, *args, **kwargs)  # type: ignore[misc] # jsonargparse's
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Turn the parser's message into one line; nested parsers keep their own way."""

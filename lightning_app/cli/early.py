@@ -7,6 +7,7 @@ model or the rows would use: the functions that find them are the same. Whatever
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ..core.yaml_files import YamlError, load_mapping, load_yaml
 from ..data.readers import Source, check_path
 from ..data.sources import load_rows
 from ..models.locate import BUNDLED, MINILM, locate
+from .plain_sources import DEFAULTS, in_config
 from .signatures import CLASS_KEYS, Setting, parser_keys, settings_of
 
 CLASSES = ("model", "data")  # the keys that name a class, whose arguments follow
@@ -96,7 +98,7 @@ def read_layers(options: Sequence[str]) -> list[Layer] | None:
                 return None
             value = words.pop(0)
         if key == "config":
-            settings = _expanded(load_mapping(Path(value)))
+            settings = in_config(_expanded(load_mapping(Path(value))))
             layers += [line, Layer(settings, list(_paths(settings)))]
             line = Layer({})
             continue
@@ -186,8 +188,8 @@ def _check_places(subcommand: str, layers: Sequence[Layer], settings: Mapping[st
         return
     task = _task(settings.get("task"))
     for name in READ.get(subcommand, ()):
-        for source, is_sure in _sources(layers, name, data.get(name) if name in arguments else None):
-            column = LABELS[name] if _is_named(data, GOLD) and is_sure else None
+        column = LABELS[name] if name in LABELS and _is_named(data, GOLD) else None
+        for source in _sources(layers, name, data.get(name) if name in arguments else None):
             _check_source(source, task, column)
     selection = data.get("selection")
     if subcommand == "fit" and "selection" in arguments and isinstance(selection, str):
@@ -205,34 +207,18 @@ def _check_source(source: Source, task: Task | None, label_column: str | None) -
         load_rows(source, task, label_column)
 
 
-def _sources(layers: Sequence[Layer], name: str, value: Any) -> Iterator[tuple[Source, bool]]:
-    """The sources of one argument, and whether all of their settings are known for sure."""
+def _sources(layers: Sequence[Layer], name: str, value: Any) -> Iterator[Source]:
+    """The sources of one argument."""
     if name == "targets":
         # A later mapping of targets replaces an earlier one, so those of earlier layers may be gone.
         given = [_inside(_flat_classes(layer.settings).get("data"), [name]) for layer in layers]
         last: Mapping[str, Any] = next((targets for targets in reversed(given) if targets), {})
-        for target, one in value.items() if isinstance(value, dict) else ():
-            if target in last:
-                yield from _source(layers, [name, target], one)
-        return
-    for one in value if isinstance(value, list) else [value]:
-        yield from _source(layers, [name] if one is value else [], one)
-
-
-def _source(layers: Sequence[Layer], keys: Sequence[str], value: Any) -> Iterator[tuple[Source, bool]]:
-    if not isinstance(value, dict) or not isinstance(value.get("path"), str):
-        return
-    try:
-        yield Source(**value), _is_sure(layers, keys)
-    except TypeError:  # a setting of the wrong type
-        return
-
-
-def _is_sure(layers: Sequence[Layer], keys: Sequence[str]) -> bool:
-    """Whether no layer before the one that gives the path has given the source other settings."""
-    given = [_inside(_flat_classes(layer.settings).get("data"), keys) if keys else {} for layer in layers]
-    last = max((number for number, settings in enumerate(given) if "path" in settings), default=0)
-    return not any(set(settings) - {"path"} for settings in given[:last])
+        value = [source for target, source in value.items() if target in last] if isinstance(value, dict) else []
+    for source in value if isinstance(value, list) else [value]:
+        if isinstance(source, dict) and isinstance(source.get("path"), str):
+            settings: dict[str, Any] = {key: None if setting == "null" else setting for key, setting in source.items()}
+            with suppress(TypeError):  # a setting of the wrong type
+                yield Source(**settings)
 
 
 def _inside(value: Any, keys: Sequence[str]) -> Mapping[str, Any]:
@@ -304,7 +290,9 @@ def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
     both = dict(below)
     for key, value in above.items():
         under = both.get(key)
-        if isinstance(under, dict) and isinstance(value, dict):
+        if isinstance(value, dict) and DEFAULTS.keys() <= value.keys():
+            both[key] = value  # a source that is spelled out, its columns and all
+        elif isinstance(under, dict) and isinstance(value, dict):
             both[key] = _overlaid(under, value)
         elif isinstance(under, str) and isinstance(value, dict) and key in CLASSES:
             both[key] = _overlaid({"class_path": under}, value)

@@ -21,7 +21,7 @@ PAGES: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
         {
             "Model": ("model", "model.model", "model.learning_rate", "model.objective", "model.synthetic_labels"),
             "Data": (
-                "task", "data.train.path", "data.dev.path", "data.selection", "data.pool.path", "data.batch_size",
+                "task", "data.train", "data.dev", "data.selection", "data.pool", "data.batch_size",
                 "data.max_length",
             ),
             "Training": (
@@ -33,7 +33,7 @@ PAGES: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     ),
     "validate": (
         "Score a model on the source dev set; writes no artifact.",
-        {"Model": ("model", "model.model"), "Data": ("task", "data.dev.path", "data.max_length")},
+        {"Model": ("model", "model.model"), "Data": ("task", "data.dev", "data.max_length")},
     ),
     "test": (
         "Score a model on target sets (--config test.yaml), or a translator on held-out pairs (--config "
@@ -42,7 +42,7 @@ PAGES: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
             "Model": ("model", "model.model", "model.label_map"),
             "Data": ("task", "data.targets", "data.tests", "data.max_length", "data.tokens_per_batch"),
             "Hardware": ("trainer.devices", "trainer.precision"),
-            "Output": ("out", "method", "setting", "overwrite"),
+            "Output": ("out", "method", "setting", "overwrite", "shard"),
         },
     ),
     "predict": (
@@ -51,17 +51,17 @@ PAGES: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
         {
             "Model": ("model", "model.model", "model.max_new_tokens", "model.temperature", "model.target_language"),
             "Data": (
-                "task", "data.pool.path", "data.rows.path", "data.prompts", "data.count", "data.target_language",
+                "task", "data.pool", "data.rows", "data.prompts", "data.count", "data.target_language",
                 "data.tokens_per_batch",
             ),
             "Hardware": ("trainer.devices", "trainer.precision"),
-            "Output": ("out", "overwrite"),
+            "Output": ("out", "overwrite", "shard"),
         },
     ),
     "select": (
         "Keep a quota of pool rows per class: those that a strategy scores highest (--config select.yaml).",
         {
-            "Rows": ("task", "pool.path", "pseudolabels"),
+            "Rows": ("task", "pool", "pseudolabels"),
             "Strategy": ("strategy", "quota", "class_from", "options", "agreement", "min_words", "seed"),
             "Required by some strategies": ("dynamics", "embeddings", "target_embeddings"),
             "Output": ("out", "overwrite"),
@@ -137,7 +137,7 @@ def _lines(key: str, known: Mapping[str, Setting], values: Mapping[str, Any]) ->
 
 def _setting(key: str, known: Mapping[str, Setting]) -> Setting | None:
     """What is known of a key; None for one that the class does not have, or that follows from another."""
-    setting = known.get(key) or known.get(key.removesuffix(".path"))
+    setting = known.get(key)
     return None if setting is None or "linked to" in setting.help else setting
 
 
@@ -189,12 +189,14 @@ def _of_function(function: Callable[..., Any]) -> dict[str, Setting]:
 
 
 def _value(key: str, values: Mapping[str, Any]) -> Any:
-    """What the configurations say; of a task its name, of a class its name."""
+    """What the configurations say; of a task or a class its name, of a source its path."""
     found: Any = values
     for part in key.split("."):
         found = found.get(part) if isinstance(found, dict) else None
+    if isinstance(found, list) and found and all(isinstance(item, dict) and "path" in item for item in found):
+        return ", ".join(item["path"] for item in found)
     if isinstance(found, dict):
-        return found.get("class_path", found.get("name", ", ".join(found)))
+        return next((found[name] for name in ("class_path", "name", "path") if name in found), ", ".join(found))
     return found
 
 

@@ -1,10 +1,13 @@
 """Names in configs that stand for more: `task: sentiment` for `configs/tasks/sentiment.yaml`, rooms for their classes.
 
-`--task sentiment` on the command line stands for the same file.
+`--task sentiment` on the command line stands for the same file. A path that stands for a source of rows is spelled out
+here too, in configuration files alone; see `plain_sources`.
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +16,28 @@ from jsonargparse import get_loader, set_loader
 from ..core.errors import InputError, shorten
 from ..core.paths import PROJECT, find
 from ..core.yaml_files import YamlError, load_mapping
+from .plain_sources import in_config
 
-# The parsers' mode: YAML in which a task may be a name.
-MODE = "yaml_with_named_tasks"
+# The parsers' mode: YAML in which a task may be a name, and a source of rows a path.
+MODE = "yaml_with_names"
 _ROOMS = ("modules.", "datamodules.", "callbacks.")
+_configuration: ContextVar[str | None] = ContextVar("_configuration", default=None)
+
+
+@contextmanager
+def reading(content: str) -> Iterator[None]:
+    """While a parser reads this configuration; any other text that it reads is the value of a setting."""
+    token = _configuration.set(content)
+    try:
+        yield
+    finally:
+        _configuration.reset(token)
 
 
 def load(text: str) -> Any:
     """Read YAML as jsonargparse does, and put what names stand for in their place."""
-    return _with_full_classes(with_definition(get_loader("yaml")(text)))
+    value = _with_full_classes(with_definition(get_loader("yaml")(text)))
+    return in_config(value) if isinstance(value, dict) and text == _configuration.get() else value
 
 
 def with_definition(content: Any) -> Any:

@@ -71,8 +71,7 @@ def next_command(finished: Finished) -> str | None:
         elif finished.pool is not None:
             settings.update(_source_settings(key, finished.pool))
     if is_own_task:
-        roots = {key.removesuffix(".path") for key in settings}
-        settings.update({k: v for k, v in step.of_own_task.items() if k.removesuffix(".path") not in roots})
+        settings.update({key: value for key, value in step.of_own_task.items() if key not in settings})
     settings.setdefault("out", _beside(finished, PurePath(str(defaults.get("out", "runs/next"))).name))
     changed = {key: value for key, value in settings.items() if not _is_default(value, _look_up(defaults, key))}
     return shlex.join([*words, "--config", step.config, *_flags(changed)])
@@ -116,7 +115,7 @@ def _source_settings(key: str, pool: Source | list[Source]) -> dict[str, Any]:
     """A source as a setting: its path alone, if nothing else of it is set."""
     sources = [_as_json(source) for source in (pool if isinstance(pool, list) else [pool])]
     if len(sources) == 1 and set(sources[0]) == {"path"}:
-        return {f"{key}.path": sources[0]["path"]}
+        return {key: sources[0]["path"]}
     return {key: sources if isinstance(pool, list) else sources[0]}
 
 
@@ -155,9 +154,11 @@ def _look_up(defaults: Mapping[str, Any], key: str) -> Any:
 
 
 def _is_default(value: Any, default: Any) -> bool:
-    """Whether a setting is what the configuration has anyway; a list of one is that one."""
+    """Whether a setting is what the configuration has anyway; a list of one is that one, a path alone a source."""
     if isinstance(default, list) and len(default) == 1 and isinstance(value, str):
         default = default[0]
+    if isinstance(default, Mapping) and set(default) == {"path"}:
+        default = default["path"]
     if isinstance(value, str) and isinstance(default, str):
         return PurePath(value) == PurePath(default)
     return bool(value == default)

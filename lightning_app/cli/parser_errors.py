@@ -13,7 +13,6 @@ _NESTED = re.compile(r"NestedArg\(key='[\w.]+', val=(.*)\)$")
 _NO_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 _CLASS_FAILS = re.compile(r"Problem with given class_path '(\S+)':\s+(\S.*)")
 _REQUIRED = re.compile(r"the following arguments are required: ([\w.\-, ]+)")
-_PATH = re.compile(r"[\w./:~\-]+")
 _SOURCE = "labelbridge.lightning_app.data.readers.Source"
 
 
@@ -63,8 +62,7 @@ def wrong_value(message: str, command: str) -> tuple[str, str] | None:
     got = _GOT.search(message)
     types = [got.group(1)] if got is not None else _EXPECTED.findall(message)
     if _SOURCE in message and got is None:
-        remedy = f"write --{key}.path {value}" if _PATH.fullmatch(value) else "give a `path`, or a list of sources"
-        return key, f"is {shorten(value)}, expected a source of rows; {remedy}"
+        return key, f"is {shorten(value)}, expected a source of rows: a path, a map with `path`, or a list of these"
     if value == "None":
         return key, not_given([key], command).removeprefix(f"{key} ")
     expected = " or ".join(dict.fromkeys(_plain(one) for one in types if "NoneType" not in one))

@@ -43,7 +43,7 @@ def peek(artifact: str, rows: int = 5, id: str | None = None) -> None:  # noqa: 
     console.print(f"written {escape(manifest.written)} by [italic]{command}[/italic]", highlight=False)
     for name, one in manifest.inputs.items():
         printed = escape(one["fingerprint"][:19])
-        console.print(f"  from {escape(name)}: {escape(one['path'])} ({printed}…)", highlight=False)
+        console.print(f"  from {escape(name)}: {escape(', '.join(one['paths']))} ({printed}…)", highlight=False)
     for name, value in manifest.facts.items():
         _print_fact(console, name, value)
     for name in [name for name in COUNTED if name in table.column_names]:
@@ -110,7 +110,7 @@ def _history(path: Path, one: str) -> None:
             for name, value in row.items():
                 shown.add_row(f"[bold]{escape(name)}[/bold]", escape(_show(value)))
             console.print(shown)
-        for place in (place for one_input in read.manifest.inputs.values() for place in one_input["path"].split(", ")):
+        for place in (path for reference in read.manifest.inputs.values() for path in reference["paths"]):
             ancestor = find(place)
             if ancestor is not None and artifacts.is_whole(ancestor) and artifacts.read_manifest(ancestor).columns:
                 waiting.append(ancestor)

@@ -25,7 +25,7 @@ def ancestors(folder: Path) -> Iterator[tuple[Path, Manifest]]:
             continue
         yield place, manifest
         for reference in manifest.inputs.values():
-            waiting += filter(None, (find(_run_of(Path(path))) for path in reference["path"].split(", ")))
+            waiting += filter(None, (find(_run_of(Path(path))) for path in reference["paths"]))
 
 
 def _run_of(path: Path) -> Path:

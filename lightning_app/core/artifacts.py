@@ -50,7 +50,7 @@ class Manifest:
         files: Size in bytes of every shard (or of every file of a model), by its path inside the folder.
         fingerprint: SHA-256 over schema, rows in order, and the labels in the order of the rows' vectors.
         columns: Column name -> Arrow type.
-        inputs: What the stage read: name -> `{"path", "fingerprint"}`.
+        inputs: What the stage read, by name.
         lineage: Fingerprints of all ancestors by name, the inputs' own ancestors included.
         config: The resolved configuration.
         facts: Numbers and names that only this stage has (labels, shortfalls, metrics).
@@ -64,7 +64,7 @@ class Manifest:
     fingerprint: str
     columns: dict[str, str]
     files: dict[str, int] = field(default_factory=dict)
-    inputs: dict[str, dict[str, str]] = field(default_factory=dict)
+    inputs: dict[str, Reference] = field(default_factory=dict)
     lineage: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -93,7 +93,7 @@ def write(
     stage: str,
     fingerprint_of_files: str = "",
     files: Iterable[Path] = (),
-    inputs: Mapping[str, dict[str, str]] | None = None,
+    inputs: Mapping[str, Reference] | None = None,
     lineage: Mapping[str, str] | None = None,
     config: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
@@ -197,7 +197,9 @@ def _parsed(path: Path, remedy: str = "run its stage again") -> Manifest:
     """
     file = path / MANIFEST
     manifest = checked(Manifest, read_json(file, remedy), file, remedy)
-    checked(dict[str, Reference], manifest.inputs, f"{file}: inputs", remedy)
+    for name, read in manifest.inputs.items():
+        if len(read.get("artifacts", read["paths"])) != len(read["paths"]):
+            raise InputError(f"{file}: inputs.{name} has not one of `artifacts` for each of `paths`; {remedy}")
     check_facts(manifest.stage, manifest.facts, file, remedy)
     return manifest
 
@@ -291,9 +293,9 @@ def selection_stage(folder: Path) -> str | None:
         return "select"
 
 
-def reference(path: Path, manifest: Manifest) -> dict[str, str]:
-    """The entry that names this artifact among another's `inputs`."""
-    return {"path": str(path), "fingerprint": manifest.fingerprint}
+def reference(path: Path | str, source: Manifest | str) -> Reference:
+    """The entry that names an input: an artifact by its manifest, a file or a model by its fingerprint."""
+    return {"paths": [str(path)], "fingerprint": source if isinstance(source, str) else source.fingerprint}
 
 
 def check_same_ancestor(artifact: Artifact, ancestor: str, expected: str, expected_path: str) -> None:
@@ -352,13 +354,12 @@ def _stale(manifest: Manifest, seen: frozenset[Path]) -> tuple[list[str], list[s
 
 def _inputs(manifest: Manifest) -> Iterator[tuple[str, str, str]]:
     """Name, place and fingerprint of everything that was read; several sources of one input each by itself."""
-    for name, one in manifest.inputs.items():
+    for name, read in manifest.inputs.items():
         # Rows may be read in part or under other names; then the artifact's own fingerprint stands beside theirs.
-        prints = one.get("artifact", one["fingerprint"]).split(", ")
-        places = one["path"].split(", ")
-        if len(prints) != len(places):
-            prints, places = [one["fingerprint"]], [one["path"]]
-        yield from ((name, place, print_) for place, print_ in zip(places, prints, strict=True))
+        prints = read.get("artifacts", [read["fingerprint"]] * len(read["paths"]))
+        for place, print_ in zip(read["paths"], prints, strict=True):
+            if print_ is not None:
+                yield name, place, print_
 
 
 def rebuild(manifest: Manifest, *, anew: bool = False) -> str:

@@ -49,11 +49,18 @@ class TaskFacts(TypedDict):
 
 
 class Reference(TypedDict):
-    """An entry that names what a stage read."""
+    """An entry that names what a stage read.
 
-    path: str
+    Attributes:
+        paths: Where it was read from, one path for each source.
+        fingerprint: SHA-256 of what was read.
+        artifacts: For each path the fingerprint of the artifact there, null for files and models. Absent if
+            `fingerprint` is that of the one artifact itself.
+    """
+
+    paths: list[str]
     fingerprint: str
-    artifact: NotRequired[str]
+    artifacts: NotRequired[list[str | None]]
 
 
 class Scores(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from ..core import artifacts
 from ..core.errors import InputError, shorten
+from ..core.hub import prepare_hub
 from ..core.paths import find
 from . import files
 from .named import DATA, named_source
@@ -163,14 +164,18 @@ def _length(source: Source) -> int | None:
 
 def _read_hub(source: Source) -> pa.Table:
     """Read a Hub data set through `datasets`."""
+    is_reachable = prepare_hub()
     import datasets
 
+    if not is_reachable:
+        datasets.config.HF_HUB_OFFLINE = True  # copied from the client's when it was imported
     try:
         data = _quiet_load(datasets, source.hub, source.subset, split=source.split, revision=source.revision)
     except Exception as error:  # noqa: BLE001 - the Hub client raises a score of unrelated types
         _refuse_cache(error, source)
+        offline = "" if is_reachable else "; the Hub cannot be reached"
         raise InputError(
-            f"{source.place}: the Hub data set cannot be loaded ({_root_cause(error)}); "
+            f"{source.place}: the Hub data set cannot be loaded ({_root_cause(error)}){offline}; "
             "check name, subset, split and network, or give a local file as `path`"
         ) from None
     return _to_arrow(data, source)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..core import artifacts, fingerprint
-from ..core.contracts import check_no_duplicates
+from ..core.contracts import Reference, check_no_duplicates
 from ..core.errors import InputError, is_unicode, shorten
 from ..core.hashing import seeded_hash
 from ..core.task import Task, fold
@@ -56,15 +56,10 @@ class Rows:
         return fingerprint.of_table(self.table)
 
     @property
-    def reference(self) -> dict[str, str]:
-        """The entry that names these rows among an artifact's `inputs`.
-
-        `path` and `artifact` hold one place and one artifact's fingerprint a source, with `, ` between them; no
-        fingerprint, but an empty text, stands for a file.
-        """
-        own = [one.fingerprint if one is not None else "" for one in self.manifests]
-        named = {"artifact": ", ".join(own)} if any(own) else {}
-        return {"path": ", ".join(self.places), "fingerprint": self.fingerprint, **named}
+    def reference(self) -> Reference:
+        """The entry that names these rows among an artifact's `inputs`."""
+        prints = [manifest.fingerprint if manifest is not None else None for manifest in self.manifests]
+        return {"paths": list(self.places), "fingerprint": self.fingerprint, "artifacts": prints}
 
 
 def load_rows(sources: Source | Sequence[Source], task: Task, label_column: str | None) -> Rows:
@@ -115,7 +110,7 @@ def _load(
     return Rows(merged, dict(dropped), places, lineage, manifests)
 
 
-def read_table(sources: Source | Sequence[Source]) -> tuple[pa.Table, dict[str, str], dict[str, str]]:
+def read_table(sources: Source | Sequence[Source]) -> tuple[pa.Table, dict[str, str], Reference]:
     """Read sources with all of their own columns, renamed by `columns` and with an `id`, but not checked.
 
     `label_map` holds for the prompt labels: null drops the row, and the drop is logged.

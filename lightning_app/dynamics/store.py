@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..core import artifacts, fingerprint
+from ..core.contracts import Reference
 from ..core.errors import InputError
 from ..core.task import Task
 
@@ -45,7 +46,7 @@ class ScoredRows:
     ids: Sequence[str]
     labels: Sequence[str]
     reference: np.ndarray | None = None
-    inputs: dict[str, dict[str, str]] = field(default_factory=dict)
+    inputs: dict[str, Reference] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse rows that could not be told apart.

@@ -105,7 +105,7 @@ def pool_views(tested: Sequence[Tested]) -> list[PoolView]:
         for folder, manifest in ancestors(Path(run.path)):
             if manifest.stage == "select" and "pool" in manifest.inputs and artifacts.is_whole(folder):
                 pool = manifest.inputs["pool"]
-                known = groups.setdefault((pool["path"], pool["fingerprint"]), {})
+                known = groups.setdefault((", ".join(pool["paths"]), pool["fingerprint"]), {})
                 methods = known.setdefault(folder, (manifest, [], run.task))[1]
                 methods += [run.method] if run.method not in methods else []
     return [_view(path, found) for (path, _), found in groups.items()]

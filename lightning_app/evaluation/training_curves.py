@@ -72,7 +72,7 @@ def _selected(run: Tested, manifest: Manifest) -> int | None:
     reference = manifest.inputs.get("selection")
     if reference is None:
         return 0
-    found = find(reference["path"])
+    found = find(reference["paths"][0])
     selection = artifacts.manifest_of(found) if found is not None else None
     return None if selection is None else selection.rows
 

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..core.errors import InputError
+from ..core.packages import require
 
 
 def translation_metrics(table: pa.Table, target: str) -> dict[str, dict[str, Any]]:
@@ -65,8 +66,4 @@ def import_sacrebleu() -> Any:
     Raises:
         InputError: If it is not installed.
     """
-    try:
-        import sacrebleu
-    except ModuleNotFoundError:
-        raise InputError("BLEU and chrF: sacrebleu is not installed; pip install 'labelbridge[translation]'") from None
-    return sacrebleu
+    return require("sacrebleu", "translation", "BLEU and chrF")

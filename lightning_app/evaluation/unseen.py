@@ -54,7 +54,7 @@ def _looked_at(model: str) -> Iterator[tuple[str, str]]:
             # Self-training selects among target text itself, whose pseudolabels hold all of it.
             names = ["target_embeddings"] if manifest.facts.get("prompt_labels", True) else ["pseudolabels"]
             for name in {*names, "target_embeddings"} & set(manifest.inputs):
-                yield f"selection {folder}", manifest.inputs[name]["path"]
+                yield from ((f"selection {folder}", path) for path in manifest.inputs[name]["paths"])
 
 
 def _texts(table: pa.Table, task: Task) -> Iterator[tuple[str, ...]]:

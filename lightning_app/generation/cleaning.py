@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..core import artifacts, fingerprint
+from ..core.contracts import Reference
 from ..core.errors import InputError
 from ..core.paths import find
 from ..core.ranges import check_range
@@ -100,7 +101,7 @@ def clean(
         raise InputError(f"text_column '{target_column}': expected one of the task's columns {task.columns}")
     table, lineage, reference = read_table(raw)
     sides = task.columns[: task.columns.index(target_column)]  # what stands there before the text: the premise
-    rows = _rows(table, task, sides, reference["path"])
+    rows = _rows(table, task, sides, " and ".join(reference["paths"]))
     known = {
         "exclude": _texts(exclude, task, [*sides, target_column]),
         "exclude_targets": _texts(exclude_targets, task, [*sides, target_column]),
@@ -184,7 +185,7 @@ def balance_line(kept: pa.Table, task: Task) -> str:
 def _written(
     out: Path,
     cleaned: Callable[[], Pool],
-    raw: dict[str, str],
+    raw: Reference,
     lineage: dict[str, str],
     config: dict[str, Any],
     overwrite: bool,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..core.contracts import Reference
 from ..core.markup import code, inline
 from . import bundled
 from .locate import BUNDLED
@@ -95,7 +96,7 @@ def _translator_card(facts: Mapping[str, Any]) -> str:
 
 def _common(facts: Mapping[str, Any]) -> dict[str, Any]:
     inputs = [
-        f"- {inline(name)}: `{code(one['path'])}` ({code(one['fingerprint'][:19])}…)"
+        f"- {inline(name)}: {_paths(one)} ({code(one['fingerprint'][:19])}…)"
         for name, one in facts.get("inputs", {}).items()
     ]
     dev = ", ".join(f"{inline(name.removeprefix('dev/'))} {value:.4f}" for name, value in facts.get("dev", {}).items())
@@ -108,6 +109,10 @@ def _common(facts: Mapping[str, Any]) -> dict[str, Any]:
         "max_length": facts.get("max_length", 128),
         "inputs": "\n".join(inputs) or "Not recorded.",
     }
+
+
+def _paths(reference: Reference) -> str:
+    return ", ".join(f"`{code(path)}`" for path in reference["paths"])
 
 
 def _results(facts: Mapping[str, Any], rows_of: str, metrics: Mapping[str, str], digits: str) -> str:

@@ -175,7 +175,7 @@ def estimate_prior(
     artifact = artifacts.read(find(target) or Path(target), "pseudolabel")
     if artifact.manifest.inputs["teacher"]["fingerprint"] != model_fingerprint(model):
         raise InputError(
-            f"target {target}: predictions of {artifact.manifest.inputs['teacher']['path']}, expected those of "
+            f"target {target}: predictions of {artifact.manifest.inputs['teacher']['paths'][0]}, expected those of "
             f"{model}; run predict with it"
         )
     task = Task(**facts["task"])

@@ -9,6 +9,7 @@ from ..core.artifacts import check_fresh, is_whole, read_manifest
 from ..core.errors import InputError
 from ..core.paths import find
 from ..stages import BY_NAME
+from .loading import loading
 from .locate import ADAPTER, CONVERTED, adapter_base, adapter_base_revision, card_facts, gguf_file, locate
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", CONVERTED)
@@ -38,11 +39,8 @@ def model_fingerprint(name: str, revision: str | None = None) -> str:
         )
     from transformers import AutoConfig
 
-    try:
+    with loading(name, remedy="check the name, or give a local folder"):
         config = AutoConfig.from_pretrained(name, revision=revision)
-    except (OSError, ValueError) as error:
-        reason = str(error).split("\n")[0]
-        raise InputError(f"model {name}: cannot be loaded ({reason}); check the name, or give a local folder") from None
     return f"hub:{name}@{getattr(config, '_commit_hash', None)}"
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import InputError, shorten
+from ..core.hub import prepare_hub
+from ..core.paths import find
 from .locate import locate
 
 # Files of which a tokenizer is made; without any, the transformers library makes an empty one without a word.
@@ -24,7 +26,7 @@ FEWEST_TOKENS = 4
 
 @contextmanager
 def loading(name: str, what: str = "", remedy: str = "give a local folder or a Hub id") -> Iterator[None]:
-    """Turn whatever a library raises while it loads a model into one line.
+    """Load a model or a part of it, and turn whatever a library raises meanwhile into one line.
 
     Args:
         name: The model's name.
@@ -34,6 +36,7 @@ def loading(name: str, what: str = "", remedy: str = "give a local folder or a H
     Raises:
         InputError: If anything else is raised inside.
     """
+    is_elsewhere = find(locate(name)) is None and not prepare_hub()
     try:
         yield
     except InputError:
@@ -41,7 +44,10 @@ def loading(name: str, what: str = "", remedy: str = "give a local folder or a H
     except Exception as error:  # noqa: BLE001 - the libraries raise a score of unrelated types
         kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         reason = shorten(kind + (" ".join(str(error).split()) or type(error).__name__), 160)[1:-1]
-        raise InputError(f"model {name}: {what + ' ' if what else ''}cannot be loaded ({reason}); {remedy}") from None
+        offline = "; the Hub cannot be reached" if is_elsewhere else ""
+        raise InputError(
+            f"model {name}: {what + ' ' if what else ''}cannot be loaded ({reason}){offline}; {remedy}"
+        ) from None
 
 
 def load_tokenizer(name: str, **options: Any) -> Any:

@@ -1,7 +1,6 @@
 """Model folders and names: where a model is, and what Labelbridge wrote beside it. No weights are loaded here."""
 
 import importlib.metadata
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,8 @@ from typing import Any
 from ..core.contracts import check_facts
 from ..core.documents import read_json
 from ..core.errors import InputError
+from ..core.hub import prepare_hub
+from ..core.packages import require
 from ..core.paths import find
 from ..stages import TRAINED
 from . import bundled
@@ -66,8 +67,11 @@ def default_prompt(name: str) -> str:
     """The text that a sentence encoder wants before every text (`query: ` for E5); empty where it names none."""
     from transformers.utils import cached_file
 
+    located = locate(name)
+    if find(located) is None:
+        prepare_hub()
     try:
-        file = cached_file(locate(name), "config_sentence_transformers.json")
+        file = cached_file(located, "config_sentence_transformers.json")
         settings = json.loads(Path(file).read_text(encoding="utf-8"))
         return str(settings["prompts"][settings["default_prompt_name"]])
     except (OSError, ValueError, KeyError, TypeError):
@@ -85,8 +89,7 @@ def gguf_file(name: str) -> Path | None:
     file = find(name)
     if file is None or not file.is_file():
         raise InputError(f"{name}: no such file, expected a GGUF file")
-    if importlib.util.find_spec("gguf") is None:
-        raise InputError(f"{name}: GGUF files require the package gguf; pip install 'labelbridge[llm]'")
+    require("gguf", "llm", name)
     return file
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..core import artifacts
+from ..core.contracts import Reference
 from ..core.errors import InputError
 from ..core.paths import find
 from ..core.task import Task
@@ -27,7 +28,7 @@ class Evidence:
         dynamics_ENC: Log-probabilities after every epoch, float32.
         embeddings_ND: Unit embeddings, float32.
         target_MD: Unit embeddings of unlabelled target text, float32.
-        inputs: What was read: name -> `{"path", "fingerprint"}`.
+        inputs: What was read: by name.
         lineage: The ancestors of all of it.
     """
 
@@ -35,7 +36,7 @@ class Evidence:
     dynamics_ENC: np.ndarray | None = None
     embeddings_ND: np.ndarray | None = None
     target_MD: np.ndarray | None = None
-    inputs: dict[str, dict[str, str]] = field(default_factory=dict)
+    inputs: dict[str, Reference] = field(default_factory=dict)
     lineage: dict[str, str] = field(default_factory=dict)
 
 
@@ -52,7 +53,7 @@ def gather(
     Raises:
         InputError: If one is missing, not whole, out of date, of another pool, or lacks a row.
     """
-    inputs: dict[str, dict[str, str]] = {}
+    inputs: dict[str, Reference] = {}
     lineage: dict[str, str] = {}
 
     def opened(name: str, path: str, stage: str) -> artifacts.Artifact:
@@ -120,9 +121,9 @@ def _join(path: Path, manifest: artifacts.Manifest, ids: list[str], rows: Rows) 
 
 def _check_same_encoder(one: artifacts.Manifest, place: str, other: artifacts.Manifest, other_place: str) -> None:
     """Refuse to compare embeddings of two encoders: their cosines mean nothing, also where their widths are equal."""
-    models = [manifest.inputs.get("model", {"path": "unknown", "fingerprint": ""}) for manifest in (one, other)]
+    models = [manifest.inputs.get("model", artifacts.reference("unknown", "")) for manifest in (one, other)]
     if models[0]["fingerprint"] != models[1]["fingerprint"]:
         raise InputError(
-            f"{place}: embedded by {models[0]['path']}, expected {models[1]['path']} as in {other_place}; embed both "
-            "with one model"
+            f"{place}: embedded by {models[0]['paths'][0]}, expected {models[1]['paths'][0]} as in {other_place}; "
+            "embed both with one model"
         )

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..core.errors import InputError
+from ..core.packages import require
 
 log = logging.getLogger(__name__)
 
@@ -103,13 +104,10 @@ def cosine_distance(u: np.ndarray, v: np.ndarray) -> Any:
 
 def _nltk(vectors_ND: np.ndarray, initial_KD: np.ndarray, avoid_empty: bool, max_iter: int, _device: str) -> Clustering:
     """NLTK's own clusterer, stopped after `max_iter` updates."""
-    try:
-        from nltk.cluster import KMeansClusterer
-        from nltk.cluster.util import cosine_distance as nltk_distance
-    except ModuleNotFoundError:
-        raise InputError("backend 'nltk': NLTK is not installed; pip install 'labelbridge[selection]'") from None
+    clusterer: Any = require("nltk.cluster", "selection", "backend 'nltk'").KMeansClusterer
+    nltk_distance = require("nltk.cluster.util", "selection", "backend 'nltk'").cosine_distance
 
-    class Counted(KMeansClusterer):  # type: ignore[misc] # NLTK is untyped
+    class Counted(clusterer):  # type: ignore[misc] # NLTK is untyped
         updates = 0
         shift = np.inf
 

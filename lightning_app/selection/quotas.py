@@ -1,4 +1,6 @@
-"""How many rows each class may keep, and which ones win."""
+"""How many rows each class may keep, and which ones are kept."""
+
+# N = rows of the class
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,18 +13,21 @@ from ..core.task import Task
 
 
 @dataclass(frozen=True)
-class Cut:
-    """The rows of one class that were kept.
+class Choice:
+    """The rows of one class that a strategy keeps.
 
     Args:
-        kept: Positions among the class's rows, best first.
-        shortfall: Quota minus rows, where the class has too few; they are not taken from elsewhere.
-        ties: Rows left out whose score equals the last kept one's.
+        kept: Positions among the class's N rows, best first; at most the quota. A class with too few rows keeps fewer,
+            and none are taken from elsewhere.
+        score: One number for each of the N rows, which is written with it.
+        cluster: Cluster or stratum of each of the N rows; int64.
+        ties: Rows that were not kept although only the seeded hash tells them from one that was.
     """
 
     kept: np.ndarray
-    shortfall: int
-    ties: int
+    score: np.ndarray
+    cluster: np.ndarray | None = None
+    ties: int = 0
 
 
 def quotas_by_class(quota: int | Mapping[str, int], task: Task) -> dict[str, int]:
@@ -52,9 +57,9 @@ def best_first(scores: np.ndarray, ids: list[str], seed: int) -> np.ndarray:
     return order
 
 
-def cut(scores: np.ndarray, ids: list[str], quota: int, seed: int) -> Cut:
+def cut(scores: np.ndarray, ids: list[str], quota: int, seed: int) -> Choice:
     """Keep the `quota` highest scores; ties go by a seeded hash of the id, never by file order."""
     order = best_first(scores, ids, seed)
     kept = order[:quota]
     ties = int((scores[order[quota:]] == scores[kept[-1]]).sum()) if 0 < quota < len(order) else 0
-    return Cut(kept, max(quota - len(order), 0), ties)
+    return Choice(kept, scores, ties=ties)

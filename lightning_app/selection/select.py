@@ -1,6 +1,6 @@
 """`python main.py select`: from the pool to the rows that the student sees."""
 
-# N = pool rows, C = classes
+# N = pool rows, K = kept rows, C = classes
 
 import logging
 from collections import Counter
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..core import artifacts
+from ..core.contracts import Reference
 from ..core.errors import InputError, shorten
 from ..core.ranges import check_range
 from ..core.results import Result
@@ -22,8 +23,9 @@ from ..data.sources import Rows, Source, load_rows
 from ..evaluation.diversity import diversity_score
 from ..stages import BY_NAME
 from .evidence import Evidence, gather
-from .quotas import cut, quotas_by_class
-from .strategies import BY_LAST_EPOCH, Candidates, Choice, Strategy, code_of, find_strategy
+from .lookup import code_of, find_strategy
+from .quotas import Choice, cut, quotas_by_class
+from .strategies import BY_LAST_EPOCH, Candidates, Strategy
 
 log = logging.getLogger(__name__)
 
@@ -40,17 +42,6 @@ class Selection(Result):
     `summary` holds the method's settings and, by class, the rows that were available and kept, the shortfall and the
     ties at the cut.
     """
-
-
-@dataclass(frozen=True)
-class Kept:
-    """The rows of one class that were kept, as positions in the pool, best first."""
-
-    rows: np.ndarray
-    score: np.ndarray
-    cluster: np.ndarray | None
-    available: int
-    ties: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,7 +72,7 @@ def select(
     pool: Source | list[Source],
     pseudolabels: str | None = None,
     strategy: str = "top",
-    class_from: ClassFrom = "teacher",
+    class_from: ClassFrom | None = None,
     variant: Literal["paper", "released"] = "paper",
     quota: int | dict[str, int] = 2500,
     agreement: bool = False,
@@ -105,7 +96,8 @@ def select(
         strategy: random, top, diverse, ambiguous, easy, hard, ccs, near_target, or `module.function` of your own (see
             `labelbridge.lightning_app.selection.strategies`).
         class_from: Whether a row's class is the teacher's most likely one, the one its prompt asked for, or the most
-            likely one after the teacher's last epoch.
+            likely one after the teacher's last epoch. Null is `teacher`, or `last_epoch` where the released code takes
+            that (ambiguous and easy, `variant: released`).
         variant: `paper` or `released`, where the paper's text and its code differ (diverse, ambiguous, easy).
         quota: Rows per class: a number, or a map from label to number.
         agreement: Keep only rows whose most likely class, says the teacher, is the one that their prompt asked for.
@@ -129,9 +121,8 @@ def select(
     """
     rows = load_rows(pool, task, "prompt_label" if prompt_labels else None)
     _refuse_own_columns(rows)
+    class_from = class_from or usual_class_from(strategy, variant)
     check_prompt_labels(prompt_labels, class_from, agreement)
-    if strategy in BY_LAST_EPOCH and variant == "released" and class_from == "teacher":
-        class_from = "last_epoch"
     check_range("seed", seed, least=0, below=2**32)
     check_range("min_words", min_words, least=0)
     quotas = quotas_by_class(quota, task)
@@ -142,6 +133,11 @@ def select(
     )
     evidence = gather(rows, task, pseudolabels, dynamics, embeddings, target_embeddings)
     return select_rows(rows, evidence, method, scorer, task, allow_empty=allow_empty, out=out, overwrite=overwrite)
+
+
+def usual_class_from(strategy: str, variant: Literal["paper", "released"]) -> ClassFrom:
+    """Where a row's class comes from unless the user says: the teacher, or what the released code takes."""
+    return "last_epoch" if strategy in BY_LAST_EPOCH and variant == "released" else "teacher"
 
 
 def check_prompt_labels(prompt_labels: bool, class_from: ClassFrom, agreement: bool) -> None:
@@ -189,17 +185,17 @@ def select_rows(
         _refuse_empty_classes(available, available, method, dropped, _place_of_classes(inputs, method.class_from))
 
     def chosen() -> Selection:
-        kept = [
-            _keep(rows, evidence, classes_N, allowed_N, one, method, scorer, task) for one in range(len(task.labels))
+        members = [np.flatnonzero(allowed_N & (classes_N == number)) for number in range(len(task.labels))]
+        choices = [
+            _choose(rows, evidence, members[number], number, method, scorer, task) for number in range(len(members))
         ]
         if not allow_empty:  # a strategy may keep no row of a class that has some
-            available, selected = (
-                dict(zip(task.labels, counts, strict=True))
-                for counts in ([one.available for one in kept], [len(one.rows) for one in kept])
-            )
+            available = dict(zip(task.labels, map(len, members), strict=True))
+            selected = {label: len(choice.kept) for label, choice in zip(task.labels, choices, strict=True)}
             _refuse_empty_classes(selected, available, method, dropped, f"strategy '{method.strategy}'")
-        table = _table(rows, evidence, kept, method, task)
-        summary = _summary(table, kept, agrees_N, dropped, method, task, evidence)
+        kept_K = np.concatenate([own[choice.kept] for own, choice in zip(members, choices, strict=True)])
+        table = _table(rows, evidence, kept_K, choices, method, task)
+        summary = _summary(table, kept_K, members, choices, agrees_N, dropped, method, task, evidence)
         facts = {"labels": task.labels, **method.as_facts(), **summary}
         _report(facts, out or "selection")
         return Selection(table, facts)
@@ -207,7 +203,7 @@ def select_rows(
     if out is None:
         return chosen()
     with Run(output_folder(out), "select", {"task": asdict(task), "inputs": prints, **method.as_facts()}) as run:
-        reads = [place for one in inputs.values() for place in one["path"].split(", ")]
+        reads = [place for one in inputs.values() for place in one["paths"]]
         if run.begin(overwrite, reads) is State.COMPLETE:
             written = artifacts.read(Path(out), "select")
             _report(written.manifest.facts, out)
@@ -296,10 +292,10 @@ def _filter(rows: Rows, agrees_N: np.ndarray | None, method: Method, task: Task)
     return allowed_N, dropped
 
 
-def _place_of_classes(inputs: dict[str, dict[str, str]], class_from: ClassFrom) -> str:
+def _place_of_classes(inputs: dict[str, Reference], class_from: ClassFrom) -> str:
     """The path of the rows or artifact that the classes were taken from."""
     name = {"teacher": "pseudolabels", "last_epoch": "dynamics", "prompt": "pool"}[class_from]
-    return inputs[name]["path"]
+    return " and ".join(inputs[name]["paths"])
 
 
 def _refuse_empty_classes(
@@ -335,18 +331,10 @@ def _refuse_empty_classes(
     )
 
 
-def _keep(
-    rows: Rows,
-    evidence: Evidence,
-    classes_N: np.ndarray,
-    allowed_N: np.ndarray,
-    number: int,
-    method: Method,
-    scorer: Any,
-    task: Task,
-) -> Kept:
-    """Let the strategy choose among one class's rows."""
-    members = np.flatnonzero(allowed_N & (classes_N == number))
+def _choose(
+    rows: Rows, evidence: Evidence, members: np.ndarray, number: int, method: Method, strategy: Strategy, task: Task
+) -> Choice:
+    """Let the strategy choose among one class's rows, whose positions in the pool are `members`."""
     quota = method.quota[task.labels[number]]
     with np.errstate(divide="ignore"):
         log_probs = None if evidence.probs_NC is None else np.log(evidence.probs_NC[members]).astype(np.float32)
@@ -363,16 +351,12 @@ def _keep(
         target_MD=evidence.target_MD,
     )
     with user_code(f"strategy '{method.strategy}'"):
-        choice = scorer(candidates)
-    if isinstance(choice, Choice):
-        kept = _kept(choice.kept, ids, quota, method)
-        score = _scores(choice.score, ids, method)
-        cluster = None if choice.cluster is None else _clusters(choice.cluster, ids, method)[kept]
-        ties = choice.ties if isinstance(choice.ties, int | np.integer) and choice.ties >= 0 else 0
-        return Kept(members[kept], score[kept], cluster, len(members), int(ties))
-    score = _scores(choice, ids, method)
-    one = cut(score, ids, quota, method.seed)
-    return Kept(members[one.kept], score[one.kept], None, len(members), one.ties)
+        chosen = strategy(candidates)
+    if not isinstance(chosen, Choice):
+        return cut(_scores(chosen, ids, method), ids, quota, method.seed)
+    ties = chosen.ties if isinstance(chosen.ties, int | np.integer) and chosen.ties >= 0 else 0
+    cluster = None if chosen.cluster is None else _clusters(chosen.cluster, ids, method)
+    return Choice(_kept(chosen.kept, ids, quota, method), _scores(chosen.score, ids, method), cluster, int(ties))
 
 
 def _kept(given: Any, ids: list[str], quota: int, method: Method) -> np.ndarray:
@@ -437,30 +421,34 @@ def _scores(given: Any, ids: list[str], method: Method) -> np.ndarray:
     return scores
 
 
-def _table(rows: Rows, evidence: Evidence, kept: list[Kept], method: Method, task: Task) -> pa.Table:
+def _table(
+    rows: Rows, evidence: Evidence, kept_K: np.ndarray, choices: list[Choice], method: Method, task: Task
+) -> pa.Table:
     """Whole rows that were kept, class by class and best first, each with why."""
-    index = np.concatenate([one.rows for one in kept])
-    names = [label for label, one in zip(task.labels, kept, strict=True) for _ in one.rows]
-    ranks = np.concatenate([np.arange(1, len(one.rows) + 1) for one in kept])
-    table = rows.table.take(index).append_column("class", pa.array(names, pa.string()))
+    names = [label for label, choice in zip(task.labels, choices, strict=True) for _ in choice.kept]
+    ranks_K = np.concatenate([np.arange(1, len(choice.kept) + 1) for choice in choices])
+    score_K = np.concatenate([choice.score[choice.kept] for choice in choices]).astype(np.float64)
+    table = rows.table.take(kept_K).append_column("class", pa.array(names, pa.string()))
     if evidence.probs_NC is not None:
-        table = table.append_column("probs", pa.array(list(evidence.probs_NC[index]), pa.list_(pa.float64())))
-    why = [f"{method.strategy}: rank {rank} of {label}" for rank, label in zip(ranks, names, strict=True)]
-    if all(one.cluster is not None for one in kept):
-        cluster = np.concatenate([one.cluster for one in kept if one.cluster is not None])
-        table = table.append_column("cluster", pa.array(cluster, pa.int64()))
-        why = [f"{reason}, cluster {one}" for reason, one in zip(why, cluster, strict=True)]
+        table = table.append_column("probs", pa.array(list(evidence.probs_NC[kept_K]), pa.list_(pa.float64())))
+    why = [f"{method.strategy}: rank {rank} of {label}" for rank, label in zip(ranks_K, names, strict=True)]
+    if all(choice.cluster is not None for choice in choices):
+        cluster_K = np.concatenate([choice.cluster[choice.kept] for choice in choices if choice.cluster is not None])
+        table = table.append_column("cluster", pa.array(cluster_K, pa.int64()))
+        why = [f"{reason}, cluster {cluster}" for reason, cluster in zip(why, cluster_K, strict=True)]
     return (
-        table.append_column("strategy", pa.array([method.strategy] * len(index), pa.string()))
-        .append_column("score", pa.array(np.concatenate([one.score for one in kept]).astype(np.float64)))
-        .append_column("rank", pa.array(ranks, pa.int64()))
+        table.append_column("strategy", pa.array([method.strategy] * len(kept_K), pa.string()))
+        .append_column("score", pa.array(score_K))
+        .append_column("rank", pa.array(ranks_K, pa.int64()))
         .append_column("why", pa.array(why, pa.string()))
     )
 
 
 def _summary(
     table: pa.Table,
-    kept: list[Kept],
+    kept_K: np.ndarray,
+    members: list[np.ndarray],
+    choices: list[Choice],
     agrees_N: np.ndarray | None,
     dropped: dict[str, int],
     method: Method,
@@ -468,25 +456,24 @@ def _summary(
     evidence: Evidence,
 ) -> dict[str, Any]:
     """Counts, shortfalls, ties, how often the teacher's class is the one that the prompt asked for, and diversity."""
-    index = np.concatenate([one.rows for one in kept])
     summary: dict[str, Any] = {
         "classes": {
             label: {
-                "available": one.available,
+                "available": len(own),
                 "quota": method.quota[label],
-                "kept": len(one.rows),
-                "shortfall": method.quota[label] - len(one.rows),
-                "ties_at_cut": one.ties,
+                "kept": len(choice.kept),
+                "shortfall": method.quota[label] - len(choice.kept),
+                "ties_at_cut": choice.ties,
             }
-            for label, one in zip(task.labels, kept, strict=True)
+            for label, own, choice in zip(task.labels, members, choices, strict=True)
         },
         **({"prompt_labels": dict(Counter(table["prompt_label"].to_pylist()))} if method.prompt_labels else {}),
-        "agreement_with_prompt": float(agrees_N[index].mean()) if agrees_N is not None and len(index) else None,
+        "agreement_with_prompt": float(agrees_N[kept_K].mean()) if agrees_N is not None and len(kept_K) else None,
     }
     if dropped:
         summary["dropped_by_filter"] = dropped
     if evidence.embeddings_ND is not None:
-        summary["diversity"] = diversity_score(evidence.embeddings_ND[index])
+        summary["diversity"] = diversity_score(evidence.embeddings_ND[kept_K])
     if evidence.target_MD is not None or not method.prompt_labels:
         summary["transductive"] = "looked at unlabelled target text, which test refuses to score"
     return summary

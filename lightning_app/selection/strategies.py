@@ -8,24 +8,18 @@ YAML: `strategy: my_file.my_function`.
 
 # N = rows of the class, C = classes, E = epochs, D = dimensions, M = target rows
 
-import difflib
-import inspect
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from ..core.errors import InputError, shorten
-from ..core.fingerprint import of_files
+from ..core.errors import InputError
 from ..core.hashing import seeded_hash
-from ..core.user_code import file_of, import_file
 from .coverage import adaptive_cover, check_options, lots
 from .kmeans import kmeans
-from .quotas import best_first
+from .quotas import Choice, best_first
 
 BLOCK_ROWS = 4_096
 
@@ -117,23 +111,6 @@ class Candidates:
         if value is None:
             raise InputError(f"this strategy needs {what}")
         return value
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What a strategy keeps when a score a row is not enough.
-
-    Args:
-        kept: Positions among the class's rows, best first; at most the quota.
-        score: One number a row, to be written with it; shape (N,).
-        cluster: Cluster or stratum of every row; int64 of shape (N,).
-        ties: Rows left out that only the seeded hash tells from one that was kept.
-    """
-
-    kept: np.ndarray
-    score: np.ndarray
-    cluster: np.ndarray | None = None
-    ties: int = 0
 
 
 Strategy = Callable[..., np.ndarray | Choice]
@@ -294,63 +271,6 @@ BUILT_IN: dict[str, Strategy] = {
 }  # fmt: skip
 # In the released code these take the class from the last epoch, not from the pseudolabels.
 BY_LAST_EPOCH = ("ambiguous", "easy")
-
-
-def find_strategy(name: str, options: Mapping[str, Any] | None = None) -> Callable[[Candidates], np.ndarray | Choice]:
-    """A built-in strategy by its name, or `module.function` from the current folder, with its options set.
-
-    Raises:
-        InputError: If there is none, or it has no such option, or an option is of another type.
-    """
-    strategy = BUILT_IN[name] if name in BUILT_IN else _imported(name)
-    # Imported here, as the commands import this module.
-    from ..cli.commands import Parser
-
-    parser = Parser(prog="options")
-    try:
-        first = next(iter(inspect.signature(strategy).parameters), "candidates")
-    except (TypeError, ValueError):
-        raise InputError(f"strategy '{name}': {shorten(strategy)}, expected a function of the class's rows") from None
-    parser.add_function_arguments(strategy, skip={first}, fail_untyped=False)
-    try:
-        return partial(strategy, **parser.parse_object(dict(options or {})).as_dict())
-    except InputError as error:
-        raise InputError(f"strategy '{name}', options: {error}") from None
-
-
-def code_of(name: str) -> str | None:
-    """The fingerprint of the file that holds a strategy of one's own: another version of it is another method."""
-    return None if name in BUILT_IN else of_files([_file(name)])
-
-
-def _file(name: str) -> Path:
-    """The file of a strategy of one's own.
-
-    Raises:
-        InputError: If the name is neither a built-in strategy's nor that of a file in the current folder.
-    """
-    module = name.rpartition(".")[0]
-    file = file_of(module)
-    if file is None:
-        close = difflib.get_close_matches(name, BUILT_IN, n=1)
-        meant = f", did you mean '{close[0]}'?" if close else ";"
-        there = f" (there is no {module.replace('.', '/')}.py here)" if module else ""
-        raise InputError(
-            f"strategy '{name}': not one of {', '.join(BUILT_IN)}{there}{meant} "
-            "Or name module.function of your own file"
-        )
-    return file
-
-
-def _imported(name: str) -> Strategy:
-    file, function = _file(name), name.rpartition(".")[2]
-    strategy: Strategy | None = getattr(import_file(file, f"strategy '{name}'"), function, None)
-    if not callable(strategy):
-        raise InputError(
-            f"strategy '{name}': {file.name} has {shorten(strategy)} under this name, expected a function of the "
-            "class's rows"
-        )
-    return strategy
 
 
 def _by_id(candidates: Candidates) -> np.ndarray:

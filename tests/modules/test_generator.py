@@ -225,7 +225,7 @@ def test_a_gguf_file_is_a_model(cli: Command, tiny_gguf: Path):
     assert outcome.code == 0, outcome.err
     manifest = artifacts.read_manifest(Path("raw"))
     digest = hashlib.sha256(tiny_gguf.read_bytes()).hexdigest()
-    assert manifest.inputs["model"] == {"path": str(tiny_gguf), "fingerprint": f"sha256:{digest}"}
+    assert manifest.inputs["model"] == {"paths": [str(tiny_gguf)], "fingerprint": f"sha256:{digest}"}
     rows = table_of("raw")
     assert len(rows) == COUNT
     for row in rows:

@@ -20,7 +20,7 @@ def test_help_is_one_page_that_says_how_to_see_all(cli: Command, command: str):
 
 def test_the_page_of_fit_names_what_people_change(cli: Command):
     page = cli("fit", "--help").out
-    for key in ("model.model", "model.learning_rate", "data.train.path", "trainer.max_epochs", "out", "overwrite"):
+    for key in ("model.model", "model.learning_rate", "data.train", "trainer.max_epochs", "out", "overwrite"):
         assert f"\n  --{key} " in page, key
     assert "Peak learning rate" in page  # from the class's docstring
     assert "--model.help StudentModule" in page

@@ -18,11 +18,11 @@ TOPIC = Task("topic", ["text"], ["sports", "politics"])
 @pytest.mark.parametrize(
     ("finished", "command"),
     [
-        (Finished("generate", "runs/generate"), "clean --config clean.yaml --raw.path runs/generate"),
-        (Finished("clean", "runs/clean"), "fit --config teacher.yaml --data.pool.path runs/clean"),
+        (Finished("generate", "runs/generate"), "clean --config clean.yaml --raw runs/generate"),
+        (Finished("clean", "runs/clean"), "fit --config teacher.yaml --data.pool runs/clean"),
         (
             Finished("clean", "runs/clean", variant="teacher is trained"),
-            "predict --config pseudolabel.yaml --data.pool.path runs/clean",
+            "predict --config pseudolabel.yaml --data.pool runs/clean",
         ),
         (Finished("teacher", "runs/teacher"), "predict --config pseudolabel.yaml"),
         (Finished("pseudolabel", "runs/pseudolabel"), "select --config select.yaml"),
@@ -58,7 +58,7 @@ def test_outputs_go_beside_the_stage_and_are_named_alike():
 
 def test_a_pool_is_carried_on_with_all_of_its_settings():
     plain = next_command(Finished("pseudolabel", "runs/pseudolabel", pool=Source("my/pool.jsonl")))
-    assert plain == "python main.py select --config select.yaml --pool.path my/pool.jsonl"
+    assert plain == "python main.py select --config select.yaml --pool my/pool.jsonl"
     sources = [Source("a.csv", columns={"text": "body"}), Source("b.jsonl", id_prefix="b/")]
     words = shlex.split(next_command(Finished("pseudolabel", "runs/pseudolabel", pool=sources)))
     assert json.loads(words[words.index("--pool") + 1]) == [
@@ -71,10 +71,10 @@ def test_another_task_is_carried_on_and_its_data_has_placeholders():
     assert json.loads(words[words.index("--task") + 1]) == {
         "name": "topic", "columns": ["text"], "labels": ["sports", "politics"],
     }  # fmt: skip
-    assert words[words.index("--data.train.path") + 1] == "GOLD"
+    assert words[words.index("--data.train") + 1] == "GOLD"
     teacher = next_command(Finished("teacher", "runs/teacher", TOPIC, pool=Source("my/pool.jsonl")))
-    assert teacher.endswith("--data.pool.path my/pool.jsonl")
-    assert next_command(Finished("teacher", "runs/teacher", TOPIC)).endswith("--data.pool.path POOL")
+    assert teacher.endswith("--data.pool my/pool.jsonl")
+    assert next_command(Finished("teacher", "runs/teacher", TOPIC)).endswith("--data.pool POOL")
 
 
 def test_the_task_of_the_configuration_is_left_out(task: Task):
@@ -84,11 +84,11 @@ def test_the_task_of_the_configuration_is_left_out(task: Task):
 @pytest.mark.parametrize(
     ("role", "said"),
     [
-        ("gold", "fit --config teacher.yaml --setting translate-train --data.train.path runs/hi/train"),
-        ("pool", "predict --config pseudolabel.yaml --data.pool.path runs/hi/train"),
+        ("gold", "fit --config teacher.yaml --setting translate-train --data.train runs/hi/train"),
+        ("pool", "predict --config pseudolabel.yaml --data.pool runs/hi/train"),
         ("selection", "--data.selection runs/hi/train"),
-        ("targets", """--data.targets '{"hi": {"path": "runs/hi/train"}}'"""),
-        ("no labels", "predict --config embed.yaml --data.pool.path runs/hi/train --data.prompt_labels false"),
+        ("targets", """--data.targets '{"hi": "runs/hi/train"}'"""),
+        ("no labels", "predict --config embed.yaml --data.pool runs/hi/train --data.prompt_labels false"),
     ],
 )
 def test_translated_rows_take_the_place_of_the_originals(role: str, said: str):

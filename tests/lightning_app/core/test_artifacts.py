@@ -119,7 +119,7 @@ def test_an_artifact_inside_another_belongs_to_it(tmp_path: Path, table: pa.Tabl
 
 
 def test_an_artifact_is_joined_only_with_its_own_ancestor(tmp_path: Path, table: pa.Table):
-    inputs = {"pool": {"path": "pool", "fingerprint": "sha256:1"}}
+    inputs = {"pool": {"paths": ["pool"], "fingerprint": "sha256:1"}}
     artifacts.write(tmp_path / "art", table, stage="pseudolabel", inputs=inputs, lineage={"raw": "sha256:0"})
     artifact = artifacts.read(tmp_path / "art")
     artifacts.check_same_ancestor(artifact, "pool", "sha256:1", "pool")

@@ -21,7 +21,7 @@ def test_markup_is_escaped_and_all_is_on_one_line():
 def facts_named(name: str) -> dict[str, Any]:
     return {
         "task": {"name": name, "columns": ["text"], "labels": [name, "b"]}, "method": name, "setting": name, "seed": 1,
-        "base": name, "inputs": {name: {"path": name, "fingerprint": "sha256:0"}}, "dev": {f"dev/{name}": 0.5},
+        "base": name, "inputs": {name: {"paths": [name], "fingerprint": "sha256:0"}}, "dev": {f"dev/{name}": 0.5},
         "monitor": f"dev/{name}", "results": {name: {"rows": 5.0, "accuracy": 0.5, "macro_f1": 0.5}},
     }  # fmt: skip
 

@@ -62,7 +62,7 @@ def write_chain(folder: Path, task: Task, removed_model: bool = False) -> list[s
         )  # fmt: skip
         if removed_model:
             shutil.rmtree(student / "model")
-        model = {"model": {"path": str(student / "model"), "fingerprint": "sha256:0"}}
+        model = {"model": {"paths": [str(student / "model")], "fingerprint": "sha256:0"}}
         runs.append(write_test(folder / f"T-{strategy}", task, f"T-{strategy[:4]}-k", model, 8))
     return runs
 

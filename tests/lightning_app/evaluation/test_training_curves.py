@@ -19,7 +19,7 @@ def trained(folder: Path, task: Task, logged: bool = True) -> Training:
             for step, (accuracy, seconds) in {4: (0.5, 100), 8: (0.75, 120)}.items():
                 writer.add_scalar("dev/accuracy", accuracy, step, walltime=seconds)
                 writer.add_scalar("throughput/tokens_per_s", 300, step, walltime=seconds)
-    model = {"path": str(folder / "student" / "model"), "fingerprint": "sha256:0"}
+    model = {"paths": [str(folder / "student" / "model")], "fingerprint": "sha256:0"}
     artifacts.write(folder / "test", None, stage="test", facts={"task": vars(task)}, inputs={"model": model})
     run = Run(str(folder / "test"), task, "zero-shot", "T-top-k", "0", None, [3, 3, 4], {}, False, [2, 2, 2])
     (found,) = trainings([run])

@@ -7,7 +7,9 @@ import pytest
 
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.selection.coverage import adaptive_cover, greedy_cover, neighbourhoods
-from labelbridge.lightning_app.selection.strategies import Candidates, Choice, find_strategy
+from labelbridge.lightning_app.selection.lookup import find_strategy
+from labelbridge.lightning_app.selection.quotas import Choice
+from labelbridge.lightning_app.selection.strategies import Candidates
 
 
 def units(rows: int, seed: int = 0, dimensions: int = 5) -> np.ndarray:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.selection.lookup import find_strategy
 from labelbridge.lightning_app.selection.quotas import cut
 from labelbridge.lightning_app.selection.strategies import (
     BUILT_IN,
@@ -19,7 +20,6 @@ from labelbridge.lightning_app.selection.strategies import (
     ccs,
     diverse,
     easy,
-    find_strategy,
     near_target,
     random,
 )
