@@ -16,6 +16,7 @@ from transformers import AutoConfig
 from labelbridge.lightning_app.core.contracts import Reference
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.ranges import check_range
+from labelbridge.lightning_app.core.shards import WHOLE
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Rows
 from labelbridge.lightning_app.models.loading import (
@@ -71,6 +72,7 @@ class TokenizedDataModule(LightningDataModule):
         self.tokens_per_batch = tokens_per_batch
         self.num_workers = num_workers
         self.finished_rows: np.ndarray | None = None
+        self.shard = WHOLE
         self.lineage: dict[str, str] = {}
         self._tokenizer: Any = None
 
@@ -176,6 +178,7 @@ class TokenizedDataModule(LightningDataModule):
             self.finished_rows,
             self.trainer.global_rank,
             self.trainer.world_size,
+            self.shard,
         )
         return DataLoader(
             dataset,

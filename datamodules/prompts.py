@@ -13,6 +13,7 @@ from labelbridge.lightning_app.core import artifacts, fingerprint
 from labelbridge.lightning_app.core.contracts import Reference
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.ranges import check_range
+from labelbridge.lightning_app.core.shards import WHOLE
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
 from labelbridge.lightning_app.generation.prompts import PromptSpec, prompt_rows, read_spec
@@ -63,6 +64,7 @@ class PromptDataModule(LightningDataModule):
         self.tokens_per_batch = tokens_per_batch
         self.seed = seed
         self.finished_rows: np.ndarray | None = None
+        self.shard = WHOLE
         self.lineage: dict[str, str] = {}
 
     @cached_property
@@ -102,7 +104,12 @@ class PromptDataModule(LightningDataModule):
         characters = [max(len(row["system"]) + len(row["user"]), len(row["completion"] or "")) for row in prompts]
         lengths = np.array(characters) // CHARACTERS_PER_TOKEN + self.max_new_tokens
         sampler = BudgetSampler(
-            lengths, self.tokens_per_batch, self.finished_rows, self.trainer.global_rank, self.trainer.world_size
+            lengths,
+            self.tokens_per_batch,
+            self.finished_rows,
+            self.trainer.global_rank,
+            self.trainer.world_size,
+            self.shard,
         )
         finished = np.zeros(len(lengths), dtype=bool)
         if self.finished_rows is not None:

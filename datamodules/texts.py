@@ -15,6 +15,7 @@ from labelbridge.lightning_app.core.artifacts import is_selection
 from labelbridge.lightning_app.core.contracts import Reference
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.ranges import check_range
+from labelbridge.lightning_app.core.shards import WHOLE
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
 from labelbridge.lightning_app.translation.gates import Gates, left_out
@@ -80,6 +81,7 @@ class TextDataModule(LightningDataModule):
         self.failing: Failing = failing
         self.tokens_per_batch = tokens_per_batch
         self.finished_rows: np.ndarray | None = None
+        self.shard = WHOLE
         self.lineage: dict[str, str] = {}
 
     @cached_property
@@ -179,7 +181,12 @@ class TextDataModule(LightningDataModule):
             log.warning("%s", line)
         texts = TextBatches(self.segments["text"].to_pylist())
         sampler = BudgetSampler(
-            texts.lengths, self.tokens_per_batch, self.finished_rows, self.trainer.global_rank, self.trainer.world_size
+            texts.lengths,
+            self.tokens_per_batch,
+            self.finished_rows,
+            self.trainer.global_rank,
+            self.trainer.world_size,
+            self.shard,
         )
         return DataLoader(texts, batch_size=None, sampler=sampler)
 
