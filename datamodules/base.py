@@ -165,6 +165,7 @@ class TokenizedDataModule(StageDataBase):
             self.finished_rows,
             self.trainer.global_rank,
             self.trainer.world_size,
+            self.shard,
         )
         return DataLoader(
             dataset,

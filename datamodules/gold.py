@@ -223,6 +223,12 @@ class GoldDataModule(RowsDataModule):
         log.info("views: %d of %d rows have %d", int((np.diff(starts) > 0).sum()), rows.num_rows, len(order))
         return Views(self.encode_texts(self.view_rows.table.take(order), "views", self.task.columns), starts)
 
+    def training_tokens(self) -> np.ndarray | None:
+        """All tokens that a training batch can hold, each once; None where views are given, which are encoded later."""
+        if self.views:
+            return None
+        return np.union1d(self.encoded["train"].features["input_ids"], [self.tokenizer.pad_token_id])
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """This rank's micro-batches, window by window."""
         label = self.labels(self.train_rows)

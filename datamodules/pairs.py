@@ -163,7 +163,12 @@ class PairsDataModule(TokenizedDataModule):
         assert self.trainer is not None, "loaders are made for a Trainer"
         texts = TextBatches(self.output_rows("test")["source"].to_pylist())
         sampler = BudgetSampler(
-            texts.lengths, self.tokens_per_batch, self.finished_rows, self.trainer.global_rank, self.trainer.world_size
+            texts.lengths,
+            self.tokens_per_batch,
+            self.finished_rows,
+            self.trainer.global_rank,
+            self.trainer.world_size,
+            self.shard,
         )
         return DataLoader(texts, batch_size=None, sampler=sampler)
 

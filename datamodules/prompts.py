@@ -110,7 +110,12 @@ class PromptDataModule(StageDataBase):
         characters = [max(len(row["system"]) + len(row["user"]), len(row["completion"] or "")) for row in prompts]
         lengths = np.array(characters) // CHARACTERS_PER_TOKEN + self.max_new_tokens
         sampler = BudgetSampler(
-            lengths, self.tokens_per_batch, self.finished_rows, self.trainer.global_rank, self.trainer.world_size
+            lengths,
+            self.tokens_per_batch,
+            self.finished_rows,
+            self.trainer.global_rank,
+            self.trainer.world_size,
+            self.shard,
         )
         finished = np.zeros(len(lengths), dtype=bool)
         if self.finished_rows is not None:

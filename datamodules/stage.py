@@ -8,6 +8,7 @@ import pyarrow as pa
 from lightning.pytorch import LightningDataModule
 
 from labelbridge.lightning_app.core.contracts import Reference
+from labelbridge.lightning_app.core.shards import WHOLE
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Source
 from labelbridge.lightning_app.protocols import Written
@@ -19,6 +20,7 @@ class StageDataBase(LightningDataModule):
     def __init__(self) -> None:
         super().__init__()
         self.finished_rows: np.ndarray | None = None
+        self.shard = WHOLE
         self.lineage: dict[str, str] = {}
 
     @property

@@ -187,7 +187,12 @@ class TextDataModule(StageDataBase):
             log.warning("%s", line)
         texts = TextBatches(self.segments["text"].to_pylist())
         sampler = BudgetSampler(
-            texts.lengths, self.tokens_per_batch, self.finished_rows, self.trainer.global_rank, self.trainer.world_size
+            texts.lengths,
+            self.tokens_per_batch,
+            self.finished_rows,
+            self.trainer.global_rank,
+            self.trainer.world_size,
+            self.shard,
         )
         return DataLoader(texts, batch_size=None, sampler=sampler)
 

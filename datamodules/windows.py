@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
+from labelbridge.lightning_app.core.shards import WHOLE, Shard
+
 
 class MicroBatch(NamedTuple):
     """Rows that one rank passes through the model at once.
@@ -203,15 +205,23 @@ class BudgetSampler(Sampler[MicroBatch]):
         finished: Numbers of the rows that need not be computed again.
         rank: Which rank's batches to yield.
         world_size: Ranks.
+        shard: Which part of the plan is to be computed at all.
     """
 
     def __init__(
-        self, lengths: np.ndarray, budget: int, finished: Sized | None = None, rank: int = 0, world_size: int = 1
+        self,
+        lengths: np.ndarray,
+        budget: int,
+        finished: Sized | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        shard: Shard = WHOLE,
     ) -> None:
         done = np.zeros(len(lengths), dtype=bool)
         if finished is not None:
             done[np.asarray(finished, dtype=np.int64)] = True
-        plan = [rows for rows in plan_by_budget(lengths, budget) if not done[rows].all()]
+        # A shard's share is that of the complete plan, whatever others have finished meanwhile.
+        plan = [rows for rows in plan_by_budget(lengths, budget)[shard.picks] if not done[rows].all()]
         # All ranks take part in collective calls equally often, so one without rows gets an empty batch.
         plan += [np.empty(0, dtype=np.int64)] * (-len(plan) % world_size)
         self.batches = plan[rank::world_size]

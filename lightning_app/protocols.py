@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from .core.contracts import Reference
+from .core.shards import Shard
 from .core.task import Task
 from .data.readers import Source
 
@@ -86,6 +87,8 @@ class StageData(Protocol):
 
     finished_rows: np.ndarray | None
     """Rows that are on the disk already, and need no computing."""
+    shard: Shard
+    """The part of the rows that this run computes."""
     lineage: dict[str, str]
     """The fingerprints of what the rows descend from, by name."""
 

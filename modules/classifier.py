@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
@@ -36,6 +37,7 @@ from .dev_scores import DevScores
 from .heads import check_single_label, freeze_lower_layers, label_outputs, load_classifier, load_config, save_network
 from .losses import ClassCounts, RowLosses
 from .optimizers import adamw_with_linear_decay
+from .trained_rows import train_all_rows, train_rows_that_occur
 
 log = logging.getLogger(__name__)
 
@@ -279,10 +281,28 @@ class ClassifierModule(StageModuleBase):
             self.network.gradient_checkpointing_enable()
         if self.frozen_layers is not None:
             freeze_lower_layers(self.network, self.frozen_layers, self.model_name)
+        if self._moves_no_other_rows:
+            train_rows_that_occur(self.network, self._training_tokens())
+
+    @property
+    def _moves_no_other_rows(self) -> bool:
+        """Whether a fit leaves embeddings as they are that never have a gradient; other optimizers may move them."""
+        is_ours = type(self).configure_optimizers is ClassifierModule.configure_optimizers
+        return self.trainer.state.fn == "fit" and is_ours and self.weight_decay == 0
+
+    def _training_tokens(self) -> np.ndarray | None:
+        tokens: np.ndarray | None = getattr(
+            getattr(self.trainer, "datamodule", None), "training_tokens", lambda: None
+        )()
+        return tokens
 
     def on_fit_start(self) -> None:
         """Give each rank dropout of its own; weights are already the same on all."""
         torch.manual_seed(self.seed + 7919 * self.global_rank)
+
+    def on_fit_end(self) -> None:
+        """Leave a network of the usual kind."""
+        train_all_rows(self.network)
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """Logits in the task's order; float32 or wider, whatever the precision of the network. Shape (B, C)."""

@@ -39,6 +39,18 @@ def translate(cli: Command, dictionary: Path):
     return run
 
 
+def test_shards_of_a_translation_are_one_run(translate, files: Files):
+    """Texts are shared out; rows and their gates are put together at the end."""
+    few = "--data.tokens_per_batch=40"
+    for number in (2, 1, 3):
+        assert translate(files.gold, "three", few, f"--shard={number}/3").code == 0
+    assert translate(files.gold, "three", few).code == 0
+    assert translate(files.gold, "one", few).code == 0
+    for part in ("", "_rejected"):
+        one, three = (artifacts.read(Path(out, part)).manifest.fingerprint for out in ("one", "three"))
+        assert three == one
+
+
 def test_gold_rows_keep_ids_and_labels_and_change_their_language(translate, files: Files):
     outcome = translate(files.gold, "hi")
     assert outcome.code == 0, outcome.err

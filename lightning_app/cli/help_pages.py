@@ -42,7 +42,7 @@ PAGES: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
             "Model": ("model", "model.model", "model.label_map"),
             "Data": ("task", "data.targets", "data.tests", "data.max_length", "data.tokens_per_batch"),
             "Hardware": ("trainer.devices", "trainer.precision"),
-            "Output": ("out", "method", "setting", "overwrite"),
+            "Output": ("out", "method", "setting", "overwrite", "shard"),
         },
     ),
     "predict": (
@@ -55,7 +55,7 @@ PAGES: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
                 "data.tokens_per_batch",
             ),
             "Hardware": ("trainer.devices", "trainer.precision"),
-            "Output": ("out", "overwrite"),
+            "Output": ("out", "overwrite", "shard"),
         },
     ),
     "select": (

@@ -22,6 +22,7 @@ from ..core import artifacts, fingerprint
 from ..core.errors import InputError
 from ..core.runs import CHECKPOINTS, CONFIG, DYNAMICS, LOGS, Run, State, command_line, output_folder
 from ..core.secrets import mask_text
+from ..core.shards import WHOLE, Shard, read_shard
 from ..core.task import Task
 from ..core.user_code import code_of_class
 from ..evaluation.metrics import conformal_metrics
@@ -106,6 +107,12 @@ class Cli(LightningCLI):
             help="zero-shot, translate-train, translate-train-all or translate-test, for the report.",
         )
         parser.add_argument("--overwrite", type=bool, default=False, help="Replace what another run left in `out`.")
+        parser.add_argument(
+            "--shard",
+            type=str | None,
+            help="Compute a part of predict or test: 2/4 is the second of four. Once all are through, the same command "
+            "without it puts them together.",
+        )
         for name, callback in self.forced_callbacks.items():
             parser.add_lightning_class_args(callback, name)
             if "out" in inspect.signature(callback).parameters:
@@ -212,7 +219,8 @@ class Cli(LightningCLI):
         self._data.check(subcommand)
         if self._model_folder is not None:
             check_model_fresh(self._model_folder)
-        claim = Run(output_folder(self._setting("out")), stage, self._identity(subcommand))
+        shard = self._shard(subcommand)
+        claim = Run(output_folder(self._setting("out")), stage, self._identity(subcommand), shard)
         with _stoppable(self.trainer, claim.out), claim as run:
             if self.trainer.is_global_zero:
                 state = run.begin(self._setting("overwrite"), self._reads(subcommand))
@@ -226,8 +234,20 @@ class Cli(LightningCLI):
             if subcommand == "fit" and self.trainer.strategy.root_device.type == "cpu":
                 keep_freed_memory()
             go(run)
-            if self.trainer.is_global_zero:
+            if self.trainer.is_global_zero and shard == WHOLE:
                 self._conclude(run)
+
+    def _shard(self, subcommand: str) -> Shard:
+        """Which part of the rows this command computes.
+
+        Raises:
+            InputError: If it is given to a command that writes no rows.
+        """
+        if self._setting("shard") is None:
+            return WHOLE
+        if subcommand not in ("predict", "test"):
+            raise InputError(f"shard is given to {subcommand}, expected predict or test; several devices share a fit")
+        return read_shard(self._setting("shard"))
 
     def _reads(self, subcommand: str) -> list[str]:
         """Paths of what a run reads, and names of its models."""
@@ -289,6 +309,7 @@ class Cli(LightningCLI):
         spool = self._get(self.config_init, "rows").spool
         expected = self.datamodule.output_rows(self.subcommand)
         self.datamodule.finished_rows = spool.finished()
+        self.datamodule.shard = run.shard
         if len(self.datamodule.finished_rows):
             log.info("%s: %d of %d rows are finished", run.out, len(self.datamodule.finished_rows), expected.num_rows)
         if len(self.datamodule.finished_rows) < expected.num_rows:
@@ -296,6 +317,13 @@ class Cli(LightningCLI):
         if torch.distributed.is_initialized():
             torch.distributed.barrier()  # every rank has put its last rows on the disk
         if not self.trainer.is_global_zero:
+            return None
+        if run.shard != WHOLE:
+            log.info(
+                "%s: shard %s is finished, %d of all %d rows are on the disk; when all shards are through, the same "
+                "command without --shard puts them together",
+                run.out, run.shard, len(spool.finished()), expected.num_rows,
+            )  # fmt: skip
             return None
         merged = spool.merge(expected.num_rows)
         for column in merged.column_names:

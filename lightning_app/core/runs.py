@@ -19,6 +19,7 @@ from .errors import InputError, refusal_in, shorten, system_error
 from .program import program
 from .replacing import CHECKPOINTS, CONFIG, DYNAMICS, FOLDERS, LOGS, PARTS, REPLACED, UNFINISHED
 from .secrets import mask_text
+from .shards import WHOLE, Shard
 
 __all__ = [
     "CHECKPOINTS",
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 LOCK = ".lock"
+_PATIENCE = 60.0  # seconds in which another shard has begun
 UNREADABLE: dict[str, Any] = {"stage": "unreadable"}
 log = logging.getLogger(__name__)
 
@@ -60,20 +62,24 @@ class Run:
         out: The output folder.
         stage: The stage's name, such as `pseudolabel`.
         identity: JSON values.
+        shard: If given, the part of the run that this process computes; others may be at work beside it.
     """
 
-    def __init__(self, out: Path, stage: str, identity: Mapping[str, Any]) -> None:
+    def __init__(self, out: Path, stage: str, identity: Mapping[str, Any], shard: Shard = WHOLE) -> None:
         self.out = out
         self.stage = stage
         self.identity: dict[str, Any] = json.loads(json.dumps({"stage": stage, **identity}))
+        self.shard = shard
         self._lock = filelock.FileLock(out / LOCK)
+        self._shard_lock = filelock.FileLock(out / f"{LOCK}.{shard.number}-of-{shard.of}")
         self._state: State | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
-        if self._state in (State.NEW, State.PARTIAL):
+        # What a shard has begun is that of all of them: it stays for the run that puts them together.
+        if self.shard == WHOLE and self._state in (State.NEW, State.PARTIAL):
             is_stopped = kind is not None and issubclass(kind, SystemExit | KeyboardInterrupt)
             if kind is not None and not is_stopped and self.is_replacing:
                 replacing.put_back(self.out)
@@ -82,6 +88,7 @@ class Run:
             elif self.is_replacing and artifacts.is_whole(self.out):
                 replacing.discard(self.out)
         self._lock.release()
+        self._shard_lock.release()
         if isinstance(error, Exception) and (refusal := refusal_in(error)) is not None:
             raise system_error(refusal, self.out) from error
 
@@ -97,7 +104,35 @@ class Run:
             InputError: If another process is at work here, or another identity has been, or files that no run wrote
                 are in the place of the outputs.
         """
-        self._lock_folder()
+        if self.out.exists() and not self.out.is_dir():
+            raise InputError(f"{self.out}: is a file, expected a folder for the outputs; choose another --out")
+        self.out.mkdir(parents=True, exist_ok=True)
+        try:
+            if self.shard == WHOLE:
+                self._lock.acquire(timeout=0)
+                self._check_no_shards()
+                return self._begin(overwrite, reads)
+            self._shard_lock.acquire(timeout=0)
+            with self._lock.acquire(timeout=_PATIENCE):
+                return self._begin(overwrite, reads)
+        except filelock.Timeout as timeout:
+            raise InputError(
+                f"{self.out}: another process is writing here (it holds {Path(timeout.lock_file).name}); wait for it, "
+                "end it, or choose another --out (the lock ends with its process, a file left behind locks nothing)"
+            ) from None
+
+    def _check_no_shards(self) -> None:
+        """Have no shard at work in the folder but this process's own.
+
+        Raises:
+            filelock.Timeout: If there is one.
+        """
+        for file in self.out.glob(f"{LOCK}.*"):
+            if file != Path(self._shard_lock.lock_file):
+                with filelock.FileLock(file, timeout=0):
+                    pass
+
+    def _begin(self, overwrite: bool, reads: Sequence[str]) -> State:
         previous = self._settled(overwrite, reads)
         if previous is not None and previous != self.identity:
             raise InputError(
@@ -118,23 +153,6 @@ class Run:
             (self.out / artifacts.MANIFEST).unlink(missing_ok=True)
         return self._state
 
-    def _lock_folder(self) -> None:
-        """Have the folder for this process alone.
-
-        Raises:
-            InputError: If it is a file, or another process is at work here.
-        """
-        if self.out.exists() and not self.out.is_dir():
-            raise InputError(f"{self.out}: is a file, expected a folder for the outputs; choose another --out")
-        self.out.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise InputError(
-                f"{self.out}: another process is writing here (it holds {LOCK}); wait for it, end it, or choose "
-                "another --out (the lock ends with its process, a file left behind locks nothing)"
-            ) from None
-
     def _settled(self, overwrite: bool, reads: Sequence[str]) -> dict[str, Any] | None:
         """The identity of the run that is in the folder when all is done that `overwrite` asks for; None if it is free.
 
@@ -143,6 +161,8 @@ class Run:
         """
         replacing.recover(self.out)
         previous = self._previous()
+        if previous is not None and previous != self.identity:
+            self._check_no_shards()
         if previous is None:
             replacing.check_own(self.out, has_run=False)
         elif previous == UNREADABLE and not overwrite:
