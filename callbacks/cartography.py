@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import SequentialSampler
 
 from labelbridge.lightning_app.core import artifacts
+from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.runs import command_line
 from labelbridge.lightning_app.dynamics import store
 from labelbridge.lightning_app.dynamics.data_map import data_map
@@ -70,6 +71,7 @@ class CartographyCallback(Callback):
         dtype: Literal["float32", "float16"] = "float32",
         figure: bool = True,
     ) -> None:
+        check_range("cartography.every_n_steps", every_n_steps, least=1)
         self.out = Path(out)
         self.rows: dict[str, ScoredRows] | None = rows
         self.score: Score = score or _score_rows

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,8 +11,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from transformers.utils import logging as transformers_logging
 
+from labelbridge.lightning_app.calibration.priors import prior_vector
 from labelbridge.lightning_app.core.artifacts import follow_umask, write_json
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.models.card import model_card
 from labelbridge.lightning_app.models.correction import (
     Correction,
@@ -86,11 +89,22 @@ class ExportBest(Callback):
         """Take up a folder whose exchange was cut short; refuse a label prior that cannot be written."""
         if stage == "fit" and (self.prior is not None or self.temperature or self.conformal_alpha is not None):
             gold_prior(self.facts, self.prior, "export.prior")
+            if self.prior is not None:
+                prior_vector(self.prior, Task(**self.facts["task"]), "export.prior")
         if stage == "fit" and trainer.is_global_zero and self._previous.is_dir():
             if self.folder.is_dir():
                 shutil.rmtree(self._previous)
             else:
                 self._previous.rename(self.folder)
+
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a metric that the first dev check does not log, before an epoch is lost."""
+        self._check_monitor([name for name in trainer.callback_metrics if name.startswith("dev/")])
+
+    def _check_monitor(self, logged: Collection[str]) -> None:
+        if logged and self.monitor not in logged:
+            names = ", ".join(sorted(logged))
+            raise InputError(f"export.monitor '{self.monitor}': not logged, expected one of {names}")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -104,10 +118,7 @@ class ExportBest(Callback):
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("dev/")}
-        if self.monitor not in metrics:
-            raise InputError(
-                f"export.monitor '{self.monitor}': not logged, expected one of {', '.join(sorted(metrics))}"
-            )
+        self._check_monitor(metrics)
         value = metrics[self.monitor]
         better = value > self._best if self.mode == "max" else value < self._best
         if better or self.choose == "last":

@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from labelbridge.lightning_app.core.artifacts import follow_umask, settle
+from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.runs import CHECKPOINTS
 
 from .stopping import Stopper
@@ -35,6 +36,8 @@ class Resume(Callback):
     """
 
     def __init__(self, out: str, every_minutes: float = 10.0, every_n_steps: int | None = None) -> None:
+        check_range("resume.every_minutes", every_minutes, least=0)
+        check_range("resume.every_n_steps", every_n_steps, least=1)
         self.path = Path(out) / CHECKPOINTS / CHECKPOINT
         self.every_minutes = every_minutes
         self.every_n_steps = every_n_steps

@@ -9,6 +9,7 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from labelbridge.lightning_app.core.errors import InputError, shorten
+from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.spool import Spool
 from labelbridge.lightning_app.protocols import HandsOver
 
@@ -47,6 +48,7 @@ class RowWriter(Callback):
     """
 
     def __init__(self, out: str, flush_seconds: float = 20.0) -> None:
+        check_range("rows.flush_seconds", flush_seconds, least=0)
         self.out = Path(out)
         self.flush_seconds = flush_seconds
         self.spool = Spool(self.out)

@@ -7,6 +7,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from labelbridge.lightning_app.core.ranges import check_range
+
 log = logging.getLogger(__name__)
 
 
@@ -21,6 +23,7 @@ class Throughput(Callback):
     """
 
     def __init__(self, report_seconds: float = 30.0) -> None:
+        check_range("throughput.report_seconds", report_seconds, least=0)
         self.report_seconds = report_seconds
         self._reset()
 

@@ -118,6 +118,9 @@ class GoldDataModule(RowsDataModule):
         """
         if not self.targets:
             raise InputError("data.targets: empty, expected one or more named sources to test on; see test.yaml")
+        unnamed = next((name for name in self.targets if not name.strip()), None)
+        if unnamed is not None:
+            raise InputError(f"data.targets: a target is called {unnamed!r}, expected a name; give it one")
         found = {name: load_rows(source, self.task, "label") for name, source in self.targets.items()}
         for name, rows in found.items():
             if not len(rows.table):

@@ -322,7 +322,8 @@ def _one_line(message: str, parser: Any) -> str:
         return f"{_place(wrong[0])}{wrong[0]} {wrong[1]}"
     inner = [line.strip(" -") for line in message.splitlines() if line.strip()]
     text = " ".join(line for line in inner if not line.startswith(("Given value", "Subtypes", "Errors:")))
-    return text if len(text) < 400 else text[:399] + "…"
+    told = text if len(text) < 400 else text[:399] + "…"
+    return told if ";" in told else f"{told}; see python main.py {command or 'COMMAND'} --help"
 
 
 def _unknown_key(key: str, known: set[str]) -> str:

@@ -36,6 +36,15 @@ READ = {
 LABELS = {"train": "label", "dev": "label", "targets": "label", "pool": "prompt_label"}
 GOLD = ("GoldDataModule", "MixedDataModule")
 CLASSIFIERS = ("TeacherModule", "StudentModule", "ClassifierModule")
+# What Lightning itself takes without a word, and stumbles over later.
+TRAINER_RANGES: Mapping[str, Mapping[str, float]] = {
+    "accumulate_grad_batches": {"least": 1},
+    "gradient_clip_val": {"least": 0},
+    "val_check_interval": {"above": 0},
+    "check_val_every_n_epoch": {"least": 1},
+    "limit_train_batches": {"least": 0},
+    "limit_val_batches": {"least": 0},
+}
 MOST_BYTES = 8_000_000  # larger files are read once, in the run itself
 
 Describe = Callable[[str, set[str]], str]
@@ -150,6 +159,11 @@ def _check_values(settings: Mapping[str, Any]) -> None:
     seed = settings.get("seed_everything")
     if isinstance(seed, int) and not isinstance(seed, bool):
         check_range("seed_everything", seed, least=0, below=2**32)
+    trainer = settings.get("trainer")
+    for name, limits in TRAINER_RANGES.items():
+        number = trainer.get(name) if isinstance(trainer, dict) else None
+        if isinstance(number, int | float) and not isinstance(number, bool):
+            check_range(f"trainer.{name}", number, **limits)
     for key in CLASSES:
         given, known = settings.get(key), settings_of(str(class_of(settings, key)))
         if not isinstance(given, dict):

@@ -1,6 +1,9 @@
 """What a fit can be asked before and between its steps: whether it will end with a model, and from where it resumes."""
 
 import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,36 @@ def check_ends_with_model(trainer: Trainer) -> None:
         found = f"check_val_every_n_epoch is {every} and max_epochs {epochs}, so none is checked on dev"
     if found is not None:
         raise InputError(f"trainer: {found}, expected one check at least: it exports the best model")
+
+
+@contextmanager
+def given_checkpoint(path: str | None) -> Iterator[None]:
+    """Turn whatever a checkpoint that was given by hand makes of a command into one line.
+
+    Args:
+        path: What `ckpt_path` says.
+
+    Raises:
+        InputError: If there is no such file, or it is no checkpoint of this model.
+    """
+    if path is None:
+        yield
+        return
+    if not Path(path).is_file():
+        raise InputError(f"ckpt_path {path}: no such file; give a Lightning checkpoint of this model, or leave it out")
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if not any(frame.filename.endswith("checkpoint_connector.py") for frame in frames):
+            raise
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"ckpt_path {path}: cannot be loaded ({type(error).__name__}: {reason}); give a Lightning checkpoint of "
+            "this model, or leave it out"
+        ) from None
 
 
 def resumable(checkpoint: Path, run: str) -> bool:

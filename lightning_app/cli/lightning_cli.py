@@ -34,7 +34,7 @@ from ..protocols import StageData, StageModule
 from ..stages import BY_NAME
 from . import identity
 from .commands import OneLineErrors
-from .fits import check_ends_with_model, resumable
+from .fits import check_ends_with_model, given_checkpoint, resumable
 from .memory import keep_freed_memory
 from .next_steps import Finished, next_line
 from .stage_of_run import stage_of_run
@@ -140,6 +140,10 @@ class Cli(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration alone: a checkpoint's hyperparameters must not override it."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with given_checkpoint(self._setting("ckpt_path")):
+            super()._run_subcommand(subcommand)
 
     def fit(self, **arguments: Any) -> None:
         """Train, from the last checkpoint if the run is partial; then write the manifest."""

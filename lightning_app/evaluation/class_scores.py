@@ -100,51 +100,56 @@ def details_of(
     resampling = Resampling(
         len(runs[0].by_target[target].ids), [run.seed for run in runs], resamples=RESAMPLES, groups=groups
     )
-    keys = [(number, prior) for number in range(len(runs)) for prior in priors]
-    terms = [_terms(runs[number], target, prior) for number, prior in keys]
-    width = terms[0].shape[1]
-    sums_RK, _ = resampling.sums(np.concatenate(terms, axis=1))
     found = []
     for method in dict.fromkeys(run.method for run in runs):
-        own = [number for number, run in enumerate(runs) if run.method == method]
-        shares_RS = resampling.seed_shares([runs[number].seed for number in own])
+        own = [run for run in runs if run.method == method]
+        shares_RS = resampling.seed_shares([run.seed for run in own])
         for prior in priors:
-            places = [keys.index((number, prior)) for number in own]
-            observed_SK = np.stack([terms[place].sum(axis=0) for place in places])
-            resampled = np.stack([sums_RK[:, place * width : (place + 1) * width] for place in places], axis=1)
-            labels = task.labels
-            confusion_SCC = observed_SK[:, : len(labels) ** 2].reshape(-1, len(labels), len(labels))
-            resampled_RSCC = resampled[:, :, : len(labels) ** 2].reshape(-1, len(own), len(labels), len(labels))
+            # One method at a time: the terms of all would take gigabytes. Every call draws the same rows.
+            terms = [_terms(run, target, prior) for run in own]
+            sums_RK, _ = resampling.sums(np.concatenate(terms, axis=1))
+            observed_SK = np.stack([terms_NK.sum(axis=0) for terms_NK in terms])
+            resampled = sums_RK.reshape(len(sums_RK), len(own), -1)
+            width = 3 * len(task.labels)
+            confusion_SCC = np.stack([_confusion(run, target, prior) for run in own])
             found.append(
                 Details(
                     task.name, setting, method, target, prior,
-                    _classes(labels, confusion_SCC, resampled_RSCC, shares_RS),
+                    _classes(task.labels, observed_SK[:, :width], resampled[:, :, :width], shares_RS),
                     confusion_SCC.mean(axis=0).tolist(),
-                    _bins(observed_SK[:, len(labels) ** 2 :], resampled[:, :, len(labels) ** 2 :], shares_RS),
+                    _bins(observed_SK[:, width:], resampled[:, :, width:], shares_RS),
                 )
             )  # fmt: skip
     return found
 
 
 def _terms(run: Tested, target: str, prior: str) -> np.ndarray:
-    """What each row adds to: the confusion matrix, then each bin's rows, confidences and right answers."""
-    predictions, count = run.by_target[target], len(run.task.labels)
+    """What each row adds to: right, true and predicted rows by class, then each bin's rows, confidences and hits."""
+    predictions, one_hot_CC = run.by_target[target], np.eye(len(run.task.labels))
     probs_NC = run.probs(target, prior)
     best_N, confidence_N = probs_NC.argmax(axis=1), probs_NC.max(axis=1)
-    cell_N = predictions.label_N * count + best_N
+    right_N = best_N == predictions.label_N
+    true_NC = one_hot_CC[predictions.label_N]
     bin_N = np.clip(np.ceil(confidence_N * BINS).astype(np.int64) - 1, 0, BINS - 1)
     in_bin_NB = np.eye(BINS)[bin_N]
-    right_N = best_N == predictions.label_N
+    by_class = [true_NC * right_N[:, None], true_NC, one_hot_CC[best_N]]
     return np.concatenate(
-        [np.eye(count * count)[cell_N], in_bin_NB, in_bin_NB * confidence_N[:, None], in_bin_NB * right_N[:, None]],
-        axis=1,
+        [*by_class, in_bin_NB, in_bin_NB * confidence_N[:, None], in_bin_NB * right_N[:, None]], axis=1
     )
 
 
+def _confusion(run: Tested, target: str, prior: str) -> np.ndarray:
+    """Rows by true and predicted class."""
+    count = len(run.task.labels)
+    cell_N = run.by_target[target].label_N * count + run.probs(target, prior).argmax(axis=1)
+    return np.bincount(cell_N, minlength=count * count).reshape(count, count)
+
+
 def _classes(
-    labels: Sequence[str], confusion_SCC: np.ndarray, resampled_RSCC: np.ndarray, shares_RS: np.ndarray
+    labels: Sequence[str], observed_SK: np.ndarray, resampled_RSK: np.ndarray, shares_RS: np.ndarray
 ) -> list[ClassScore]:
-    observed, resampled = _scores(confusion_SCC), _scores(resampled_RSCC)
+    observed, resampled = _scores(observed_SK), _scores(resampled_RSK)
+    _, true_SC, predicted_SC = np.split(observed_SK, 3, axis=1)
 
     def estimate(name: str, number: int) -> Estimate:
         ends = interval((shares_RS * resampled[name][..., number]).sum(axis=1))
@@ -153,8 +158,8 @@ def _classes(
     return [
         ClassScore(
             label,
-            int(confusion_SCC[0, number].sum()),
-            float(confusion_SCC[:, :, number].sum(axis=1).mean()),
+            int(true_SC[0, number]),
+            float(predicted_SC[:, number].mean()),
             estimate("precision", number),
             estimate("recall", number),
             estimate("f1", number),
@@ -163,10 +168,9 @@ def _classes(
     ]
 
 
-def _scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores of confusion matrices in the last two axes; shape (..., C) each."""
-    right = np.diagonal(confusion, axis1=-2, axis2=-1)
-    true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+def _scores(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores of right, true and predicted rows, one after the other in the last axis; shape (..., C) each."""
+    right, true, predicted = np.split(sums, 3, axis=-1)
     return {
         "precision": right / np.maximum(predicted, 1),
         "recall": right / np.maximum(true, 1),

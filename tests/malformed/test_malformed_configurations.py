@@ -137,8 +137,8 @@ VALUES: dict[tuple[str, ...], tuple[str, ...]] = {
         "--resume.every_minutes=-1", "--resume.every_minutes=.nan", "--resume.every_n_steps=0", "--rows.flush_seconds=x",
         "--throughput.report_seconds=-1", "--cartography.every_n_steps=0", "--cartography.dtype=float8",
         "--average.last=0", "--model.class_path=Nowhere", "--data.class_path=Nowhere", "--model=json.JSONDecoder",
-        "--ckpt_path=nowhere.ckpt", "--method=5 --setting=[]", "--trainer.barebones=true --trainer.logger=true",
-        "--trainer.max_epochs=null --trainer.max_steps=-5", "--model.revision=5", "--trainer.detect_anomaly=maybe",
+        "--ckpt_path=nowhere.ckpt",  "--trainer.barebones=true --trainer.logger=true",
+        "--trainer.max_epochs=null --trainer.max_steps=-5",  "--trainer.detect_anomaly=maybe",
     ),
     STUDENT: (
         "--model.temperature=0", "--model.temperature=-1", "--model.temperature=.nan", "--model.temperature=null",

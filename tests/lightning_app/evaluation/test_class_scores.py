@@ -83,3 +83,13 @@ def test_rows_of_a_table_hold_every_number(task: Task):
     rows = flat(only([drawn(task, 0)]))
     assert [row["label"] for row in rows] == task.labels
     assert {"precision", "precision_low", "precision_high", "recall", "f1", "rows", "predicted"} < set(rows[0])
+
+
+def test_a_task_of_many_classes_stays_small():
+    """With terms for each pair of classes these would be 62,500 columns a run, gigabytes."""
+    task = Task("intents", ["text"], [f"intent {number}" for number in range(250)])
+    label_N = np.arange(500) % 250
+    predictions = Predictions([str(n) for n in range(500)], label_N, np.eye(250)[(label_N + (label_N < 25)) % 250])
+    found = only([Run("run", task, "zero-shot", "SRC", "0", None, None, {"hi": predictions})])
+    assert [score.recall.mean for score in found.classes] == [0] * 25 + [1] * 225
+    assert np.array(found.confusion).sum() == 500
