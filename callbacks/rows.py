@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from labelbridge.lightning_app.core.errors import InputError, shorten
 from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.spool import Spool
+from labelbridge.lightning_app.protocols import HandsOver
 
 from .stopping import Stopper
 
@@ -59,8 +60,8 @@ class RowWriter(Callback):
         """Take SIGTERM and Ctrl-C over."""
         self._stopper.install(trainer)
         self._trainer = trainer
-        if hasattr(pl_module, "hand_over"):
-            pl_module.hand_over = self._take  # type: ignore[assignment] # nn.Module types its attributes
+        if isinstance(pl_module, HandsOver):
+            pl_module.hand_over = self._take
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take SIGTERM and Ctrl-C over."""

@@ -8,15 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import AutoConfig
 
-from labelbridge.lightning_app.core.contracts import Reference
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.ranges import check_range
-from labelbridge.lightning_app.core.shards import WHOLE
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Rows
 from labelbridge.lightning_app.models.loading import (
@@ -30,12 +27,13 @@ from labelbridge.lightning_app.models.locate import locate
 
 from .batches import Batch, RowBatches, WindowLoader
 from .encoding import Encoded, encode
+from .stage import StageDataBase
 from .windows import BudgetSampler, WindowSampler, WindowShape
 
 log = logging.getLogger(__name__)
 
 
-class TokenizedDataModule(LightningDataModule):
+class TokenizedDataModule(StageDataBase):
     """Encodes texts and serves them; the Trainer's own sampler stays off.
 
     Every loader brings the exact slice of its rank: nothing is repeated to even out the ranks.
@@ -71,14 +69,7 @@ class TokenizedDataModule(LightningDataModule):
         self.max_length = max_length
         self.tokens_per_batch = tokens_per_batch
         self.num_workers = num_workers
-        self.finished_rows: np.ndarray | None = None
-        self.shard = WHOLE
-        self.lineage: dict[str, str] = {}
         self._tokenizer: Any = None
-
-    def inputs(self, subcommand: str) -> dict[str, Reference]:
-        """What a run reads through this module: by name."""
-        raise NotImplementedError
 
     def identity(self, subcommand: str) -> dict[str, Any]:
         """What of this module determines the rows or weights that a run writes; JSON values."""
@@ -88,10 +79,6 @@ class TokenizedDataModule(LightningDataModule):
     def training_facts(self) -> dict[str, Any]:
         """What a model trained on these rows records about them, for the report; JSON values."""
         return {}
-
-    def output_rows(self, subcommand: str) -> pa.Table:
-        """The columns that a predict or test artifact carries over from its input, one row for each input row."""
-        raise NotImplementedError
 
     @property
     def tokenizer(self) -> Any:
@@ -206,6 +193,11 @@ class RowsDataModule(TokenizedDataModule):
     def __init__(self, task: Task, **tokenized: Any) -> None:
         super().__init__(**tokenized)
         self.task = task
+
+    @property
+    def stage_task(self) -> Task | None:
+        """The task."""
+        return self.task
 
     def encode(self, rows: Rows, name: str, columns: list[str] | None = None) -> Encoded:
         """Tokenize rows, the task's columns unless others are named."""

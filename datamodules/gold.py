@@ -173,6 +173,20 @@ class GoldDataModule(RowsDataModule):
         facts: dict[str, Any] = {"gold_counts": {label: counts[label] for label in self.task.labels}}
         return {**facts, "label_prior": {"how": "class-balanced dealing"}} if self.class_balanced else facts
 
+    @property
+    def pool_source(self) -> Source | list[Source] | None:
+        """The pool."""
+        return self.pool
+
+    def test_texts(self) -> pa.Table | None:
+        """All targets."""
+        return self.target_rows.table
+
+    def known_labels(self, table: pa.Table) -> list[str] | None:
+        """The labels of the targets."""
+        labels: list[str] = table["label"].to_pylist()
+        return labels
+
     def output_rows(self, subcommand: str) -> pa.Table:
         """The targets without their texts, with the columns that their sources `keep`."""
         kept = [name for name in self.target_rows.table.column_names if name not in (*OUTPUT, *self.task.columns)]

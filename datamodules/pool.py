@@ -1,5 +1,6 @@
 """Unlabelled rows to be scored."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -44,6 +45,20 @@ class PoolDataModule(RowsDataModule):
         self.one_string = one_string
         self.prefix = default_prompt(self.model_name) if prefix is None else prefix
         self.encoded: Encoded | None = None
+
+    @property
+    def pool_source(self) -> Source | list[Source] | None:
+        """The pool."""
+        return self.pool
+
+    def known_labels(self, table: pa.Table) -> list[str] | None:
+        """The classes that the prompts asked for."""
+        rows = self.pool_rows.table
+        return rows["prompt_label"].to_pylist() if "prompt_label" in rows.column_names else None
+
+    def next_variant(self, facts: Mapping[str, Any]) -> str | None:
+        """Unlabelled rows are target text."""
+        return None if self.prompt_labels else "target text"
 
     @cached_property
     def pool_rows(self) -> Rows:

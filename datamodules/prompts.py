@@ -1,31 +1,31 @@
 """Prompts for predict."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from labelbridge.lightning_app.core import artifacts, fingerprint
 from labelbridge.lightning_app.core.contracts import Reference
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.ranges import check_range
-from labelbridge.lightning_app.core.shards import WHOLE
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
 from labelbridge.lightning_app.generation.prompts import PromptSpec, prompt_rows, read_spec
 
 from .batches import Batch
+from .stage import StageDataBase
 from .windows import BudgetSampler, MicroBatch
 
 CHARACTERS_PER_TOKEN = 3
 MOST_PROMPTS = 100_000_000  # they are planned in memory
 
 
-class PromptDataModule(LightningDataModule):
+class PromptDataModule(StageDataBase):
     """Prompt rows in batches of like length, longest first, each at most `tokens_per_batch` tokens with the answer.
 
     Lengths are estimated (three characters a token), because a served model's tokenizer is not at hand.
@@ -63,9 +63,15 @@ class PromptDataModule(LightningDataModule):
         self.max_new_tokens = max_new_tokens
         self.tokens_per_batch = tokens_per_batch
         self.seed = seed
-        self.finished_rows: np.ndarray | None = None
-        self.shard = WHOLE
-        self.lineage: dict[str, str] = {}
+
+    @property
+    def stage_task(self) -> Task | None:
+        """The task."""
+        return self.task
+
+    def next_variant(self, facts: Mapping[str, Any]) -> str | None:
+        """The first text of a pair is followed by the second."""
+        return "first text" if len(self.task.columns) > 1 and self.source is None else None
 
     @cached_property
     def table(self) -> pa.Table:

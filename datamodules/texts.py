@@ -1,6 +1,7 @@
 """Texts to be translated."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
@@ -8,16 +9,15 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import torch
-from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from labelbridge.lightning_app.core.artifacts import is_selection
 from labelbridge.lightning_app.core.contracts import Reference
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.ranges import check_range
-from labelbridge.lightning_app.core.shards import WHOLE
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
+from labelbridge.lightning_app.protocols import Written
 from labelbridge.lightning_app.translation.gates import Gates, left_out
 from labelbridge.lightning_app.translation.languages import language
 from labelbridge.lightning_app.translation.rows import (
@@ -30,6 +30,7 @@ from labelbridge.lightning_app.translation.rows import (
 )
 
 from .batches import Batch
+from .stage import StageDataBase
 from .windows import BudgetSampler, MicroBatch
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ MOST_REJECTED = 0.2  # of the rows by the gates, without a warning
 LEAST_COVERAGE = 0.05  # of the words by a dictionary: below, it is hardly one for these texts
 
 
-class TextDataModule(LightningDataModule):
+class TextDataModule(StageDataBase):
     """Rows whose text columns are translated: gold, pool, selection, or targets.
 
     Every different text is translated once, whichever rows and columns it stands in; then the rows are put together
@@ -80,9 +81,11 @@ class TextDataModule(LightningDataModule):
         self.gates = gates or Gates()
         self.failing: Failing = failing
         self.tokens_per_batch = tokens_per_batch
-        self.finished_rows: np.ndarray | None = None
-        self.shard = WHOLE
-        self.lineage: dict[str, str] = {}
+
+    @property
+    def stage_task(self) -> Task | None:
+        """The task."""
+        return self.task
 
     @cached_property
     def source_rows(self) -> Rows:
@@ -124,12 +127,15 @@ class TextDataModule(LightningDataModule):
         """The different texts; see `finish` for the rows."""
         return self.segments
 
-    def finish(self, done: pa.Table) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
-        """Put translated texts back into rows.
+    def next_variant(self, facts: Mapping[str, Any]) -> str | None:
+        """Translated rows take the place of the originals."""
+        if facts.get("setting") == "translate-test":
+            return "targets"
+        column = "selection" if facts.get("selection") else self.label_column
+        return {"selection": "selection", "label": "gold", "prompt_label": "pool"}.get(str(column), "no labels")
 
-        Returns:
-            The rows that passed, those that did not, and facts for the manifest.
-        """
+    def finish(self, done: pa.Table) -> Written:
+        """Put translated texts back into rows; those that fail a gate are rejected."""
         found = translated_rows(self.source_rows.table, self.task.columns, done, self.gates, self.target, self.failing)
         if self.failing == "keep" and not found.facts["gates"].get("passed") and not self.allow_empty:
             raise InputError(
@@ -144,7 +150,7 @@ class TextDataModule(LightningDataModule):
         for line in summary_lines(found.facts):
             log.info("%s", line)
         self._warn(found, bool(of_selection))
-        return found.kept, found.rejected, {**of_selection, **found.facts}
+        return Written(found.kept, found.rejected, {**of_selection, **found.facts}, self.allow_empty)
 
     def _warn(self, found: Translated, is_selection: bool) -> None:
         places = ", ".join(self.source_rows.places)

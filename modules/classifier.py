@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import ModuleList, functional
@@ -31,6 +30,7 @@ from labelbridge.lightning_app.evaluation.predicted_classes import one_class_war
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint, tokenizer_fingerprint
 from labelbridge.lightning_app.models.locate import card_facts
 
+from .base import StageModuleBase
 from .consistency import ViewLosses, view_losses
 from .corrections import Corrections
 from .dev_scores import DevScores
@@ -46,7 +46,7 @@ NO_LABEL = -100
 BATCH = ("inputs", "real", "n_rows")  # what every step reads
 
 
-class ClassifierModule(LightningModule):
+class ClassifierModule(StageModuleBase):
     """A Hugging Face sequence classifier: scores rows in validate, test and predict.
 
     `TeacherModule` and `StudentModule` add a loss. `predict` and `test` give each row its probability vector `probs`
@@ -181,6 +181,11 @@ class ClassifierModule(LightningModule):
         members = [model_fingerprint(name, None) for name in self.ensemble] or None
         more = {"prior": self.prior, "source_prior": self.source_prior, "ensemble": members}
         return {**shared, **{name: value for name, value in more.items() if value is not None}}
+
+    @property
+    def further_models(self) -> list[str]:
+        """The models of `ensemble`."""
+        return self.ensemble
 
     def facts(self) -> dict[str, Any]:
         """What the report must know of the label prior under which the model, or its rows, predict."""

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from labelbridge.lightning_app.core.errors import InputError
@@ -16,8 +15,10 @@ from labelbridge.lightning_app.models.fingerprints import model_fingerprint
 from labelbridge.lightning_app.models.loading import absent_weights, loading
 from labelbridge.lightning_app.models.locate import locate
 
+from .base import StageModuleBase
 
-class EmbedderModule(LightningModule):
+
+class EmbedderModule(StageModuleBase):
     """A sentence-transformers model; `predict` gives each row its unit embedding, float32.
 
     Args:

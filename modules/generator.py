@@ -1,18 +1,21 @@
-"""Modules that write text: the contract that both engines share."""
+"""Modules that write text: the contract that all engines share."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
-from lightning.pytorch import LightningModule
-
+from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.task import Task
+
+from .base import StageModuleBase
 
 Answers = dict[str, list[Any]]
 
 
-class GeneratorModule(LightningModule):
-    """What both engines share: `predict` gives each prompt `text`, `finish`, `error` and `n_tokens`.
+class GeneratorModule(StageModuleBase):
+    """What all engines share: `predict` gives each prompt `text`, `finish`, `error` and `n_tokens`.
+
+    An engine of your own subclasses this and gives `answer`; nothing else is required.
 
     `finish` is `stop` or `length` (cut at the limit); a row that failed has no text, and its reason in `error`.
 
@@ -24,6 +27,8 @@ class GeneratorModule(LightningModule):
         top_p: Nucleus: the smallest set of tokens with this much probability.
         seed: Seed of sampling; linked to `seed_everything`.
     """
+
+    HAS_FILES: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -50,14 +55,12 @@ class GeneratorModule(LightningModule):
     def identity(self, subcommand: str) -> dict[str, Any]:
         """What of this module determines the rows that a run writes; JSON values."""
         names = ("max_new_tokens", "temperature", "top_p", "seed")
-        return {"class": type(self).__name__, "task": vars(self.task), **{name: getattr(self, name) for name in names}}
-
-    def check(self, subcommand: str) -> None:
-        """Refuse a model that cannot serve, before any row is read."""
+        own = {name: vars(self)[name] for name in names}
+        return {**super().identity(subcommand), "task": vars(self.task), **own}
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Answers:
         """Answers to a batch of prompts."""
-        answers = self.answer(batch["id"], batch["system"], batch["user"], batch["completion"])
+        answers = completed(self.answer(batch["id"], batch["system"], batch["user"], batch["completion"]), "text")
         # What is reported as tokens/s is what was written; padding, what the longest answer made others wait for.
         batch["n_tokens"] = sum(answers["n_tokens"])
         batch["n_cells"] = max([*answers["n_tokens"], 1]) * len(answers["n_tokens"])
@@ -71,5 +74,33 @@ class GeneratorModule(LightningModule):
             systems: Rules, for a chat.
             users: Requests, for a chat.
             completions: The same requests for a base model; None where the prompt file has no examples.
+
+        Returns:
+            `text`, a text or None for each prompt. `finish`, `error` and `n_tokens` are optional: by default a text is
+            finished, one that is None failed without a reason, and its words are counted. No columns at all where
+            `hand_over` has had the rows.
         """
         raise NotImplementedError
+
+
+def completed(written: Mapping[str, list[Any]], column: str) -> dict[str, list[Any]]:
+    """What an engine has written, with the columns that it may leave out.
+
+    Args:
+        written: Column -> one value for each row.
+        column: The column of texts.
+
+    Raises:
+        InputError: If it has no such column, or columns of several lengths.
+    """
+    texts = written.get(column)
+    lengths = {name: len(values) for name, values in written.items()}
+    if texts is None or len(set(lengths.values())) > 1:
+        raise InputError(f"the engine returned {lengths}, expected '{column}' and one value for each row everywhere")
+    failed = [text is None for text in texts]
+    defaults: dict[str, list[Any]] = {
+        "finish": ["error" if is_missing else "stop" for is_missing in failed],
+        "error": ["no text" if is_missing else None for is_missing in failed],
+        "n_tokens": [len(text.split()) if text is not None else 0 for text in texts],
+    }
+    return {column: texts, **defaults, **written}

@@ -1,7 +1,7 @@
 """Word-by-word translation by a dictionary."""
 
 from functools import cache, cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.packages import require
@@ -36,8 +36,6 @@ class LexiconTranslator(TranslatorModule):
         **translator: As for `TranslatorModule`.
     """
 
-    HAS_FILES: ClassVar[bool] = False
-
     def __init__(
         self,
         lexicon: Source | list[Source],
@@ -52,6 +50,7 @@ class LexiconTranslator(TranslatorModule):
         check_range("model.ratio", ratio, least=0, most=1)
         check_range("model.sentence_ratio", sentence_ratio, least=0, most=1)
         self.files = [lexicon] if isinstance(lexicon, Source) else lexicon
+        self.model_name = ", ".join(source.place for source in self.files)
         self.ratio = ratio
         self.sentence_ratio = sentence_ratio
         self.choice: Literal["first", "random"] = choice
@@ -59,9 +58,9 @@ class LexiconTranslator(TranslatorModule):
         self.tagger = tagger
 
     @property
-    def model_name(self) -> str:
+    def model_paths(self) -> list[str]:
         """The dictionaries, which stand for a model here."""
-        return ", ".join(one.place for one in self.files)
+        return [source.place for source in self.files]
 
     @cached_property
     def lexicon(self) -> Lexicon:
@@ -71,7 +70,7 @@ class LexiconTranslator(TranslatorModule):
     def identity(self, subcommand: str) -> dict[str, Any]:
         """See `TranslatorModule.identity`."""
         names = ("ratio", "sentence_ratio", "choice", "lemmatize", "tagger", "seed")
-        own = {name: getattr(self, name) for name in names}
+        own = {name: vars(self)[name] for name in names}
         return {**super().identity(subcommand), **own, "model": self.lexicon.fingerprint}
 
     def check(self, subcommand: str) -> None:

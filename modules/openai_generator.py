@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from logging import getLogger
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from labelbridge.lightning_app.core.errors import InputError, shorten
@@ -52,8 +52,6 @@ class OpenAIGenerator(GeneratorModule):
             settings say); null leaves a field out (`{max_tokens: null, max_completion_tokens: 96}`).
         **generator: As for `GeneratorModule`.
     """
-
-    HAS_FILES: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -188,7 +186,7 @@ class OpenAIGenerator(GeneratorModule):
     @property
     def _answered_before(self) -> int:
         """Rows that an earlier start of this run has on the disk."""
-        finished = getattr(self.trainer.datamodule, "finished_rows", None)  # type: ignore[attr-defined] # the CLI's
+        finished = self.trainer.datamodule.finished_rows  # type: ignore[attr-defined] # the CLI's
         return 0 if finished is None else len(finished)
 
     @property

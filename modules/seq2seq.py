@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional
@@ -18,6 +17,7 @@ from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint
 from labelbridge.lightning_app.translation.languages import language
 
+from .base import StageModuleBase
 from .heads import save_network
 from .optimizers import adamw_with_linear_decay
 from .sequence_models import Lora, add_lora, check_targets, load_seq2seq, load_seq2seq_config
@@ -26,7 +26,7 @@ Batch = dict[str, Any]
 NO_TOKEN = -100
 
 
-class Seq2SeqModule(LightningModule):
+class Seq2SeqModule(StageModuleBase):
     """A translator in the making: `fit` on sentence pairs, `validate` on their dev set.
 
     The loss of an optimizer step is the mean cross-entropy over all target tokens of its window, whatever the rows it

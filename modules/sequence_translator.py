@@ -2,7 +2,7 @@
 
 import logging
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import AutoTokenizer
 
@@ -33,6 +33,8 @@ class SequenceTranslator(TranslatorModule):
         revision: The Hub model's commit, tag or branch.
         **translator: As for `TranslatorModule`.
     """
+
+    HAS_FILES: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -69,7 +71,7 @@ class SequenceTranslator(TranslatorModule):
     def identity(self, subcommand: str) -> dict[str, Any]:
         """See `TranslatorModule.identity`."""
         names = ("num_beams", "max_new_tokens", "max_length", "no_repeat_ngram_size")
-        own = {name: getattr(self, name) for name in names}
+        own = {name: vars(self)[name] for name in names}
         return {**super().identity(subcommand), **own, "prefix": self.source_prefix, "codes": self.language_codes}
 
     def check(self, subcommand: str) -> None:

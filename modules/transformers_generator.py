@@ -3,7 +3,7 @@
 # B = rows of a batch, L = tokens of an answer with padding
 
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from transformers import (
@@ -48,6 +48,8 @@ class TransformersGenerator(GeneratorModule):
             has a chat template.
         **generator: As for `GeneratorModule`.
     """
+
+    HAS_FILES: ClassVar[bool] = True
 
     def __init__(
         self,

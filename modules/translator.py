@@ -3,13 +3,15 @@
 # B = texts of a batch
 
 import logging
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch import LightningModule
 
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.translation.languages import language
+
+from .base import StageModuleBase
+from .generator import completed
 
 log = logging.getLogger(__name__)
 MOST_FAILURES = 8  # texts, one after the other, until it is the engine that is broken
@@ -17,8 +19,10 @@ MOST_FAILURES = 8  # texts, one after the other, until it is the engine that is 
 Translations = dict[str, list[Any]]
 
 
-class TranslatorModule(LightningModule):
+class TranslatorModule(StageModuleBase):
     """What all engines share: `predict` gives each text its `translation`, `finish`, `error` and `n_tokens`.
+
+    An engine of your own subclasses this and gives `translate`; nothing else is required.
 
     `test` does the same with the sources of sentence pairs, and their translations are scored.
     `finish` is `stop` or `length` (cut at the limit). A text that the engine fails on has no translation, and its
@@ -30,19 +34,20 @@ class TranslatorModule(LightningModule):
         seed: Seed of whatever an engine draws; linked to `seed_everything`.
     """
 
+    HAS_FILES: ClassVar[bool] = False
+
     def __init__(self, target_language: str, source_language: str = "en", seed: int = 0) -> None:
         super().__init__()
         self.source = language(source_language, "model.source_language")
         self.target = language(target_language, "model.target_language")
         self.seed = seed
+        self.model_name = type(self).__name__  # an engine without a model is named by its class
         self._failed_in_a_row = 0
 
     def identity(self, subcommand: str) -> dict[str, Any]:
         """What of this module determines the rows that a run writes; JSON values."""
-        return {"class": type(self).__name__, "source": self.source.code, "target": self.target.code}
-
-    def check(self, subcommand: str) -> None:
-        """Refuse an engine that cannot serve, before any row is read."""
+        languages = {"source": self.source.code, "target": self.target.code}
+        return {**super().identity(subcommand), **languages}
 
     def facts(self) -> dict[str, Any]:
         """What the manifest says of the engine."""
@@ -77,12 +82,20 @@ class TranslatorModule(LightningModule):
         return found
 
     def translate(self, texts: list[str]) -> Translations:
-        """Given by the engines: one value a text under `translation`, `finish`, `error`, `n_tokens`, and their own."""
+        """Translate texts; given by the engines.
+
+        Args:
+            texts: The texts.
+
+        Returns:
+            `translation`, a text or None for each, and columns of the engine's own. `finish`, `error` and `n_tokens`
+            are optional: by default a translation is finished, and its words are counted.
+        """
         raise NotImplementedError
 
     def _in_halves(self, texts: list[str], failures: list[str]) -> Translations:
         try:
-            found = self.translate(texts)
+            found = completed(self.translate(texts), "translation")
         except InputError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever an engine raises

@@ -138,8 +138,8 @@ def test_a_cleaned_pool_goes_to_the_teacher(stages: Stages, log: pytest.LogCaptu
     write_jsonl(Path("raw.jsonl"), labelled(30, 5, "prompt_label"))
     words = ("--raw.path=raw.jsonl", "--language=null", "--out=runs/pool")
     assert stages.cli("clean", "--config", "clean.yaml", *words).code == 0
-    assert "--data.pool.path" in next_words(log)
-    assert next_words(log)[next_words(log).index("--data.pool.path") + 1] == "runs/pool"
+    assert "--data.pool" in next_words(log)
+    assert next_words(log)[next_words(log).index("--data.pool") + 1] == "runs/pool"
 
 
 def test_translated_gold_and_a_translated_pool_go_different_ways(stages: Stages, log: pytest.LogCaptureFixture):

@@ -1,5 +1,6 @@
 """What the rooms may rely on: the table of stages, the protocols, and what counts as the same run."""
 
+import ast
 import importlib
 import inspect
 import json
@@ -13,6 +14,8 @@ from labelbridge import datamodules, modules
 from labelbridge.lightning_app import stages as table
 from labelbridge.lightning_app.cli import plain_sources
 from labelbridge.lightning_app.core import artifacts
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.modules.generator import completed
 
 
 def test_every_class_function_and_configuration_of_the_table_is_there():
@@ -162,3 +165,67 @@ def test_a_class_from_that_is_given_is_kept(stages: Stages):
     for words, expected in ((["--class_from=teacher"], "teacher"), ([], "last_epoch")):
         assert stages.select(*easy, *words, f"--out=by_{expected}").code == 0
         assert artifacts.read_manifest(Path(f"by_{expected}")).facts["class_from"] == expected
+
+
+def test_a_generator_with_nothing_but_answer_works_from_a_file_of_ones_own(cli: Command):
+    Path("my_engine.py").write_text(
+        "from labelbridge.modules.generator import GeneratorModule\n\n"
+        "class MyGenerator(GeneratorModule):\n"
+        "    def answer(self, ids, systems, users, completions):\n"
+        "        return {'text': [f'a text for {row}' for row in ids]}\n"
+    )
+    Path("mine.yaml").write_text("model: {class_path: my_engine.MyGenerator, init_args: {model: anything}}\n")
+    words = ("predict", "--config", "generate.yaml", "--config", "mine.yaml", "--data.count=7", "--out=raw", *QUIET)
+    outcome = cli(*words)
+    assert outcome.code == 0, outcome.err
+    rows = artifacts.read(Path("raw"), "generate").table.to_pylist()
+    assert [row["text"] for row in rows] == [f"a text for {row['id']}" for row in rows]
+    assert {row["finish"] for row in rows} == {"stop"}
+    assert cli(*words).code == 0
+    # Another version of the file is another engine.
+    Path("my_engine.py").write_text(Path("my_engine.py").read_text().replace("a text for", "another text for"))
+    assert "holds another run (model.code" in cli(*words).err
+
+
+def test_a_translator_with_nothing_but_translate_works_from_a_file_of_ones_own(cli: Command, tmp_path: Path):
+    Path("my_translator.py").write_text(
+        "from labelbridge.modules.translator import TranslatorModule\n\n"
+        "class Backwards(TranslatorModule):\n"
+        "    def translate(self, texts):\n"
+        "        return {'translation': [text[::-1] for text in texts]}\n"
+    )
+    gold = write_jsonl(tmp_path / "gold.jsonl", labelled(9, 1))
+    Path("mine.yaml").write_text("model: {class_path: my_translator.Backwards, init_args: {target_language: hi}}\n")
+    words = ("--config", "translate.yaml", "--config", "mine.yaml", f"--data.rows={gold}", "--out=hi", *QUIET)
+    outcome = cli("predict", *words)
+    assert outcome.code == 0, outcome.err
+    texts = artifacts.read(Path("hi"), "translate").table["text"].to_pylist()
+    assert texts == [row["text"][::-1] for row in labelled(9, 1)]
+
+
+def test_an_engine_that_returns_too_few_texts_is_refused():
+    with pytest.raises(InputError, match="'text' and one value for each row"):
+        completed({"text": ["a"], "finish": ["stop", "stop"]}, "text")
+
+
+# Objects of libraries may be asked what they have; those of another room may not.
+LIBRARIES = {
+    "lightning_app/cli/commands.py", "lightning_app/cli/memory.py", "lightning_app/cli/identity.py",
+    "lightning_app/cli/lightning_cli.py", "modules/answers.py", "modules/transformers_translator.py",
+    "modules/seq2seq.py", "modules/openai_generator.py", "modules/transformers_generator.py", "modules/embedder.py",
+    "modules/corrections.py", "modules/heads.py", "modules/schedules.py", "modules/losses.py", "modules/classifier.py",
+    "modules/sequence_translator.py", "datamodules/base.py", "datamodules/gold.py", "datamodules/encoding.py",
+    "callbacks/export.py", "callbacks/throughput.py", "callbacks/cartography.py", "callbacks/resume.py",
+}  # fmt: skip
+
+
+def test_no_room_probes_the_objects_of_another():
+    probing = set()
+    for room in ("modules", "datamodules", "callbacks", "lightning_app/cli"):
+        for path in (PROJECT / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "hasattr":
+                    assert path.name == "identity.py", path  # jsonargparse's namespaces
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr":
+                    probing.add(path.relative_to(PROJECT).as_posix())
+    assert probing <= LIBRARIES, probing - LIBRARIES

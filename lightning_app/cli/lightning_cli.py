@@ -24,11 +24,14 @@ from ..core.runs import CHECKPOINTS, CONFIG, DYNAMICS, LOGS, Run, State, command
 from ..core.secrets import mask_text
 from ..core.shards import WHOLE, Shard, read_shard
 from ..core.task import Task
+from ..core.user_code import code_of_class
 from ..evaluation.metrics import conformal_metrics
 from ..evaluation.predicted_classes import count_classes, one_class_warnings, table_lines
 from ..evaluation.unseen import check_unseen
 from ..models.fingerprints import check_model_fresh, model_files, model_fingerprint
 from ..models.locate import CARD_FACTS, card_facts
+from ..protocols import StageData, StageModule
+from ..stages import BY_NAME
 from . import identity
 from .commands import OneLineErrors
 from .fits import check_ends_with_model, given_checkpoint, resumable
@@ -189,10 +192,12 @@ class Cli(LightningCLI):
                     numbers = {f"test/{target}/{name}": value for name, value in _numbers(values).items()}
                     self.trainer.logger.log_metrics(numbers)
                 self.trainer.logger.save()
-            self._warn_of_one_class(table)
+            self._warn_of_one_class(run, table)
 
-        if hasattr(self.datamodule, "target_rows"):
-            check_unseen(self.model.model_name, self.datamodule.target_rows.table, self.model.task)
+        self._stage_name("test")
+        texts, task = self._data.test_texts(), self._data.stage_task
+        if texts is not None and task is not None:
+            check_unseen(self._module.model_name, texts, task)
         self._stage("test", go)
 
     def predict(self, **arguments: Any) -> None:
@@ -202,23 +207,20 @@ class Cli(LightningCLI):
             table = self._rows(run, self.trainer.predict, {**arguments, "return_predictions": False})
             if table is None:
                 return
-            if not hasattr(self.datamodule, "finish"):
-                self._write(run, table, self._class_facts(table))
-                self._warn_of_one_class(table)
-                return
-            table, rejected, facts = self.datamodule.finish(table)
-            self._write(run, table, facts, rejected)
+            written = self._data.finish(table)
+            facts = {**self._class_facts(run, written.table), **written.facts}
+            self._write(run, written.table, facts, written.rejected, allow_empty=written.allow_empty)
+            self._warn_of_one_class(run, written.table)
 
         self._stage("predict", go)
 
     def _stage(self, subcommand: str, go: Callable[[Run], None]) -> None:
         """Claim the output folder, then go; a complete run is left as it is."""
         stage = self._stage_name(subcommand)
-        if getattr(self.datamodule, "task", None) == NO_TASK:
+        if self._data.stage_task == NO_TASK:
             raise InputError("task: not given, expected name, columns and labels; lay a file of configs/tasks over it")
         self.model.check(subcommand)
-        if hasattr(self.datamodule, "check"):
-            self.datamodule.check(subcommand)
+        self._data.check(subcommand)
         if self._model_folder is not None:
             check_model_fresh(self._model_folder)
         shard = self._shard(subcommand)
@@ -254,7 +256,7 @@ class Cli(LightningCLI):
     def _reads(self, subcommand: str) -> list[str]:
         """Paths of what a run reads, and names of its models."""
         listed = [place for one in self.datamodule.inputs(subcommand).values() for place in one["paths"]]
-        models = [self.model.model_name, *getattr(self.model, "ensemble", [])]
+        models = [*self._module.model_paths, *self._module.further_models]
         return [*listed, *models, *filter(None, [self._setting("ckpt_path")])]
 
     def _conclude(self, run: Run) -> None:
@@ -267,8 +269,8 @@ class Cli(LightningCLI):
         finished = Finished(
             run.stage,
             str(run.out),
-            getattr(self.datamodule, "task", None),
-            getattr(self.datamodule, "pool", None),
+            self._data.stage_task,
+            self._data.pool_source,
             name,
             facts,
             self._variant(run.stage, facts),
@@ -278,44 +280,31 @@ class Cli(LightningCLI):
 
     def _variant(self, stage: str, facts: dict[str, Any]) -> str | None:
         """Which of its stage's next steps applies to this run, where there are several."""
-        data = self.datamodule
-        if stage == "translate":
-            if facts.get("setting") == "translate-test":
-                return "targets"
-            column = "selection" if facts.get("selection") else getattr(data, "label_column", "label")
-            return {"selection": "selection", "label": "gold", "prompt_label": "pool"}.get(column, "no labels")
-        variants = {
-            "generate": (
-                "first text",
-                len(getattr(data, "task", NO_TASK).columns) > 1 and getattr(data, "source", None) is None,
-            ),
-            "embed": ("target text", not getattr(data, "prompt_labels", True)),
-            "score": ("model is not ours", not (Path(self.model.model_name) / CARD_FACTS).is_file()),
-        }
-        variant, applies = variants.get(stage, (None, False))
-        return variant if applies else None
+        if stage == "score" and not (Path(self._module.model_name) / CARD_FACTS).is_file():
+            return "model is not ours"
+        variant = self._data.next_variant(facts)
+        return variant if variant in BY_NAME[stage].next else None
 
-    def _class_facts(self, table: Any) -> dict[str, Any]:
-        """How often each class was predicted, if these are a classifier's rows."""
-        if not {"prediction", "probs"} <= set(table.column_names):
+    def _class_facts(self, run: Run, table: Any) -> dict[str, Any]:
+        """How often each class was predicted, if these are pseudolabels."""
+        if run.stage != "pseudolabel":
             return {}
         labels = self.datamodule.task.labels
         probs_NC = table["probs"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, len(labels))
         return {"classes": count_classes(table["prediction"].to_pylist(), probs_NC, labels)}
 
-    def _warn_of_one_class(self, table: Any) -> None:
+    def _warn_of_one_class(self, run: Run, table: Any) -> None:
         """Warn of a pool, or of each target, whose rows were all predicted as one class."""
-        if "prediction" not in table.column_names:
+        if run.stage not in ("pseudolabel", "test"):
             return
         predictions = table["prediction"].to_pylist()
-        if "target" in table.column_names:
-            places, labels = table["target"].to_pylist(), table["label"].to_pylist()
+        if run.stage == "test":
+            places = table["target"].to_pylist()
             remedy = "check model.learning_rate and the accuracy on dev, and whether the encoder knows this language"
         else:
-            pool = self.datamodule.pool_rows.table if hasattr(self.datamodule, "pool_rows") else table
             places = ["pool"] * len(predictions)
-            labels = pool["prompt_label"].to_pylist() if "prompt_label" in pool.column_names else None
             remedy = "check the teacher's accuracy on dev before selecting from these rows"
+        labels = self._data.known_labels(table)
         for warning in one_class_warnings(places, predictions, labels, remedy):
             log.warning("%s", warning)
 
@@ -346,14 +335,20 @@ class Cli(LightningCLI):
         return expected
 
     def _write(
-        self, run: Run, table: Any, facts: dict[str, Any], rejected: Any = None, files: Sequence[Path] = ()
+        self,
+        run: Run,
+        table: Any,
+        facts: dict[str, Any],
+        rejected: Any = None,
+        files: Sequence[Path] = (),
+        *,
+        allow_empty: bool = False,
     ) -> None:
         """Write the run's artifact; rows that it keeps aside lie in an artifact of their own inside it."""
         inputs = self.datamodule.inputs(self.subcommand)
-        name = self.model.model_name
         role = "teacher" if run.stage == "pseudolabel" else "model"
-        inputs[role] = artifacts.reference(name, run.identity["model"]["model"])
-        for number, member in enumerate(getattr(self.model, "ensemble", []), start=2):
+        inputs[role] = {"paths": self._module.model_paths, "fingerprint": run.identity["model"]["model"]}
+        for number, member in enumerate(self._module.further_models, start=2):
             inputs[f"{role}.{number}"] = artifacts.reference(member, model_fingerprint(member))
         shared: dict[str, Any] = {
             "inputs": inputs, "lineage": self.datamodule.lineage, "config": run.identity, "command": command_line(),
@@ -361,7 +356,7 @@ class Cli(LightningCLI):
         if rejected is not None:
             artifacts.write(run.out / artifacts.REJECTED, rejected, stage="rejected", **shared)
             files = artifacts.files_of(run.out / artifacts.REJECTED)
-            if rejected.num_rows and not table.num_rows and not self.datamodule.allow_empty:
+            if rejected.num_rows and not table.num_rows and not allow_empty:
                 raise InputError(
                     f"{run.out}: all {rejected.num_rows} rows were rejected, {facts['gates']}; look at them with "
                     f'"python main.py peek {run.out / artifacts.REJECTED}", then change gates or engine, or accept an '
@@ -397,17 +392,16 @@ class Cli(LightningCLI):
     @property
     def _model_folder(self) -> str | None:
         """The model's name, if it stands for files rather than for a server's model."""
-        return self.model.model_name if getattr(self.model, "HAS_FILES", True) else None
+        return self._module.model_name if self._module.HAS_FILES else None
 
     def _facts(self) -> dict[str, Any]:
         """What the report needs to know; of a trained model, what was said when it was trained."""
         folder = self._model_folder if self.subcommand != "fit" else None
         known = card_facts(folder) if folder is not None else {}
-        task: Task | None = getattr(self.datamodule, "task", None)
-        own = self.model.facts() if hasattr(self.model, "facts") else {}
+        task = self._data.stage_task
         return {
             **{name: known[name] for name in REPORTED if name in known},
-            **own,
+            **self._module.facts(),
             **({"task": asdict(task), "labels": task.labels} if task is not None else {}),
             "method": self._setting("method") or known.get("method") or self.model.model_name,
             "setting": self._setting("setting") or known.get("setting") or "zero-shot",
@@ -416,12 +410,12 @@ class Cli(LightningCLI):
 
     def _identity(self, subcommand: str) -> dict[str, Any]:
         """Every setting that is not harmless, and what module and DataModule say of their inputs; see `identity`."""
-        training_alone = () if subcommand == "fit" else getattr(self.model, "TRAINING_ALONE", ())
+        training_alone = () if subcommand == "fit" else self._module.TRAINING_ALONE
         own_model = identity.class_settings(self._setting("model"), identity.MODEL_HARMLESS, training_alone)
         own_data = identity.class_settings(self._setting("data"), identity.DATA_HARMLESS)
         counted: dict[str, Any] = {
-            "model": {**own_model, **self.model.identity(subcommand)},
-            "data": {**own_data, **self.datamodule.identity(subcommand)},
+            "model": {**own_model, **self._module.identity(subcommand), **_code(self.model)},
+            "data": {**own_data, **self._data.identity(subcommand), **_code(self.datamodule)},
             "trainer": {
                 **identity.trainer_settings(self._setting("trainer"), subcommand),
                 "precision": str(self.trainer.precision),
@@ -448,8 +442,26 @@ class Cli(LightningCLI):
         text = mask_text(parser.dump(config, skip_unset=False))
         (out / CONFIG).write_text(text, encoding="utf-8")
 
+    @property
+    def _module(self) -> StageModule:
+        """The module, which is that of a stage, as `stage_of_run` makes sure."""
+        module: Any = self.model
+        return module  # type: ignore[no-any-return]
+
+    @property
+    def _data(self) -> StageData:
+        """The DataModule, which is that of a stage."""
+        data: Any = self.datamodule
+        return data  # type: ignore[no-any-return]
+
     def _setting(self, key: str) -> Any:
         return self._get(self.config, key)
+
+
+def _code(of: object) -> dict[str, str]:
+    """The code of a class of a user's own, by its fingerprint."""
+    code = code_of_class(type(of))
+    return {"code": code} if code is not None else {}
 
 
 def _log_metrics(metrics: Mapping[str, Mapping[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from .errors import InputError, shorten
+from .fingerprint import of_files
 
 _PROJECT = Path(__file__).resolve().parents[2]
 _ROOMS = ("lightning_app", "datamodules", "modules", "callbacks", "labelbridge", "main.py")
@@ -74,6 +76,15 @@ def import_file(file: Path, what: str) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def code_of_class(kind: type) -> str | None:
+    """The fingerprint of the file that holds a class of a user's own: another version of it is another class."""
+    try:
+        file = inspect.getsourcefile(kind)
+    except TypeError:  # typed into an interpreter
+        return None
+    return of_files([Path(file)]) if file is not None and _is_the_users(file) else None
 
 
 def _place(error: BaseException) -> str:

@@ -1,0 +1,65 @@
+"""What the DataModules of all stages share; see `labelbridge.lightning_app.protocols.StageData`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from lightning.pytorch import LightningDataModule
+
+from labelbridge.lightning_app.core.contracts import Reference
+from labelbridge.lightning_app.core.shards import WHOLE
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.data.sources import Source
+from labelbridge.lightning_app.protocols import Written
+
+
+class StageDataBase(LightningDataModule):
+    """A DataModule, and what the commands ask of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.finished_rows: np.ndarray | None = None
+        self.shard = WHOLE
+        self.lineage: dict[str, str] = {}
+
+    @property
+    def stage_task(self) -> Task | None:
+        """The task; none here."""
+        return None
+
+    @property
+    def pool_source(self) -> Source | list[Source] | None:
+        """Where the pool is read from; there is none here."""
+        return None
+
+    def check(self, subcommand: str) -> None:
+        """Refuse settings that cannot serve, before any row is read."""
+
+    def inputs(self, subcommand: str) -> dict[str, Reference]:
+        """What a run reads through this module, by name."""
+        raise NotImplementedError
+
+    def output_rows(self, subcommand: str) -> pa.Table:
+        """The columns that a predict or test artifact carries over from its input, one row for each input row."""
+        raise NotImplementedError
+
+    def finish(self, done: pa.Table) -> Written:
+        """The finished rows as they are."""
+        return Written(done)
+
+    def metrics(self, table: pa.Table) -> dict[str, dict[str, Any]]:
+        """The metrics of each target, from the rows that a test has written."""
+        raise NotImplementedError
+
+    def test_texts(self) -> pa.Table | None:
+        """The rows that a test scores, where a selection can have seen them; none here."""
+        return None
+
+    def known_labels(self, table: pa.Table) -> list[str] | None:
+        """The label that each of the written rows is known to have; unknown here."""
+        return None
+
+    def next_variant(self, facts: Mapping[str, Any]) -> str | None:
+        """Which of the stage's next steps applies: the usual one."""
+        return None
