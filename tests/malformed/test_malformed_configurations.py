@@ -58,7 +58,7 @@ VALUES: dict[tuple[str, ...], tuple[str, ...]] = {
         "--quota=.inf", '--quota={"negative": 1}', '--quota={"a": 1, "b": 1, "c": 1}', '--quota={"negative": null}',
         "--quota={-1: negative}", '--quota={"negative": 1, "neutral": 1, "positive": 1, "mixed": 1}', "--quota=0",
         "--seed=null", "--seed=-1", "--seed=x", "--seed=1.5", "--seed=18446744073709551616", "--strategy=null",
-        "--strategy=", "--strategy=topp", "--strategy=os.system", "--strategy=builtins.eval", 
+        "--strategy=", "--strategy=topp", "--strategy=os.system", "--strategy=builtins.eval",
         "--strategy=numpy.random.rand", "--strategy=..", "--strategy=a.b.c.d", "--strategy=top", "--class_from=null",
         "--class_from=techer", "--variant=papre", "--variant=null", "--agreement=maybe", "--agreement=true",
         "--min_words=-1", "--min_words=null", "--min_words=x", "--min_words=100000",

@@ -90,7 +90,7 @@ def test_an_address_that_is_none(address: str):
     ("setting", "value"),
     [
         ("temperature", -1.0), ("temperature", float("nan")), ("temperature", float("inf")), ("top_p", 0.0),
-        ("top_p", 1.4), ("top_p", float("nan")), ("max_new_tokens", 0), ("max_new_tokens", -1), 
+        ("top_p", 1.4), ("top_p", float("nan")), ("max_new_tokens", 0), ("max_new_tokens", -1),
         ("concurrency", 0), ("concurrency", 10**9), ("timeout", 0.0), ("timeout", float("nan")), ("retries", -1),
         ("requests_per_minute", 0.0), ("requests_per_minute", float("nan")),
     ],
