@@ -148,4 +148,4 @@ def test_translated_gold_and_a_translated_pool_go_different_ways(stages: Stages,
     assert next_words(log)[:3] == ["fit", "--config", "teacher.yaml"]
     pool = (f"--data.rows.path={stages.files.pool}", "--data.label_column=prompt_label", "--data.gates=null")
     assert stages.cli(*words, *pool, "--out=hi/pool").code == 0
-    assert next_words(log)[:5] == ["predict", "--config", "pseudolabel.yaml", "--data.pool.path", "hi/pool"]
+    assert next_words(log)[:5] == ["predict", "--config", "pseudolabel.yaml", "--data.pool", "hi/pool"]

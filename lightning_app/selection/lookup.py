@@ -36,7 +36,7 @@ def find_strategy(name: str, options: Mapping[str, Any] | None = None) -> Strate
         if option not in known and not takes_any:
             close = difflib.get_close_matches(option, known, n=1)
             meant = f"did you mean '{close[0]}'?" if close else f"expected one of {sorted(known)}"
-            remedy = meant if known else "this strategy has none"
+            remedy = meant if known else "expected none; this strategy has no options"
             raise InputError(f"strategy '{name}', options: '{option}' is not known, {remedy}")
         try:
             settings[option] = (

@@ -1,7 +1,6 @@
 """The two engines of generation, on a tiny random model and on servers that misbehave."""
 
 import hashlib
-import importlib.util
 import itertools
 import json
 import os
@@ -318,9 +317,8 @@ def test_a_gguf_file_that_is_not_there(cli: Command):
 
 
 def test_gguf_files_name_the_extra(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch):
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "gguf" else find_spec(name))
-    with pytest.raises(InputError, match=r"require the package gguf; pip install 'labelbridge\[llm\]'"):
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(InputError, match=r"gguf is not installed; pip install 'labelbridge\[llm\]'"):
         engine(tiny_gguf).identity("predict")
 
 
