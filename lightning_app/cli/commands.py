@@ -33,7 +33,7 @@ from .plain_sources import spell_out
 log = logging.getLogger(__name__)
 
 MISTAKE = 2
-LONGEST_LINE = 800
+LONGEST_LINE = 4000  # commands that rebuild what is out of date must stay whole, to be copied
 _UNKNOWN_KEY = (
     re.compile(r"[Oo]ption '([\w.\-]+)' is not accepted"),
     re.compile(r"does not accept option '([\w.\-]+)'"),

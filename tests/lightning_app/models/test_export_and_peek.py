@@ -109,7 +109,7 @@ def test_peek_says_what_is_not_an_artifact(tested: Stages):
 
 
 def test_a_card_speaks_of_synthetic_text_where_there_was_some():
-    gold = {"gold": {"path": "g", "fingerprint": "sha256:0"}}
+    gold = {"gold": {"paths": ["g"], "fingerprint": "sha256:0"}}
     assert "written by a language model" not in model_card({"inputs": gold})
     assert "written by a language model" in model_card({"inputs": {**gold, "selection": gold["gold"]}})
     assert "chosen by macro_f1" in model_card({"monitor": "dev/macro_f1"})
