@@ -18,7 +18,7 @@ test: $(VENV)/.dev ## run the tests (the default suite, under 3 minutes)
 	$(BIN)/python -m pytest -n auto
 
 test-slow: $(VENV)/.dev ## run the slow tests too
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto -m slow
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

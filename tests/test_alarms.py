@@ -40,6 +40,7 @@ def next_words(log: pytest.LogCaptureFixture) -> list[str]:
     return shlex.split(line.removeprefix("next: python main.py "))
 
 
+@pytest.mark.slow
 def test_a_collapsed_teacher_is_warned_of_at_every_stage(collapsed: Stages, log: pytest.LogCaptureFixture):
     assert collapsed.teacher().code == 0
     assert log.text.count(f"dev: {ONE_CLASS.format(15)}: lower model.learning_rate or train longer") == 2
@@ -57,6 +58,7 @@ def test_a_collapsed_teacher_is_warned_of_at_every_stage(collapsed: Stages, log:
     assert not Path("select").exists()
 
 
+@pytest.mark.slow
 def test_a_teacher_that_predicts_every_class_is_not_warned_of(loop: Stages, log: pytest.LogCaptureFixture):
     assert loop.teacher("--overwrite=true").code == 0
     assert loop.pseudolabel("--overwrite=true").code == 0
@@ -93,6 +95,7 @@ def test_pseudolabels_end_with_a_table_of_classes(loop: Stages, log: pytest.LogC
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_next_commands_lead_through_the_loop(stages: Stages, log: pytest.LogCaptureFixture):
     """Each command is the one that the last one printed; only the small sets and the tiny encoder are added."""
 
@@ -117,6 +120,7 @@ def test_the_next_commands_lead_through_the_loop(stages: Stages, log: pytest.Log
     assert json.loads(Path("runs/x/report/report.json").read_text())["cells"]
 
 
+@pytest.mark.slow
 def test_a_complete_run_names_the_next_command_too(loop: Stages, log: pytest.LogCaptureFixture):
     for stage, command in (
         (loop.teacher, "predict"), (loop.pseudolabel, "select"), (loop.select, "fit"), (loop.student, "test"),
@@ -126,6 +130,7 @@ def test_a_complete_run_names_the_next_command_too(loop: Stages, log: pytest.Log
         assert next_words(log)[0] == command
 
 
+@pytest.mark.slow
 def test_another_task_is_carried_from_command_to_command(stages: Stages, tiny_classifier: Path, log):
     task = '--task={"name": "mine", "columns": ["text"], "labels": ["negative", "neutral", "positive"]}'
     assert stages.pseudolabel(f"--model.model={tiny_classifier}", task).code == 0
@@ -142,6 +147,7 @@ def test_a_cleaned_pool_goes_to_the_teacher(stages: Stages, log: pytest.LogCaptu
     assert next_words(log)[next_words(log).index("--data.pool") + 1] == "runs/pool"
 
 
+@pytest.mark.slow
 def test_translated_gold_and_a_translated_pool_go_different_ways(stages: Stages, log: pytest.LogCaptureFixture):
     words = ("predict", "--config", "translate.yaml", *QUIET)
     assert stages.cli(*words, f"--data.rows.path={stages.files.gold}", "--out=hi/gold", "--data.gates=null").code == 0

@@ -101,6 +101,7 @@ def test_other_commands_name_what_is_there():
             assert all(f"\n{name} = [" in extras for name in extra.split(",")), place
 
 
+@pytest.mark.slow
 def test_the_page_of_the_python_interface_runs(cli: Command, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch):
     """From top to bottom, with a tiny encoder in the place of the bundled one."""
     from lightning import Trainer

@@ -53,6 +53,7 @@ def words_of(stages: Stages, stage: str, out: Path) -> tuple[str, ...]:
     return tuple(str(word) for word in said[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_full_disk_is_one_line_and_the_stage_goes_on(loop: Stages, small_disk: Path, stage: str):
     words = words_of(loop, stage, small_disk / "out")

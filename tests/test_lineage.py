@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import pytest
 from conftest import Stages, write_jsonl
 
 from labelbridge.lightning_app.core import artifacts
 
 
+@pytest.mark.slow
 def test_a_selected_row_leads_back_to_its_prompt(stages: Stages):
     """prompt and raw answer -> cleaned -> pseudolabel -> selected, all by one id."""
     import pyarrow as pa

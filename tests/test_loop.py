@@ -131,6 +131,7 @@ def test_lineage_leads_from_the_predictions_to_the_pool(loop: Stages):
     assert artifacts.read_manifest(Path("test")).lineage["model"] == student.fingerprint
 
 
+@pytest.mark.slow
 def test_a_whole_stage_says_so_and_writes_nothing(loop: Stages, caplog: pytest.LogCaptureFixture):
     caplog.set_level("INFO")
     for folder, stage in (("teacher", loop.teacher), ("pseudolabel", loop.pseudolabel), ("select", loop.select),
@@ -142,6 +143,7 @@ def test_a_whole_stage_says_so_and_writes_nothing(loop: Stages, caplog: pytest.L
         assert (Path(folder) / "_manifest.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits(loop: Stages):
     folders = ("teacher", "pseudolabel", "select", "student", "test")
     before = [artifacts.read_manifest(Path(folder)).fingerprint for folder in folders]
@@ -172,6 +174,7 @@ def test_another_process_gives_the_same_bits(loop: Stages, monkeypatch: pytest.M
     assert [artifacts.read_manifest(Path(folder)).fingerprint for folder in folders] == before
 
 
+@pytest.mark.slow
 def test_the_loop_runs_on_xlm_roberta(cli, files, tiny_xlmr: Path):
     loop = Stages(cli, files, tiny_xlmr)
     write_jsonl(files.target, [{"text": "यह बहुत अच्छा है", "label": "positive", "lang": "hi"}])
@@ -181,6 +184,7 @@ def test_the_loop_runs_on_xlm_roberta(cli, files, tiny_xlmr: Path):
     assert artifacts.read(Path("test")).table["id"].to_pylist() == ["data/target/0"]
 
 
+@pytest.mark.slow
 def test_every_method_of_the_paper_is_a_configuration(stages: Stages):
     assert stages.teacher().code == 0
     assert stages.pseudolabel().code == 0

@@ -188,6 +188,7 @@ def test_a_target_as_dev_set(stages: Stages):
     refused(stages.teacher(), r"data.dev .*dev.jsonl: language \['hi'\] is not the gold's \['en'\]")
 
 
+@pytest.mark.slow
 def test_a_target_as_dev_set_of_gold_that_states_no_language(stages: Stages):
     """Gold is English unless it says otherwise; what the dev set says holds."""
     write_jsonl(stages.files.gold, [{**row, "lang": None} for row in labelled(37, 1)])
@@ -353,6 +354,7 @@ def test_a_machine_that_is_not_there(stages: Stages, word: str):
     refused(stages.teacher(word), "^error: trainer: .*change accelerator")
 
 
+@pytest.mark.slow
 def test_a_config_of_another_command(taught: Stages, tiny_classifier: Path):
     model = f"--model.model={tiny_classifier}"
     refused(taught.cli("fit", "--config", "pseudolabel.yaml", model), "PoolDataModule: has no rows for fit")
@@ -365,6 +367,7 @@ def test_a_dev_set_without_rows(stages: Stages):
     refused(stages.teacher("--data.dev=[]"), r"data.dev \[\]: no rows")
 
 
+@pytest.mark.slow
 def test_a_mistake_leaves_the_folder_free(taught: Stages, tiny_classifier: Path):
     """What a run that wrote nothing leaves behind does not count as another run."""
     assert taught.test(f"--model.model={tiny_classifier}").code == 0
@@ -400,6 +403,7 @@ def test_the_error_line_is_valid_for_machines(stages: Stages):
     assert json.dumps(outcome.err)
 
 
+@pytest.mark.slow
 def test_target_text_that_a_selection_looked_at_is_not_a_test_set(stages: Stages, tiny_classifier: Path):
     """Row 7 of the target stands, in other letters and spaces, in the text that near_target looked at."""
     seen = {"id": "blog/0", "text": "  ".join(labelled(23, 4)[7]["text"].upper().split())}

@@ -220,6 +220,7 @@ def test_a_users_file_in_an_export_is_not_removed(loop: Stages):
     assert Path("hub/notes.md").read_text() == "mine"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"PK", b"not a checkpoint", None])
 def test_a_checkpoint_that_cannot_be_read_is_no_reason_to_stop(
     loop: Stages, content: bytes | None, caplog: pytest.LogCaptureFixture

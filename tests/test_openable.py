@@ -108,6 +108,7 @@ def by_polars(folder: Path) -> list[dict[str, Any]]:
 OPENERS = {"datasets": by_datasets, "pandas": by_pandas, "duckdb": by_duckdb, "polars": by_polars}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opened", OPENERS.values(), ids=OPENERS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_artifact_opens(kind: str, opened: Callable[[Path], list[dict[str, Any]]], artifacts_folder: Path):

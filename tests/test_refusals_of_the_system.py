@@ -95,6 +95,7 @@ def test_a_folder_that_is_gone(tmp_path: Path, select_words: list[str]):
     assert done.stderr.strip() == "error: the current folder is gone; change to another folder"
 
 
+@pytest.mark.slow
 def test_an_ascii_terminal_and_one_that_obeys_signs(tmp_path: Path, select_words: list[str]):
     assert program(*select_words, f"--out={tmp_path / 's'}", PYTHONIOENCODING="ascii").returncode == 0
     shown = program("peek", str(tmp_path / "s"), PYTHONIOENCODING="ascii", COLUMNS="200")

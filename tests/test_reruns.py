@@ -49,6 +49,7 @@ def test_a_lost_shard_is_rebuilt_by_the_command_that_the_error_names(loop: Stage
     assert getattr(loop, READERS[folder])("--out=elsewhere").code == 0
 
 
+@pytest.mark.slow
 def test_lost_weights_are_trained_again(loop: Stages):
     before = artifacts.read_manifest(Path("student")).fingerprint
     Path("student/model/model.safetensors").unlink()
@@ -56,6 +57,7 @@ def test_lost_weights_are_trained_again(loop: Stages):
     assert artifacts.read_manifest(Path("student")).fingerprint == before
 
 
+@pytest.mark.slow
 def test_lost_dynamics_are_written_again_by_the_fit_that_made_them(stages: Stages):
     pool = f"--data.pool.path={stages.files.pool}"
     assert stages.teacher(pool).code == 0

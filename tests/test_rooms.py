@@ -158,6 +158,7 @@ def test_a_pool_in_a_folder_with_a_comma_is_not_out_of_date(stages: Stages, tiny
     assert stages.cli("peek", "select").out.count("my runs, v2/pool (") == 1
 
 
+@pytest.mark.slow
 def test_a_class_from_that_is_given_is_kept(stages: Stages):
     assert stages.teacher(f"--data.pool={stages.files.pool}").code == 0
     assert stages.pseudolabel().code == 0

@@ -32,6 +32,7 @@ def print_of(out: str) -> str:
     return artifacts.read(Path(out)).manifest.fingerprint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["pseudolabel", "test"])
 def test_four_shards_are_one_run(run: Any, stage: str, caplog: pytest.LogCaptureFixture):
     """In any order; what they leave is put together by the command without a shard, which computes no row."""
@@ -50,6 +51,7 @@ def test_four_shards_are_one_run(run: Any, stage: str, caplog: pytest.LogCapture
     assert four.facts == one.facts
 
 
+@pytest.mark.slow
 def test_what_a_missing_shard_would_have_computed_is_computed_then(run: Any):
     assert run("pseudolabel", "one").code == 0
     assert run("pseudolabel", "some", "--shard=2/3").code == 0
@@ -58,6 +60,7 @@ def test_what_a_missing_shard_would_have_computed_is_computed_then(run: Any):
     assert print_of("some") == print_of("one")
 
 
+@pytest.mark.slow
 def test_more_shards_than_batches(run: Any):
     assert run("pseudolabel", "one").code == 0
     assert run("pseudolabel", "many", "--shard=900/900").code == 0
@@ -72,6 +75,7 @@ def test_a_shard_of_a_whole_run_has_nothing_to_do(run: Any):
     assert artifacts.is_whole(Path("one"))
 
 
+@pytest.mark.slow
 def test_wrong_shards_and_shards_of_a_fit_are_one_line(run: Any, stages: Stages):
     outcome = run("pseudolabel", "one", "--shard=5/4")
     assert outcome.code == 2

@@ -39,6 +39,7 @@ def translate(cli: Command, dictionary: Path):
     return run
 
 
+@pytest.mark.slow
 def test_shards_of_a_translation_are_one_run(translate, files: Files):
     """Texts are shared out; rows and their gates are put together at the end."""
     few = "--data.tokens_per_batch=40"
@@ -72,6 +73,7 @@ def test_gold_rows_keep_ids_and_labels_and_change_their_language(translate, file
     assert set(read.manifest.inputs) == {"rows", "model"}
 
 
+@pytest.mark.slow
 def test_the_same_command_again_does_nothing(translate, files: Files, caplog: pytest.LogCaptureFixture):
     caplog.set_level("INFO")
     assert translate(files.gold, "hi").code == 0
@@ -203,6 +205,7 @@ def test_rows_that_a_selection_loses_are_told_by_class(
     assert (f"select: {rejected} of 24 rows were rejected" in caplog.text) == (rejected > 0.2 * 24)
 
 
+@pytest.mark.slow
 def test_a_translation_that_loses_every_row_is_an_error(translate, tmp_path: Path, files: Files):
     path = tmp_path / "hi-en.txt"
     path.write_text("अच्छा good\n", encoding="utf-8")
@@ -305,6 +308,7 @@ def test_a_union_without_prefixes_is_refused(echo, stages: Stages, files: Files)
     assert "duplicate id" in doubled.err
 
 
+@pytest.mark.slow
 def test_targets_translated_into_english_lose_no_row(echo, stages: Stages, files: Files, tiny_classifier: Path):
     echo(files.target, "en", "--setting=translate-test", "--data.failing=keep")
     read = artifacts.read(Path("en"))

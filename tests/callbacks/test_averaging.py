@@ -98,6 +98,7 @@ class Keep(Callback):
             torch.save(self.checks, "checks.pt")
 
 
+@pytest.mark.slow
 def test_the_exported_model_is_the_mean_over_the_checks(stages: Stages):
     """Of two epochs; the training itself has the same bits as without."""
     keep = "--trainer.callbacks+=test_averaging.Keep"

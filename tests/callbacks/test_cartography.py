@@ -18,6 +18,7 @@ from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.dynamics.store import Dynamics, ScoredRows, read_dynamics
 
 
+@pytest.mark.slow
 def test_the_training_does_not_notice(stages: Stages):
     """Dropout on, so that a single draw more or less would show."""
     words = ("--model.dropout=0.3", "--trainer.max_epochs=3")
@@ -28,6 +29,7 @@ def test_the_training_does_not_notice(stages: Stages):
     assert Path("teacher/model/model.safetensors").read_bytes() == Path("mapped/model/model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_last_epoch_is_what_predict_says(stages: Stages, task: Task):
     assert stages.teacher(f"--data.pool.path={stages.files.pool}", "--trainer.max_epochs=1").code == 0
     assert stages.pseudolabel().code == 0
@@ -39,6 +41,7 @@ def test_the_last_epoch_is_what_predict_says(stages: Stages, task: Task):
     assert read.manifest.facts["reference"] == "most likely class after the last epoch"
 
 
+@pytest.mark.slow
 def test_dynamics_feed_the_selection(stages: Stages):
     assert stages.teacher(f"--data.pool.path={stages.files.pool}").code == 0
     assert stages.pseudolabel().code == 0
@@ -51,6 +54,7 @@ def test_dynamics_feed_the_selection(stages: Stages):
     assert artifacts.read_manifest(Path("released")).facts["class_from"] == "last_epoch"
 
 
+@pytest.mark.slow
 def test_dynamics_of_another_pool_are_refused(stages: Stages):
     assert stages.teacher(f"--data.pool.path={stages.files.pool}").code == 0
     write_jsonl(stages.files.pool, labelled(50, 33, "prompt_label"))
@@ -60,6 +64,7 @@ def test_dynamics_of_another_pool_are_refused(stages: Stages):
     assert "teacher/dynamics: built from another pool" in outcome.err
 
 
+@pytest.mark.slow
 def test_the_data_map_is_drawn(stages: Stages):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -138,6 +143,7 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path, torch.randn(21, 4, generator=generator), torch.randint(3, (21,), generator=generator))
 
 
+@pytest.mark.slow
 def test_it_serves_a_bare_lightning_module(project: Project):
     module, plain = project.fit(project.callback()), project.fit()
     for one, other in zip(module.parameters(), plain.parameters(), strict=True):
@@ -160,6 +166,7 @@ def test_no_precision_notices(project: Project, precision: str):
     np.testing.assert_allclose(project.dynamics().log_probs_ENC[-1], expected.detach().numpy(), atol=0.05)
 
 
+@pytest.mark.slow
 def test_checks_say_after_which_step_and_no_weights_are_scored_twice(project: Project):
     """Three epochs of three steps: the sixth ends an epoch."""
     project.fit(project.callback(before_training=True, every_n_steps=2))
@@ -168,12 +175,14 @@ def test_checks_say_after_which_step_and_no_weights_are_scored_twice(project: Pr
     assert len(np.unique(read.log_probs_ENC[:, 0, 0])) == 7
 
 
+@pytest.mark.slow
 def test_micro_batches_of_a_step_are_not_scored_each(project: Project):
     """Windows of two micro-batches of seven rows: two steps an epoch, the second one shorter."""
     project.fit(project.callback(every_n_steps=1), accumulate_grad_batches=2)
     assert project.dynamics().manifest.facts["steps"] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_one_callback_serves_one_fit_after_another(project: Project):
     callback = project.callback()
     project.fit(callback)
@@ -250,6 +259,7 @@ def test_rows_that_cannot_be_told_apart_are_refused():
         ScoredRows([], ["a", "b"], LABELS, reference=np.array([0]))
 
 
+@pytest.mark.slow
 def test_other_dynamics_are_another_run(stages: Stages):
     words = (f"--data.pool.path={stages.files.pool}", "--trainer.max_epochs=1")
     assert stages.teacher(*words).code == 0
@@ -262,6 +272,7 @@ def test_other_dynamics_are_another_run(stages: Stages):
         assert f"teacher: holds another run ({said})" in outcome.err
 
 
+@pytest.mark.slow
 def test_gold_rows_keep_their_label(stages: Stages, task: Task):
     assert (
         stages.teacher("--data.gold_dynamics=true", "--trainer.max_epochs=1", "--cartography.dtype=float16").code == 0

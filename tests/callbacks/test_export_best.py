@@ -66,12 +66,14 @@ def test_an_exchange_that_was_cut_short_is_put_right(tmp_path: Path):
     assert not (tmp_path / ".model.previous").exists()
 
 
+@pytest.mark.slow
 def test_the_last_of_a_few_steps_is_checked(stages: Stages):
     """Else a fit that ends in mid-epoch would have no model."""
     assert stages.teacher("--trainer.max_epochs=-1", "--trainer.max_steps=3").code == 0
     assert json.loads(Path("teacher/model/labelbridge.json").read_text())["step"] == 3
 
 
+@pytest.mark.slow
 def test_the_card_says_which_check_was_best(stages: Stages):
     assert stages.teacher().code == 0
     facts = json.loads(Path("teacher/model/labelbridge.json").read_text())
@@ -82,6 +84,7 @@ def test_the_card_says_which_check_was_best(stages: Stages):
     assert not list(Path("teacher").rglob("*.ckpt"))  # checkpoints exist only to resume
 
 
+@pytest.mark.slow
 def test_an_export_in_bfloat16_is_half_as_large_and_loads_as_any_other(stages: Stages):
     """Training is not touched: the exported weights are those of a float32 export, rounded."""
     import torch
@@ -98,6 +101,7 @@ def test_an_export_in_bfloat16_is_half_as_large_and_loads_as_any_other(stages: S
     assert "export.dtype: 'float32' -> 'bfloat16'" in refused.err
 
 
+@pytest.mark.slow
 def test_frozen_layers_come_out_as_they_went_in(stages: Stages, tiny_bert: Path):
     import torch
     from safetensors.torch import load_file
@@ -110,6 +114,7 @@ def test_frozen_layers_come_out_as_they_went_in(stages: Stages, tiny_bert: Path)
     assert not torch.equal(after["bert.pooler.dense.weight"], before["pooler.dense.weight"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
 def test_weights_are_written_with_the_users_umask(stages: Stages, umask: int, mode: int):
     before = os.umask(umask)

@@ -22,6 +22,7 @@ def refused(outcome, *said: str) -> None:
         assert one in lines[0]
 
 
+@pytest.mark.slow
 def test_a_loss_of_nan_ends_the_fit_with_its_step(stages: Stages):
     refused(
         stages.teacher("--model.learning_rate=1e30"), "step ", "expected a finite number; lower model.learning_rate"
@@ -39,6 +40,7 @@ def test_settings_that_would_make_nan_are_refused_at_once(stages: Stages, word: 
     assert not Path("teacher").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["classifier.weight", "bert.embeddings.word_embeddings.weight"])
 def test_a_weight_of_nan_is_not_exported(stages: Stages, monkeypatch: pytest.MonkeyPatch, name: str):
     """Weights may be spoiled by the last step, after which no loss is computed; a rare word's, which no loss shows."""
@@ -67,6 +69,7 @@ def test_scores_of_nan_are_not_written(stages: Stages, tiny_classifier: Path, mo
     assert not artifacts.is_whole(Path("pseudolabel"))
 
 
+@pytest.mark.slow
 def test_a_model_with_nan_is_refused_before_it_is_trained_or_asked(stages: Stages, tiny_classifier: Path):
     from safetensors.torch import save_file
 
@@ -78,6 +81,7 @@ def test_a_model_with_nan_is_refused_before_it_is_trained_or_asked(stages: Stage
         refused(outcome, "1 of its weights hold nan or inf, the first is classifier.bias")
 
 
+@pytest.mark.slow
 def test_a_mode_that_is_none_is_refused(stages: Stages):
     """`MAX` once kept the worst check."""
     for mode in ("MAX", "maximum", "Min", ""):

@@ -224,6 +224,7 @@ def others() -> Iterator[Any]:
         yield pytest.param(lambda _: None, (*REPORT, f'--runs=["{word}"]'), id=f"report {word!r}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", [*manifests(), *pseudolabels()])
 def test_pseudolabels(world: Path, cli: Command, harm: Harm):
     harm(world)
@@ -232,6 +233,7 @@ def test_pseudolabels(world: Path, cli: Command, harm: Harm):
     assert_untouched(world, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("harm", "words"), [*evidence(), *predictions(), *exports(), *others()])
 def test_artifact(world: Path, cli: Command, harm: Harm, words: tuple[str, ...]):
     harm(world)

@@ -172,6 +172,7 @@ def values() -> Iterator[Any]:
             yield pytest.param((*command, *options), id=name[:70], marks=marks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [*values()])
 def test_value(world: Path, cli: Command, words: tuple[str, ...]):
     before = contents(world)

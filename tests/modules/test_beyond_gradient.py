@@ -56,6 +56,7 @@ SETTINGS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SETTINGS)
 def test_a_windows_gradient_does_not_depend_on_how_it_is_cut(files, selection, tiny_bert, kind):
     """Also while the weights move: importance weights are divided by the mean of the window before."""
@@ -69,6 +70,7 @@ def test_a_windows_gradient_does_not_depend_on_how_it_is_cut(files, selection, t
             assert float((one - other).norm() / one.norm()) < 1e-6
 
 
+@pytest.mark.slow
 def test_consistency_adds_its_own_gradient(files, selection, tiny_bert):
     """Written out anew: lambda N / M times KL(stopgrad p(x) || p(x')) of every pair of the window, over its rows."""
     strength = 0.5

@@ -107,6 +107,7 @@ CORRECTIONS = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     st.tuples(st.integers(3, 25), st.integers(3, 25)), st.sampled_from(["paper", "released"]),

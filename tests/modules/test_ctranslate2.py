@@ -43,6 +43,7 @@ def peer(folder: Path, **settings: object) -> TransformersTranslator:
     return one
 
 
+@pytest.mark.slow
 def test_greedy_float32_writes_the_same_tokens_as_transformers(tiny_nllb: Path, converted: Path):
     found = engine(converted, max_new_tokens=40).translate(TEXTS)
     assert found == peer(tiny_nllb, max_new_tokens=40).translate(TEXTS)
@@ -191,6 +192,7 @@ def words(name: str, folder: Path, rows: Path, out: str, *more: object) -> list[
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_both_engines_write_the_same_rows_through_the_command_line(
     cli: Command, files: Files, tiny_nllb: Path, converted: Path
 ):
@@ -207,6 +209,7 @@ def test_both_engines_write_the_same_rows_through_the_command_line(
     assert manifest["inputs"]["model"]["fingerprint"] == model_fingerprint(str(converted))
 
 
+@pytest.mark.slow
 def test_an_error_of_the_engine_is_one_line_on_the_command_line(cli: Command, files: Files, tiny_nllb: Path):
     outcome = cli(*words("CTranslate2Translator", tiny_nllb, files.gold, "out"))
     assert outcome.code == 2

@@ -26,6 +26,7 @@ def embed(cli: Command, files: Files, *words: object) -> np.ndarray:
     return np.array(artifacts.read(Path("embed"), "embed").table["embedding"].to_pylist(), dtype=np.float32)
 
 
+@pytest.mark.slow
 def test_embeddings_are_those_of_the_library(cli: Command, files: Files):
     from sentence_transformers import SentenceTransformer
 
@@ -39,6 +40,7 @@ def test_embeddings_are_those_of_the_library(cli: Command, files: Files):
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_pairs_are_embedded_as_one_string_or_as_a_pair(cli: Command, files: Files):
     from sentence_transformers import SentenceTransformer
 
@@ -54,6 +56,7 @@ def test_pairs_are_embedded_as_one_string_or_as_a_pair(cli: Command, files: File
     np.testing.assert_allclose(pair, model.encode([("a b", "c d")], normalize_embeddings=True), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_prefix_is_put_before_every_text_and_counts(cli: Command, files: Files):
     from sentence_transformers import SentenceTransformer
 

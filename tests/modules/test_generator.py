@@ -78,6 +78,7 @@ def table_of(folder: str) -> list[dict]:
     return artifacts.read(Path(folder), "generate").table.to_pylist()
 
 
+@pytest.mark.slow
 def test_every_prompt_gets_its_answer_and_keeps_its_label(
     cli: Command, tiny_llama: Path, caplog: pytest.LogCaptureFixture
 ):
@@ -97,6 +98,7 @@ def test_every_prompt_gets_its_answer_and_keeps_its_label(
         assert row["n_tokens"] <= 10
 
 
+@pytest.mark.slow
 def test_the_batches_change_nothing_in_a_rows_text(cli: Command, tiny_llama: Path):
     """Each row draws from random numbers of its own."""
     for out, budget in (("small", 400), ("large", 6000)):
@@ -107,6 +109,7 @@ def test_the_batches_change_nothing_in_a_rows_text(cli: Command, tiny_llama: Pat
     assert [row["text"] for row in table_of("other")] != [row["text"] for row in table_of("small")]
 
 
+@pytest.mark.slow
 def test_it_runs_in_four_bits(cli: Command, tiny_llama: Path):
     pytest.importorskip("bitsandbytes")
     outcome = cli(*words(tiny_llama, "raw", "--model.quantization=nf4"))
@@ -218,6 +221,7 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_a_gguf_file_is_a_model(cli: Command, tiny_gguf: Path):
     """Without a chat template it continues labelled examples, up to the first line break."""
     outcome = cli(*words(tiny_gguf, "raw", "--model.dtype=float32"))
@@ -298,6 +302,7 @@ def test_a_base_model_requires_examples(cli: Command, tiny_llama: Path):
     assert "no examples in the language to write in, which a base model requires" in outcome.err
 
 
+@pytest.mark.slow
 def test_examples_in_english_do_not_make_a_base_model_write_hindi(cli: Command, tiny_gguf: Path):
     outcome = cli(*words(tiny_gguf, "raw", "--data.language=Hindi"))
     assert outcome.code == 2
@@ -322,6 +327,7 @@ def test_gguf_files_name_the_extra(tiny_gguf: Path, monkeypatch: pytest.MonkeyPa
         engine(tiny_gguf).identity("predict")
 
 
+@pytest.mark.slow
 def test_premises_and_hypotheses_from_a_base_model(cli: Command, tiny_gguf: Path):
     write_jsonl(Path("premises.jsonl"), [{"id": "p0", "text": "A dog\nruns."}, {"id": "p1", "text": "It rains."}])
     more = ["--config", "tasks/nli.yaml", "--data.prompts=nli_hypotheses", "--data.source.path=premises.jsonl",
@@ -333,6 +339,7 @@ def test_premises_and_hypotheses_from_a_base_model(cli: Command, tiny_gguf: Path
     assert lines == [f"Premise: A dog runs. Hypothesis ({label}):" for label in labels]
 
 
+@pytest.mark.slow
 def test_two_steps_from_premises_to_hypotheses(cli: Command, tiny_llama: Path):
     write_jsonl(Path("premises.jsonl"), [{"id": "p0", "text": "A dog runs."}, {"id": "p1", "text": "It rains."}])
     more = ["--config", "tasks/nli.yaml", "--data.prompts=nli_hypotheses", "--data.source.path=premises.jsonl",
@@ -345,6 +352,7 @@ def test_two_steps_from_premises_to_hypotheses(cli: Command, tiny_llama: Path):
     ]
 
 
+@pytest.mark.slow
 def test_a_second_step_without_premises_is_refused(cli: Command, tmp_path: Path):
     write_jsonl(tmp_path / "premises.jsonl", [{"id": "p0", "premise": "A dog runs."}])
     more = (
@@ -476,6 +484,7 @@ def served(server: Server, out: str, *more: object) -> list[object]:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "faults",
     [[], ["429", "429"], ["500"], ["503"], ["drop"], ["malformed"], ["page"], ["empty"], ["hang"]],
@@ -502,6 +511,7 @@ def holds(folder: Path, secret: str) -> bool:
     return any(secret in text for text in [*tables, *files])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
@@ -529,6 +539,7 @@ def test_what_still_fails_is_a_row_with_its_reason(
     server.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "rows", "said"),
     [
@@ -554,6 +565,7 @@ def test_where_every_row_fails_the_run_stops_and_asks_again_later(cli: Command, 
     server.shutdown()
 
 
+@pytest.mark.slow
 def test_rows_that_failed_are_asked_again_when_a_run_resumes(cli: Command):
     """The credit ends after a dozen rows; those are not asked again, and what fails for good is written down."""
     server = Server(["402"] * 99)
@@ -622,6 +634,7 @@ def test_a_server_that_says_how_long_to_wait_is_heeded(cli: Command):
     server.shutdown()
 
 
+@pytest.mark.slow
 def test_a_wrong_key_stops_the_run_and_stands_nowhere(
     cli: Command, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):

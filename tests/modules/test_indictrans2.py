@@ -51,12 +51,14 @@ class Echo:
         return [SimpleNamespace(hypotheses=[[*pieces[2:], "</s>"]]) for pieces in sources]
 
 
+@pytest.mark.slow
 def test_the_release_lays_its_files_out_like_this(release: SimpleNamespace):
     assert {file.name for file in release.folder.iterdir()} == {
         "config.json", "model.bin", "source_vocabulary.json", "target_vocabulary.json", "vocab"
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_it_writes_what_the_same_weights_write_in_torch(release: SimpleNamespace):
     texts = [row["text"] for row in labelled(24, 33)]
     one = engine(release.folder, max_new_tokens=40)
@@ -170,6 +172,7 @@ def test_a_missing_package_is_named_with_its_extra(release: SimpleNamespace, mon
         engine(release.folder)
 
 
+@pytest.mark.slow
 def test_rows_are_translated_through_the_command_line(cli: Command, files: Files, release: SimpleNamespace):
     outcome = cli(
         "predict", "--config", "translate.yaml", "--model", "IndicTrans2Translator", f"--model.model={release.folder}",

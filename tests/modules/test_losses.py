@@ -87,6 +87,7 @@ OBJECTIVES = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(SIZES.filter(any), OBJECTIVES, SHAPES, st.integers(0, 5))
 def test_an_epoch_adds_up_to_the_objective(sizes: tuple[int, int], objective: Objective, shape: WindowShape, seed: int):

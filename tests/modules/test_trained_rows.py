@@ -62,6 +62,7 @@ def fit(files: Files, model: Path, clip: float | None = 1.0, every_row: bool = F
     return module.network.state_dict(), seen, dict(trainer.callback_metrics)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip", [None, 1.0, 0.01])
 def test_a_fit_is_the_same_as_with_every_row(files: Files, wide: Path, clip: float | None):
     """To the same bits without clipping; the norm of the gradient adds the same squares in another order."""
@@ -167,6 +168,7 @@ def test_undone_it_is_an_embedding_layer_again(tiny_xlmr: Path):
     assert all(torch.equal(weight, before[name]) for name, weight in network.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--average.every=step"]])
 def test_an_export_is_that_of_a_fit_of_every_row(
     stages: Stages, wide: Path, more: list[str], monkeypatch: pytest.MonkeyPatch

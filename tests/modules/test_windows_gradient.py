@@ -58,6 +58,7 @@ def run(files: Files, selection: str, encoder: Path, batch_size: int, accumulate
     return record, module, data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", ["teacher", "teacher_hard", "prompt"])
 @pytest.mark.parametrize("objective", ["paper", "released"])
 def test_a_windows_gradient_does_not_depend_on_how_it_is_cut(files, selection, tiny_bert, objective, labels):
@@ -73,6 +74,7 @@ def test_a_windows_gradient_does_not_depend_on_how_it_is_cut(files, selection, t
             assert float((one - other).norm() / one.norm()) < 1e-6
 
 
+@pytest.mark.slow
 def test_a_windows_gradient_is_that_of_equation_1(files, selection, tiny_bert):
     """Written out anew: sum of w_i loss_i over the window's rows, divided by their number."""
     record, module, data = run(files, selection, tiny_bert, 5, 2)
@@ -99,6 +101,7 @@ def test_a_windows_gradient_is_that_of_equation_1(files, selection, tiny_bert):
         assert float((gradient - expected).norm() / expected.norm()) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gone", ["gold", "selection"])
 def test_an_absent_set_drops_its_term(files, selection, tiny_bert, gone):
     """|D| = 0 and |D'| = 0: the windows hold the other set alone, and gradients stay finite."""

@@ -111,6 +111,7 @@ def test_two_annotators_have_a_kappa(tmp_path: Path, task: Task):
     )
 
 
+@pytest.mark.slow
 def test_three_annotators_have_an_alpha_and_a_majority(tmp_path: Path, task: Task):
     ids = draw(tmp_path, task, rows=6).table["id"].to_pylist()
     answers = [["negative", "neutral"], ["negative", "positive"], ["negative", "positive"]]

@@ -49,6 +49,7 @@ def test_every_other_setting_counts():
 STOPPING = "--trainer.callbacks+=lightning.pytorch.callbacks.EarlyStopping"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "key"),
     [
@@ -66,6 +67,7 @@ def test_a_run_that_was_cut_short_never_passes_for_the_real_one(stages: Stages, 
     assert f"teacher: holds another run ({key}" in outcome.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -83,6 +85,7 @@ def test_what_is_harmless_lets_a_run_be_the_same(loop: Stages, words: list[str],
     assert "teacher: already complete" in caplog.text
 
 
+@pytest.mark.slow
 def test_rows_do_not_depend_on_how_long_a_fit_may_take(loop: Stages, caplog: pytest.LogCaptureFixture):
     caplog.set_level("INFO")
     assert loop.pseudolabel("--trainer.max_epochs=3", "--trainer.limit_predict_batches=1").code == 0
@@ -113,6 +116,7 @@ def test_a_checkpoint_given_by_hand_counts_by_its_content(tmp_path: Path):
     assert identity.checkpoint(None) is None
 
 
+@pytest.mark.slow
 def test_an_identity_holds_no_memory_addresses(stages: Stages):
     """One that differs from process to process would keep a run from resuming."""
     assert stages.teacher("--trainer.max_steps=1").code == 0

@@ -23,6 +23,7 @@ sys.exit(main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "words"),
     [("torch", ["fit", "--config", "student.yaml"]), ("pyarrow", ["select", "--config", "select.yaml"]),

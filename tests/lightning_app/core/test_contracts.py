@@ -104,6 +104,7 @@ def test_a_manifest_that_is_none(scored: Path, content: bytes):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(

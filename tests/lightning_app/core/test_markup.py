@@ -40,6 +40,7 @@ def test_a_card_of_a_model_that_lacks_a_metric():
     assert "| t | 5 |  |  |" in model_card(facts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["T|x", "[bold]x[/bold]", "\x1b[31mred", "<b>"])
 def test_a_report_of_methods_with_odd_names(loop: Stages, name: str):
     assert loop.test(f"--method={name}", "--overwrite=true").code == 0

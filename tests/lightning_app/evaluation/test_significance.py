@@ -45,6 +45,7 @@ def test_the_sums_over_all_rows_give_the_metric_itself(metric: str):
     assert value == pytest.approx([classification_metrics(label_N, probs_NC)[metric]], abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "ce"])
 def test_the_interval_is_that_of_rows_drawn_one_by_one(metric: str):
     rng = np.random.default_rng(1)
@@ -56,6 +57,7 @@ def test_the_interval_is_that_of_rows_drawn_one_by_one(metric: str):
     assert [found.low, found.high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_paired_interval_over_rows_and_seeds_is_that_of_a_plain_bootstrap():
     """Three seeds of both methods, of which one is better at one seed."""
     rng = np.random.default_rng(2)

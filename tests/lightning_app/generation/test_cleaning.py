@@ -54,6 +54,7 @@ def clean(cli: Command, raw: Path, *words: object):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_row_is_kept_or_rejected_with_its_reason(cli: Command, raw: Path):
     outcome = clean(cli, raw)
     assert outcome.code == 0, outcome.err

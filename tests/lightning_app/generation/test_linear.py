@@ -19,6 +19,7 @@ PIECES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", PIECES, ids=ascii)
 def test_a_long_answer_takes_no_longer_than_its_length(piece: str):
     run = piece * (LONG // len(piece))

@@ -18,6 +18,7 @@ def tested(stages: Stages) -> Stages:
     return stages
 
 
+@pytest.mark.slow
 def test_export_makes_a_folder_ready_for_the_hub(tested: Stages):
     assert tested.cli("export", "--model=teacher/model", "--out=hub", "--test=test").code == 0
     card = Path("hub/README.md").read_text()
@@ -30,6 +31,7 @@ def test_export_makes_a_folder_ready_for_the_hub(tested: Stages):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_export_refuses_results_of_another_model(tested: Stages, tiny_classifier: Path):
     assert tested.test(f"--model.model={tiny_classifier}", "--out=other").code == 0
     outcome = tested.cli("export", "--model=teacher/model", "--out=hub", "--test=other")
@@ -38,6 +40,7 @@ def test_export_refuses_results_of_another_model(tested: Stages, tiny_classifier
     assert not Path("hub").exists()
 
 
+@pytest.mark.slow
 def test_export_keeps_what_is_there(tested: Stages):
     Path("hub").mkdir()
     Path("hub/mine.txt").write_text("x")
@@ -47,6 +50,7 @@ def test_export_keeps_what_is_there(tested: Stages):
     assert Path("hub/mine.txt").exists()
 
 
+@pytest.mark.slow
 def test_export_replaces_an_export_and_nothing_else(tested: Stages):
     assert tested.cli("export", "--model=teacher/model", "--out=hub").code == 0
     assert tested.cli("export", "--model=teacher/model", "--out=hub", "--overwrite=true").code == 0
@@ -60,12 +64,14 @@ def test_export_replaces_an_export_and_nothing_else(tested: Stages):
     assert Path("teacher/model/model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_export_needs_a_model_of_a_fit(tested: Stages):
     outcome = tested.cli("export", f"--model={tested.encoder}", "--out=hub")
     assert outcome.code == 2
     assert "no labelbridge.json" in outcome.err
 
 
+@pytest.mark.slow
 def test_peek_shows_rows_counts_and_origin(tested: Stages):
     assert tested.pseudolabel().code == 0
     assert tested.select().code == 0
@@ -78,6 +84,7 @@ def test_peek_shows_rows_counts_and_origin(tested: Stages):
     assert re.search(r"classes +available +quota +kept", outcome.out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "shown"), [(0, 0), (-1, 0), (1, 1), (99, 23)])
 def test_peek_shows_as_many_rows_as_there_are(tested: Stages, rows: int, shown: int):
     outcome = tested.cli("peek", "test", f"--rows={rows}")
@@ -85,6 +92,7 @@ def test_peek_shows_as_many_rows_as_there_are(tested: Stages, rows: int, shown: 
     assert outcome.out.count(" prediction ") == shown
 
 
+@pytest.mark.slow
 def test_peek_shows_where_a_model_comes_from(tested: Stages):
     outcome = tested.cli("peek", "teacher")
     assert outcome.code == 0, outcome.err
@@ -93,6 +101,7 @@ def test_peek_shows_where_a_model_comes_from(tested: Stages):
         assert part in said, part
 
 
+@pytest.mark.slow
 def test_peek_shows_what_training_dynamics_say_of_a_row(stages: Stages):
     assert stages.teacher(f"--data.pool.path={stages.files.pool}").code == 0
     outcome = stages.cli("peek", "teacher/dynamics", "--rows=2")
@@ -102,6 +111,7 @@ def test_peek_shows_what_training_dynamics_say_of_a_row(stages: Stages):
         assert outcome.out.count(f" {name} ") == 2
 
 
+@pytest.mark.slow
 def test_peek_says_what_is_not_an_artifact(tested: Stages):
     outcome = tested.cli("peek", "data")
     assert outcome.code == 2

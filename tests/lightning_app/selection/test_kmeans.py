@@ -16,6 +16,7 @@ def clouds(rows: int, dimensions: int, seed: int, unit: bool) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if unit else vectors
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.integers(30, 200), st.integers(2, 24), st.integers(0, 99), st.booleans(), st.booleans(), st.integers(1, 9))
 def test_it_is_nltks_to_the_bit(rows: int, dimensions: int, seed: int, unit: bool, avoid_empty: bool, k: int):

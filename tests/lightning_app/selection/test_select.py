@@ -256,6 +256,7 @@ def test_a_strategy_is_a_file_of_the_users(pool: Path, task: Task, tmp_path: Pat
         run(pool, task, tmp_path / "s", strategy=name, class_from="prompt", quota=2)
 
 
+@pytest.mark.slow
 def test_a_file_beside_the_data_takes_no_librarys_place(cli: Command, pool: Path, tmp_path: Path):
     for name in ("datasets", "lingua", "rensa", "yaml", "numpy", "jsonargparse"):
         Path(f"{name}.py").write_text("from pathlib import Path\nPath('was-run').touch()\n")

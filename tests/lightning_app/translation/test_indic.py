@@ -92,6 +92,7 @@ def test_what_the_model_writes_becomes_text_of_the_target(target: str, written: 
     assert found == [text]
 
 
+@pytest.mark.slow
 def test_the_order_of_placeholders_is_the_same_in_every_process():
     script = (
         "from labelbridge.lightning_app.translation.indic import IndicText as T;"
