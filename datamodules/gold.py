@@ -228,7 +228,7 @@ class GoldDataModule(RowsDataModule):
 
     def training_tokens(self) -> np.ndarray | None:
         """All tokens that a training batch can hold, each once; None where views are given, which are encoded later."""
-        if self.views:
+        if self.views or not len(self.encoded["train"].lengths):  # no rows are refused when batches are made
             return None
         return np.union1d(self.encoded["train"].features["input_ids"], [self.tokenizer.pad_token_id])
 

@@ -131,8 +131,7 @@ def test_additions_that_read_translations_or_other_pseudolabels_wait_for_them(tm
     assert f"{out}/mr/pool" not in made  # nothing reads it
     translated = fits[f"{out}/SRC-translated-dev/seed2/teacher"]
     assert translated.count("--data.dev") == 1
-    assert '"label_map": {}, "start": 0, "stop": null, "sample": null' in translated
-    assert f'"path": "{out}/mr/dev"' in translated
+    assert f"{out}/mr/dev" in translated.partition("--data.dev")[2].split(" --")[0]
     assert "--model.prior uniform" in made[f"{out}/pseudolabel-uniform/seed0"]
     assert f"--model.model {out}/teacher/seed0/model" in made[f"{out}/pseudolabel-uniform/seed0"]
     assert f"--model.model {out}/SRC-logit-adjusted/seed0/teacher/model" in made[f"{out}/pseudolabel-adjusted/seed0"]
