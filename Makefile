@@ -14,7 +14,7 @@ demo: $(VENV)/.demo ## run the whole loop on the bundled sample and print the ta
 	OMP_NUM_THREADS=1 $(BIN)/snakemake -s workflow/Snakefile --configfile workflow/demo.yaml --cores $(JOBS)
 	@cat runs/demo/report/report.md workflow/demo.txt
 
-test: $(VENV)/.dev ## run the tests (the default suite, under 3 minutes)
+test: $(VENV)/.dev ## run the tests (the default suite, a few minutes)
 	$(BIN)/python -m pytest -n auto
 
 test-slow: $(VENV)/.dev ## run the slow tests too

@@ -24,6 +24,7 @@ from labelbridge.lightning_app.dynamics import store
 from labelbridge.lightning_app.dynamics.data_map import data_map
 from labelbridge.lightning_app.dynamics.statistics import statistics
 from labelbridge.lightning_app.dynamics.store import ScoredRows
+from labelbridge.lightning_app.protocols import HasScoredRows, ScoresRows, datamodule_of
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +150,8 @@ class CartographyCallback(Callback):
     def _rows(self, trainer: Trainer) -> dict[str, ScoredRows]:
         """The sets that were given, or those of the DataModule."""
         if self.rows is None:
-            given: dict[str, Any] = getattr(getattr(trainer, "datamodule", None), "cartography_rows", dict)()
+            data = datamodule_of(trainer)
+            given = data.cartography_rows() if isinstance(data, HasScoredRows) else {}
             self.rows = {name: ScoredRows(**one) for name, one in given.items()}
         return self.rows
 
@@ -199,13 +201,12 @@ class CartographyCallback(Callback):
 
 
 def _score_rows(module: LightningModule, batch: Any) -> tuple[Tensor, Tensor]:
-    score_rows: Score | None = getattr(type(module), "score_rows", None)
-    if score_rows is None:
+    if not isinstance(module, ScoresRows):
         raise TypeError(
             f"{type(module).__name__} has no score_rows(batch); give CartographyCallback a `score`, from module and "
             "batch to row numbers and log-probabilities"
         )
-    return score_rows(module, batch)
+    return module.score_rows(batch)
 
 
 def _own_batches(loader: Any, trainer: Trainer) -> Iterable[Any]:

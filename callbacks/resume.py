@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from labelbridge.lightning_app.core.artifacts import follow_umask, settle
 from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.runs import CHECKPOINTS
+from labelbridge.lightning_app.protocols import CutsWindows, Windows
 
 from .stopping import Stopper
 
@@ -149,10 +150,9 @@ def _count_as_cut_now(trainer: Trainer) -> None:
     loader = trainer.fit_loop._combined_loader
     progress: Any = trainer.fit_loop.epoch_loop.batch_progress
     for one in loader.flattened if loader is not None else []:
-        skip = getattr(getattr(one, "windows", None), "skip", 0)
-        if not skip:
+        if not isinstance(one, CutsWindows) or not isinstance(one.windows, Windows) or not one.windows.skip:
             continue
-        difference = skip - progress.current.processed
+        difference = one.windows.skip - progress.current.processed
         for counts in (progress.current, progress.total):
             for name in ("ready", "started", "processed", "completed"):
                 setattr(counts, name, getattr(counts, name) + difference)

@@ -6,8 +6,10 @@ from collections import Counter
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.utils.data import DataLoader
 
 from labelbridge.lightning_app.core.ranges import check_range
+from labelbridge.lightning_app.protocols import PlansBatches
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +79,8 @@ class Throughput(Callback):
     def _start(self, loader: Any) -> None:
         self._reset()
         self._began = self._said = time.perf_counter()
-        batches = getattr(getattr(loader, "sampler", None), "batches", [])
-        self._expected = sum(len(rows) for rows in batches)
+        sampler = loader.sampler if isinstance(loader, DataLoader) else None
+        self._expected = sum(len(rows) for rows in sampler.batches) if isinstance(sampler, PlansBatches) else 0
 
     def _progress(self, trainer: Trainer, batch: dict[str, Any]) -> None:
         now = time.perf_counter()

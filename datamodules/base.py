@@ -28,7 +28,7 @@ from labelbridge.lightning_app.models.locate import locate
 from .batches import Batch, RowBatches, WindowLoader
 from .encoding import Encoded, encode
 from .stage import StageDataBase
-from .windows import BudgetSampler, WindowSampler, WindowShape
+from .windows import WindowSampler, WindowShape
 
 log = logging.getLogger(__name__)
 
@@ -159,14 +159,7 @@ class TokenizedDataModule(StageDataBase):
     def budget_batches(self, dataset: RowBatches, lengths: np.ndarray) -> DataLoader[Batch]:
         """Batches by token budget, this rank's share, without rows that are finished already."""
         assert self.trainer is not None, "loaders are made for a Trainer"
-        sampler = BudgetSampler(
-            lengths,
-            self.tokens_per_batch,
-            self.finished_rows,
-            self.trainer.global_rank,
-            self.trainer.world_size,
-            self.shard,
-        )
+        sampler = self.budget_sampler(lengths)
         return DataLoader(
             dataset,
             batch_size=None,

@@ -21,7 +21,7 @@ from .base import TokenizedDataModule
 from .batches import Batch, RowBatches
 from .encoding import Encoded
 from .texts import TextBatches
-from .windows import BudgetSampler, MicroBatch
+from .windows import MicroBatch
 
 log = logging.getLogger(__name__)
 COLUMNS = ["source", "target"]
@@ -162,14 +162,7 @@ class PairsDataModule(TokenizedDataModule):
         """This rank's sources of all test sets, without those that are finished already."""
         assert self.trainer is not None, "loaders are made for a Trainer"
         texts = TextBatches(self.output_rows("test")["source"].to_pylist())
-        sampler = BudgetSampler(
-            texts.lengths,
-            self.tokens_per_batch,
-            self.finished_rows,
-            self.trainer.global_rank,
-            self.trainer.world_size,
-            self.shard,
-        )
+        sampler = self.budget_sampler(texts.lengths)
         return DataLoader(texts, batch_size=None, sampler=sampler)
 
     def _pairs(self, name: str, source: Source | list[Source] | None) -> Rows:

@@ -19,7 +19,7 @@ from labelbridge.lightning_app.generation.prompts import PromptSpec, prompt_rows
 
 from .batches import Batch
 from .stage import StageDataBase
-from .windows import BudgetSampler, MicroBatch
+from .windows import MicroBatch
 
 CHARACTERS_PER_TOKEN = 3
 MOST_PROMPTS = 100_000_000  # they are planned in memory
@@ -109,14 +109,7 @@ class PromptDataModule(StageDataBase):
         # Which of the two a model gets is the module's business; the longer one fits the budget either way.
         characters = [max(len(row["system"]) + len(row["user"]), len(row["completion"] or "")) for row in prompts]
         lengths = np.array(characters) // CHARACTERS_PER_TOKEN + self.max_new_tokens
-        sampler = BudgetSampler(
-            lengths,
-            self.tokens_per_batch,
-            self.finished_rows,
-            self.trainer.global_rank,
-            self.trainer.world_size,
-            self.shard,
-        )
+        sampler = self.budget_sampler(lengths)
         finished = np.zeros(len(lengths), dtype=bool)
         if self.finished_rows is not None:
             finished[self.finished_rows] = True

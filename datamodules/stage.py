@@ -13,15 +13,31 @@ from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Source
 from labelbridge.lightning_app.protocols import Written
 
+from .windows import BudgetSampler
+
 
 class StageDataBase(LightningDataModule):
     """A DataModule, and what the commands ask of it."""
+
+    tokens_per_batch: int
 
     def __init__(self) -> None:
         super().__init__()
         self.finished_rows: np.ndarray | None = None
         self.shard = WHOLE
         self.lineage: dict[str, str] = {}
+
+    def budget_sampler(self, lengths: np.ndarray) -> BudgetSampler:
+        """This rank's batches of this shard by token budget, without rows that are finished already.
+
+        Args:
+            lengths: Tokens of every row; shape (N,).
+        """
+        assert self.trainer is not None, "loaders are made for a Trainer"
+        return BudgetSampler(
+            lengths, self.tokens_per_batch, self.finished_rows, self.trainer.global_rank, self.trainer.world_size,
+            self.shard,
+        )  # fmt: skip
 
     @property
     def stage_task(self) -> Task | None:

@@ -31,7 +31,7 @@ from labelbridge.lightning_app.translation.rows import (
 
 from .batches import Batch
 from .stage import StageDataBase
-from .windows import BudgetSampler, MicroBatch
+from .windows import MicroBatch
 
 log = logging.getLogger(__name__)
 CHARACTERS_PER_TOKEN = 3
@@ -186,14 +186,7 @@ class TextDataModule(StageDataBase):
         for line in left_out(self.gates, self.target):
             log.warning("%s", line)
         texts = TextBatches(self.segments["text"].to_pylist())
-        sampler = BudgetSampler(
-            texts.lengths,
-            self.tokens_per_batch,
-            self.finished_rows,
-            self.trainer.global_rank,
-            self.trainer.world_size,
-            self.shard,
-        )
+        sampler = self.budget_sampler(texts.lengths)
         return DataLoader(texts, batch_size=None, sampler=sampler)
 
 

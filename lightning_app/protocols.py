@@ -156,6 +156,22 @@ class ScoresRows(Protocol):
 
 
 @runtime_checkable
+class HasTokenizer(Protocol):
+    """A DataModule that encodes texts for the module."""
+
+    tokenizer: Any
+
+
+@runtime_checkable
+class HasTrainingTokens(Protocol):
+    """A DataModule that knows all tokens of its training set ahead."""
+
+    def training_tokens(self) -> np.ndarray | None:
+        """All tokens that a training batch can hold, each once; None where they are not known yet."""
+        ...
+
+
+@runtime_checkable
 class HasScoredRows(Protocol):
     """A DataModule that names rows whose training dynamics are to be recorded."""
 
@@ -171,6 +187,7 @@ class PlansBatches(Protocol):
     batches: Sequence[np.ndarray]
 
 
+@runtime_checkable
 class Windows(Protocol):
     """The windows of an epoch; `skip` is the number of micro-batches that the next pass leaves out."""
 
@@ -182,3 +199,8 @@ class CutsWindows(Protocol):
     """A loader whose micro-batches lie in windows."""
 
     windows: Windows
+
+
+def datamodule_of(trainer: Any) -> Any:
+    """A Trainer's DataModule; None where it was given loaders, as Lightning sets the attribute only with one."""
+    return getattr(trainer, "datamodule", None)

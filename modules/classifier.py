@@ -29,6 +29,7 @@ from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.evaluation.predicted_classes import one_class_warning
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint, tokenizer_fingerprint
 from labelbridge.lightning_app.models.locate import card_facts
+from labelbridge.lightning_app.protocols import HasTokenizer, HasTrainingTokens, datamodule_of
 
 from .base import StageModuleBase
 from .consistency import ViewLosses, view_losses
@@ -271,7 +272,8 @@ class ClassifierModule(StageModuleBase):
         # `from_pretrained` leaves dropout off, and Lightning keeps each submodule's mode.
         self.network = self._load(new_head=self.trainer.state.fn == "fit").train()
         self._features = set(inspect.signature(self.network.forward).parameters)
-        tokenizer = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
+        data = datamodule_of(self.trainer)
+        tokenizer = data.tokenizer if isinstance(data, HasTokenizer) else None
         if tokenizer is not None and self.network.config.get_text_config().pad_token_id is None:
             # A decoder looks for the last token before the padding.
             self.network.config.pad_token_id = tokenizer.pad_token_id
@@ -291,10 +293,8 @@ class ClassifierModule(StageModuleBase):
         return self.trainer.state.fn == "fit" and is_ours and self.weight_decay == 0
 
     def _training_tokens(self) -> np.ndarray | None:
-        tokens: np.ndarray | None = getattr(
-            getattr(self.trainer, "datamodule", None), "training_tokens", lambda: None
-        )()
-        return tokens
+        data = datamodule_of(self.trainer)
+        return data.training_tokens() if isinstance(data, HasTrainingTokens) else None
 
     def on_fit_start(self) -> None:
         """Give each rank dropout of its own; weights are already the same on all."""

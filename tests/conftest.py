@@ -5,8 +5,8 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterable
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -295,12 +295,11 @@ class Stages:
         return self.cli("report", "--config", "report.yaml", "--runs=[test]", "--out=report", *words)
 
 
-@pytest.fixture(scope="session")
-def loop_once(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
-    """The whole loop, run once by each test process."""
+@contextmanager
+def commands_in(folder: Path) -> Iterator[Command]:
+    """Commands as in a terminal whose current folder is this one, for what is made once for many tests."""
     from labelbridge.__main__ import main
 
-    folder = tmp_path_factory.mktemp("loop")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
 
@@ -310,6 +309,14 @@ def loop_once(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path
             with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
                 return Outcome(main(options), out.getvalue(), err.getvalue())
 
+        yield run
+
+
+@pytest.fixture(scope="session")
+def loop_once(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
+    """The whole loop, run once by each test process."""
+    folder = tmp_path_factory.mktemp("loop")
+    with commands_in(folder) as run:
         stages = Stages(run, write_files(folder), tiny_bert)
         for stage in (stages.teacher, stages.pseudolabel, stages.select, stages.student, stages.test, stages.report):
             outcome = stage()
@@ -329,21 +336,12 @@ def world_once(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Pat
     """An artifact of each kind, made once: a teacher with training dynamics, what was predicted with it, and texts."""
     import pyarrow as pa
 
-    from labelbridge.__main__ import main
     from labelbridge.lightning_app.core import artifacts
     from labelbridge.lightning_app.core.task import Task
     from labelbridge.lightning_app.data.sources import Source, load_rows
 
     folder = tmp_path_factory.mktemp("world")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-
-        def run(*words: object) -> Outcome:
-            options = [str(word) for word in words]
-            patch.setattr("sys.argv", ["main.py", *options])
-            with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
-                return Outcome(main(options), out.getvalue(), err.getvalue())
-
+    with commands_in(folder) as run:
         write_files(folder)
         files = Files(folder, *(Path(f"data/{name}.jsonl") for name in ("gold", "dev", "pool", "target")))
         stages = Stages(run, files, tiny_bert)

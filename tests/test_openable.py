@@ -1,15 +1,13 @@
 """Other tools open every kind of artifact as it lies on the disk."""
 
-import io
 import json
 import random
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import LABELS, Outcome, Stages, sentence, write_files, write_jsonl
+from conftest import LABELS, Stages, commands_in, sentence, write_files, write_jsonl
 
 import labelbridge
 from labelbridge.lightning_app.dynamics.store import read_dynamics
@@ -31,18 +29,8 @@ def raw(count: int) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def artifacts_folder(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
     """One artifact of each kind, with all that its stage leaves beside the rows."""
-    from labelbridge.__main__ import main
-
     folder = tmp_path_factory.mktemp("kinds")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-
-        def run(*words: object) -> Outcome:
-            options = [str(word) for word in words]
-            patch.setattr("sys.argv", ["main.py", *options])
-            with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
-                return Outcome(main(options), out.getvalue(), err.getvalue())
-
+    with commands_in(folder) as run:
         files = write_files(folder)
         stages = Stages(run, files, tiny_bert)
         source = write_jsonl(folder / "data/raw.jsonl", raw(30))
