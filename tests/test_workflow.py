@@ -1,11 +1,15 @@
 """The grids: what Snakemake would run, without running it."""
 
+import itertools
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import PROJECT
+
+from labelbridge.lightning_app.core.yaml_files import load_mapping
 
 GRIDS = sorted(path.name for path in (PROJECT / "workflow").glob("*.yaml"))
 FOLDERS = ("data", "raw_pool", "pool_folder")  # what the evidence grids ask for on the command line
@@ -43,6 +47,36 @@ def test_selectors_are_tested_against_random_and_know_what_they_need(tmp_path: P
     selects = [line for line in said.splitlines() if "main.py select" in line]
     assert all(f"--embeddings {tmp_path}/out/embed " in line for line in selects)
     assert ["--target_embeddings" in line for line in selects].count(True) == 1
+
+
+def training(command: str) -> dict[str, str]:
+    """Rows per step, epochs and learning rate of a planned fit: its configurations, then its options."""
+    words = shlex.split(command.partition(" > ")[0])
+    keys = ("batch_size", "accumulate_grad_batches", "max_epochs", "learning_rate")
+    found: dict[str, str] = {}
+    for word, value in itertools.pairwise(words):
+        if word == "--config":
+            config = load_mapping(PROJECT / "configs" / value)
+            parts = [
+                config.get("trainer", {}),
+                *(config.get(part, {}).get("init_args", {}) for part in ("data", "model")),
+            ]
+            found |= {key: str(float(part[key])) for part in parts for key in keys if key in part}
+        elif (key := word.rpartition(".")[2]) in keys:
+            found[key] = str(float(value))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("grid", GRIDS)
+def test_all_methods_of_a_grid_are_trained_alike(grid: str, tmp_path: Path):
+    """SRC is the teacher; it would be at an advantage, or the students, with other rows per step."""
+    text = (PROJECT / "workflow" / grid).read_text()
+    folders = [f"{name}=my/{name}" for name in FOLDERS if f"{{{name}}}" in text]
+    fits = commands(planned(grid, tmp_path / "out", *folders), "fit")
+    ways = {out: training(command) for out, command in fits.items()}
+    assert len(ways) > 1
+    assert all(way == next(iter(ways.values())) for way in ways.values()), ways
 
 
 def commands(said: str, stage: str) -> dict[str, str]:
