@@ -42,6 +42,11 @@ def copy_of_the_checkout(folder: Path) -> Path:
     return folder
 
 
+def plain_environment() -> dict[str, str]:
+    """No PYTHONPATH: tests/warm.py sets one to the checkout, where pip would find Labelbridge installed already."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `bin` folder of a fresh environment with the wheel; its dependencies are borrowed from this one."""
@@ -49,12 +54,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkout = copy_of_the_checkout(folder / "checkout")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(checkout)]
-    subprocess.run(build, check=True, capture_output=True)
+    subprocess.run(build, check=True, capture_output=True, env=plain_environment())
     (wheel,) = folder.glob("labelbridge-*.whl")
     venv.create(folder / "env")
     python = folder / "env/bin/python"
     install = ["--python", str(python), "install", "--no-deps", "--no-index", str(wheel)]
-    subprocess.run([*pip, *install], check=True, capture_output=True)
+    subprocess.run([*pip, *install], check=True, capture_output=True, env=plain_environment())
     # Only now, so that pip does not see what is installed there. Its .pth files, an editable install's, do not count.
     (site,) = (folder / "env").glob("lib/python3*/site-packages")
     (site / "borrowed.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
@@ -74,9 +79,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(project: Path, *command: object) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     words = [str(word) for word in command]
-    return subprocess.run(words, cwd=project, capture_output=True, text=True, env=environment)
+    return subprocess.run(words, cwd=project, capture_output=True, text=True, env=plain_environment())
 
 
 def code_block(page: Path, word: str) -> str:

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 MISTAKE = 2
 LONGEST_LINE = 4000  # commands that rebuild what is out of date must stay whole, to be copied
+LONGEST_WORD = 400  # a value that is longer is no path that anyone has; its ends say which one it is
 _UNKNOWN_KEY = (
     re.compile(r"[Oo]ption '([\w.\-]+)' is not accepted"),
     re.compile(r"does not accept option '([\w.\-]+)'"),
@@ -257,12 +258,16 @@ def _is_lightnings(error: BaseException) -> bool:
 
 
 def _tell(message: str) -> int:
-    line = printable(" ".join(as_called(message).split()))
+    line = " ".join(_shorter(word) for word in printable(as_called(message)).split())
     if len(line) > LONGEST_LINE:
         line = f"{line[: LONGEST_LINE - 300]} … {line[-300:]}"
     with suppress(OSError, ValueError):  # a closed standard error
         print(f"error: {line}", file=sys.stderr)
     return MISTAKE
+
+
+def _shorter(word: str) -> str:
+    return word if len(word) <= LONGEST_WORD else f"{word[: LONGEST_WORD - 100]}…{word[-100:]}"
 
 
 def _set_up_logging() -> None:
