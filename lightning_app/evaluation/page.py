@@ -17,8 +17,9 @@ from .detail_tables import p_value
 from .entries import AVERAGE, Cell, Comparison, Results
 from .method_names import meaning
 from .metrics import NAMES
+from .overlaps import NOTE, not_compared, overlaps_of
 from .pool_view import PoolView
-from .predictions import DIVIDED
+from .predictions import DIVIDED, Tested
 from .tables import MAJORITY
 from .training_curves import Training
 
@@ -35,6 +36,7 @@ def page(
     priors: Sequence[str],
     trainings: Sequence[Training],
     views: Sequence[PoolView],
+    tested: Sequence[Tested] = (),
 ) -> str:
     """The page's HTML; texts of the pool are shortened until it has at most 12 MB.
 
@@ -44,6 +46,7 @@ def page(
         priors: The priors to show.
         trainings: How the runs went.
         views: The pools behind them.
+        tested: The runs, for near duplicates of their training data.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -59,6 +62,9 @@ def page(
         "sections": list(_sections(results, metrics, priors)),
         "details": list(_details(results, priors)),
         "curves": list(_curves(trainings)),
+        "overlaps": overlaps_of(tested),
+        "not_compared": not_compared(tested),
+        "overlap_note": NOTE,
         "costs": list(_costs(trainings)),
         "pools": [_pool(view) for view in views],
         "methods": [(method, meaning(method) or "A name of this grid's own; see its grid file.") for method in methods],
