@@ -9,7 +9,6 @@ import hashlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +28,7 @@ from .data.sources import Rows, load_rows
 from .evaluation import report as reports
 from .generation import cleaning
 from .selection.evidence import Evidence, gather
-from .selection.lookup import code_of, find_strategy
+from .selection.lookup import code_of, find_strategy, with_options
 from .selection.quotas import quotas_by_class
 from .selection.select import ClassFrom, Method, Selection, check_prompt_labels, select_rows, usual_class_from
 from .selection.strategies import BUILT_IN
@@ -358,7 +357,7 @@ def _strategy(
         name = built_in or str(strategy)
         return name, code_of(name), find_strategy(name, options)
     name = f"{strategy.__module__}.{getattr(strategy, '__qualname__', type(strategy).__qualname__)}"
-    return name, _code(strategy), partial(strategy, **options)
+    return name, _code(strategy), with_options(strategy, name, options)
 
 
 def _code(function: Callable[..., Any]) -> str:
