@@ -58,7 +58,7 @@ def leakage(models: Sequence[str], targets: pa.Table, task: Task) -> LeakageFact
 
 
 def leakage_lines(found: LeakageFacts) -> Iterator[str]:
-    """What a test says of near duplicates: a line for each set that was not compared, and for each that repeats rows."""
+    """What a test says of near duplicates: a line for each set that was not compared, or that repeats rows."""
     for one in found["sets"]:
         if "not_compared" in one:
             yield f"near duplicates: {one['name']} {', '.join(one['paths'])}: not compared, {one['not_compared']}"

@@ -115,9 +115,7 @@ def test_a_limit_requires_figures(tmp_path: Path, task: Task, facts: dict[str, A
         report([run], out=None, max_leakage=0.1)
 
 
-def test_the_whole_loop_measures_gold_pool_and_selection(
-    loop: Stages, files: Files, caplog: pytest.LogCaptureFixture
-):
+def test_the_whole_loop_measures_gold_pool_and_selection(loop: Stages, files: Files, caplog: pytest.LogCaptureFixture):
     write_jsonl(files.target, [*labelled(5, 4), *labelled(6, 1)])  # six rows of the gold
     assert loop.test("--out=again").code == 0
     assert "6 of 11 rows of en nearly repeat rows of the gold" in caplog.text
