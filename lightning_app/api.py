@@ -186,6 +186,7 @@ def report(
     by: str | None = None,
     groups: str | None = None,
     class_shares: bool = False,
+    max_leakage: float | None = None,
     html: bool = True,
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
@@ -200,6 +201,7 @@ def report(
         by: See there.
         groups: See there.
         class_shares: See there.
+        max_leakage: See there.
         html: See there.
         out: Where to write the report; by default nothing is written.
         overwrite: Replace the artifact of another stage in `out`.
@@ -209,7 +211,9 @@ def report(
     """
     listed = [runs] if isinstance(runs, str | PathLike | Artifact | Result) else list(runs)
     places = [place for run in listed if (place := _path(run)) is not None]
-    return reports.make_report(places, _path(out), metric, baseline, prior, by, groups, class_shares, html, overwrite)
+    return reports.make_report(
+        places, _path(out), metric, baseline, prior, by, groups, class_shares, max_leakage, html, overwrite
+    )
 
 
 def read(folder: str | PathLike[str]) -> Artifact:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -25,6 +25,7 @@ from ..core.secrets import mask_text
 from ..core.shards import WHOLE, Shard, read_shard
 from ..core.task import Task
 from ..core.user_code import code_of_class
+from ..evaluation.leakage import leakage, leakage_lines
 from ..evaluation.metrics import conformal_metrics
 from ..evaluation.predicted_classes import count_classes, one_class_warnings, table_lines
 from ..evaluation.unseen import check_unseen
@@ -128,9 +129,9 @@ class Cli(LightningCLI):
             isinstance(one, ProgressBar) for one in callbacks
         ):
             kwargs["callbacks"] = [*callbacks, self.progress_bar()]
-        if chosen.get("precision") is None and _computes_in_bf16(chosen.get("accelerator")):
+        if chosen.get("precision") is None and (device := _bf16_device(chosen.get("accelerator"))) is not None:
             kwargs["precision"] = "bf16-mixed"
-            log.info("trainer.precision: bf16-mixed, since this CPU has bfloat16 units (32-true turns it off)")
+            log.info("trainer.precision: bf16-mixed, since this %s has bfloat16 units (32-true turns it off)", device)
         if chosen.get("logger") in (None, True):
             kwargs["logger"] = TensorBoardLogger(self._setting("out"), name=LOGS, version="")
         try:
@@ -185,7 +186,8 @@ class Cli(LightningCLI):
                 for target, numbers in conformal_metrics(table, self.model.task, conformal["threshold"]).items():
                     metrics[target].update(numbers)
             artifacts.write_json(run.out / artifacts.METRICS, metrics)
-            self._write(run, table, {"metrics": metrics}, files=[run.out / artifacts.METRICS])
+            facts = {"metrics": metrics, **self._near_duplicates(texts, task)}
+            self._write(run, table, facts, files=[run.out / artifacts.METRICS])
             _log_metrics(metrics)
             if self.trainer.logger is not None:
                 for target, values in metrics.items():
@@ -292,6 +294,15 @@ class Cli(LightningCLI):
         labels = self.datamodule.task.labels
         probs_NC = table["probs"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, len(labels))
         return {"classes": count_classes(table["prediction"].to_pylist(), probs_NC, labels)}
+
+    def _near_duplicates(self, texts: Any, task: Task | None) -> dict[str, Any]:
+        """How many of the targets' rows the model's training data nearly repeat; nothing for sentence pairs."""
+        if texts is None or task is None:
+            return {}
+        found = leakage([self._module.model_name, *self._module.further_models], texts, task)
+        for line in leakage_lines(found):
+            log.warning("%s", line)
+        return {"leakage": found}
 
     def _warn_of_one_class(self, run: Run, table: Any) -> None:
         """Warn of a pool, or of each target, whose rows were all predicted as one class."""
@@ -474,16 +485,18 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in values.items() if isinstance(value, float)}
 
 
-def _computes_in_bf16(accelerator: Any) -> bool:
-    """Whether the run is on a CPU that multiplies in bfloat16 itself, and so is two or three times as fast with it.
+def _bf16_device(accelerator: Any) -> Literal["CPU", "GPU"] | None:
+    """The run's device, if it multiplies in bfloat16 itself, and so is two or three times as fast with it.
 
     ATEN_CPU_CAPABILITY, by which torch is held to older instructions, is respected.
     """
+    if accelerator in (None, "auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "GPU" if torch.cuda.is_bf16_supported(including_emulation=False) else None
     on_cpu = accelerator == "cpu" or (accelerator in (None, "auto") and not torch.accelerator.is_available())
     if not on_cpu or not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
-        return False
+        return None
     units = torch.cpu.get_capabilities()
-    return bool(units.get("amx_bf16") or units.get("avx512_bf16"))
+    return "CPU" if units.get("amx_bf16") or units.get("avx512_bf16") else None
 
 
 @contextmanager
