@@ -49,7 +49,7 @@ def push(folder: Path, repo: str, kind: Kind) -> str:
     except Exception as error:  # noqa: BLE001 - the client's errors share no base with those of the network
         reason = mask_text(" ".join(str(error).split()).replace(get_token() or MASK, MASK)) or type(error).__name__
         raise InputError(
-            f"push {repo}: the Hub did not take it ({shorten(reason, 240)[1:-1]}); {folder} is complete: check the name and your rights, "
-            "and run the same command again"
+            f"push {repo}: the Hub did not take it ({shorten(reason, 240)[1:-1]}); {folder} is complete: check the "
+            "name and your rights, and run the same command again"
         ) from None
     return str(address)

@@ -120,9 +120,18 @@ class FakeHub(BaseHTTPRequestHandler):
             self._answer(200, {"url": f"{self.server.address}/me/reviews", "name": "me/reviews"})
         elif "/preupload/" in self.path:
             files = json.loads(body)["files"]
-            self._answer(200, {"files": [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in files]})
+            self._answer(
+                200, {"files": [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in files]}
+            )
         elif "/commit/" in self.path:
-            self._answer(200, {"commitUrl": f"{self.server.address}/datasets/me/reviews/commit/0", "commitOid": "0" * 40, "pullRequestUrl": None})
+            self._answer(
+                200,
+                {
+                    "commitUrl": f"{self.server.address}/datasets/me/reviews/commit/0",
+                    "commitOid": "0" * 40,
+                    "pullRequestUrl": None,
+                },
+            )
         else:
             self._answer(200, {})
 
@@ -165,7 +174,7 @@ def test_one_flag_uploads_the_folder(
     assert paths[0] == "/api/repos/create"
     created = json.loads(hub.seen[0][1])
     assert created["type"] == "dataset"
-    assert created["private"] is True
+    assert created["visibility"] == "private"
     committed = next(body for path, body, _ in hub.seen if "/commit/main" in path)
     files = {json.loads(line)["value"].get("path") for line in committed.splitlines()}
     assert {"README.md", "data/train-00000-of-00001.parquet", "labelbridge.json"} <= files
