@@ -128,8 +128,7 @@ def _export_model(
         (place / "README.md").write_text(model_card(facts), encoding="utf-8")
 
     copied = [file.relative_to(source) for file in files_in(source)]
-    is_same = (out / CARD_FACTS).is_file() and read_facts(out).get("base") == facts.get("base")
-    write_folder(out, write, copied, overwrite, is_same)
+    write_folder(out, write, copied, overwrite, lambda there: there.get("base") == facts.get("base"))
 
 
 def _rows_to_compare(rows: Source | list[Source] | None, test: str | None, facts: dict[str, Any]) -> Rows:

@@ -14,7 +14,7 @@ from ..core.paths import find
 from .card import TEMPLATES, front_matter
 from .folders import write_folder
 from .lineage import lineage_of, lineage_table
-from .locate import CARD_FACTS, read_facts
+from .locate import CARD_FACTS
 
 ROWS_OF_FILE = 500_000
 # Column -> what it holds, for the card.
@@ -69,8 +69,7 @@ def export_rows(folder: str, out: Path, license: str | None, languages: list[str
         artifacts.write_json(place / CARD_FACTS, facts)
         (place / "README.md").write_text(data_card(artifact, facts, license, languages), encoding="utf-8")
 
-    is_same = (out / CARD_FACTS).is_file() and read_facts(out).get("data_set") == stage
-    write_folder(out, write, (), overwrite, is_same)
+    write_folder(out, write, (), overwrite, lambda there: there.get("data_set") == stage)
 
 
 def data_card(

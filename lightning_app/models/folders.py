@@ -2,11 +2,12 @@
 
 import filecmp
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import InputError, system_errors
-from .locate import CARD_FACTS
+from .locate import CARD_FACTS, read_facts
 
 _NOT_EMPTY = "{}: not empty; choose another --out, or replace it with --overwrite true"
 # What exports write beside the files that they copy.
@@ -17,7 +18,11 @@ _WRITTEN = (
 
 
 def write_folder(
-    out: Path, write: Callable[[Path], None], copied: Collection[Path], overwrite: bool, replaces: bool
+    out: Path,
+    write: Callable[[Path], None],
+    copied: Collection[Path],
+    overwrite: bool,
+    is_of_kind: Callable[[Mapping[str, Any]], bool],
 ) -> None:
     """Have a folder written beside its place, then put it there.
 
@@ -26,14 +31,15 @@ def write_folder(
         write: Writes the files into a new folder.
         copied: Files, by their paths inside the folder, that are copied from elsewhere.
         overwrite: Replace an earlier export, whatever it holds.
-        replaces: Whether what is there is an export of the same kind, which is replaced if it has the same files.
+        is_of_kind: Says by its facts whether what is there is an export of the same kind; it may stay if it has the
+            same files.
 
     Raises:
         InputError: If something else is in the place.
     """
     _recover(out)
     is_there = check_replaceable(out, copied)
-    if is_there and not overwrite and not replaces:
+    if is_there and not overwrite and not is_of_kind(read_facts(out)):
         raise InputError(_NOT_EMPTY.format(out))
     temporary = out.absolute().with_name(f".{out.absolute().name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)

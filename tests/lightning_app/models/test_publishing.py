@@ -108,6 +108,36 @@ def test_only_a_selection_becomes_a_data_set(selection: Path, tmp_path: Path):
     assert not (tmp_path / "hub").exists()
 
 
+def test_an_exchange_that_was_cut_short_goes_on(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    hub, rename = tmp_path / "hub", Path.rename
+    export(str(model), str(hub))
+    before = {path: path.read_bytes() for path in hub.rglob("*") if path.is_file()}
+
+    def killed(path: Path, target: Path) -> Path:
+        if Path(target).name == "hub":
+            raise SystemExit(137)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(SystemExit):
+        export(str(model), str(hub), overwrite=True)
+    monkeypatch.setattr(Path, "rename", rename)
+    assert not hub.exists()
+    export(str(model), str(hub))
+    assert {path: path.read_bytes() for path in hub.rglob("*") if path.is_file()} == before
+
+
+def test_only_exports_are_replaced(model: Path, tmp_path: Path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("x")
+    for out, said in ((mine, "not an export"), (tmp_path, "holds the model"), (model, "holds the model")):
+        with pytest.raises(InputError, match=said):
+            export(str(model), str(out), overwrite=True)
+    assert (mine / "thesis.txt").exists()
+    assert (model / "model.safetensors").exists()
+
+
 class FakeHub(BaseHTTPRequestHandler):
     """As much of the Hub as an upload asks for."""
 
