@@ -23,6 +23,7 @@ from .correction import write_prior
 from .export_data import export_rows
 from .folders import files_in, write_folder
 from .lineage import lineage_of
+from .loading import read_weights
 from .locate import CARD_FACTS, WEIGHTS, read_facts
 from .onnx_files import check_onnx, write_onnx
 from .push import check_push
@@ -109,6 +110,7 @@ def _export_model(
         raise InputError(f"test {test}: results of another model than the mean, expected none with --average")
     if out.resolve() in (source.resolve(), *source.resolve().parents):
         raise InputError(f"{out}: holds the model that is to be exported; choose another --out")
+    _check_source(source, prior, target)
     facts: dict[str, Any] = averaged_facts(folders) if folders else read_facts(source)
     if test is not None:
         facts.update(_of_test(Path(test), facts, model, prior is not None))
@@ -129,6 +131,14 @@ def _export_model(
 
     copied = [file.relative_to(source) for file in files_in(source)]
     write_folder(out, write, copied, overwrite, lambda there: there.get("base") == facts.get("base"))
+
+
+def _check_source(source: Path, prior: str | dict[str, float] | None, target: str | None) -> None:
+    """Refuse a target that nothing is estimated on, and weights that are damaged or not finite."""
+    if target is not None and prior not in ("em", "bbse"):
+        raise InputError(f"target {target}: expected none without --prior em or bbse, which are estimated on it")
+    for file in sorted(source.glob("*.safetensors")):
+        read_weights(file)
 
 
 def _rows_to_compare(rows: Source | list[Source] | None, test: str | None, facts: dict[str, Any]) -> Rows:
