@@ -110,6 +110,8 @@ def _export_model(
         raise InputError(f"test {test}: results of another model than the mean, expected none with --average")
     if out.resolve() in (source.resolve(), *source.resolve().parents):
         raise InputError(f"{out}: holds the model that is to be exported; choose another --out")
+    if source.resolve() in out.resolve().parents:
+        raise InputError(f"{out}: is inside the model that is to be exported; choose another --out")
     _check_source(source, prior, target)
     facts: dict[str, Any] = averaged_facts(folders) if folders else read_facts(source)
     if test is not None:

@@ -58,6 +58,8 @@ def export_rows(folder: str, out: Path, license: str | None, languages: list[str
     artifacts.check_fresh(source, artifact.manifest)
     if out.resolve() in (source.resolve(), *source.resolve().parents):
         raise InputError(f"{out}: holds the rows that are to be exported; choose another --out")
+    if source.resolve() in out.resolve().parents:
+        raise InputError(f"{out}: is inside the selection that is to be exported; choose another --out")
     facts = _facts(artifact)
 
     def write(place: Path) -> None:

@@ -131,7 +131,12 @@ def test_only_exports_are_replaced(model: Path, tmp_path: Path):
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("x")
-    for out, said in ((mine, "not an export"), (tmp_path, "holds the model"), (model, "holds the model")):
+    for out, said in (
+        (mine, "not an export"),
+        (tmp_path, "holds the model"),
+        (model, "holds the model"),
+        (model / "onnx", "is inside the model"),
+    ):
         with pytest.raises(InputError, match=said):
             export(str(model), str(out), overwrite=True)
     assert (mine / "thesis.txt").exists()
