@@ -1,9 +1,10 @@
 """Modules that write text: the contract that all engines share."""
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, ClassVar
 
-from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.errors import InputError, is_unicode, shorten
 from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.task import Task
 
@@ -60,7 +61,9 @@ class GeneratorModule(StageModuleBase):
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Answers:
         """Answers to a batch of prompts."""
-        answers = completed(self.answer(batch["id"], batch["system"], batch["user"], batch["completion"]), "text")
+        answers = completed(
+            self.answer(batch["id"], batch["system"], batch["user"], batch["completion"]), "text", len(batch["id"])
+        )
         # What is reported as tokens/s is what was written; padding, what the longest answer made others wait for.
         batch["n_tokens"] = sum(answers["n_tokens"])
         batch["n_cells"] = max([*answers["n_tokens"], 1]) * len(answers["n_tokens"])
@@ -83,24 +86,42 @@ class GeneratorModule(StageModuleBase):
         raise NotImplementedError
 
 
-def completed(written: Mapping[str, list[Any]], column: str) -> dict[str, list[Any]]:
+def completed(written: Any, column: str, rows: int) -> dict[str, list[Any]]:
     """What an engine has written, with the columns that it may leave out.
 
     Args:
         written: Column -> one value for each row.
         column: The column of texts.
+        rows: How many rows it was given.
 
     Raises:
-        InputError: If it has no such column, or columns of several lengths.
+        InputError: If it has no such column, or columns of another length, or with values of another type.
     """
-    texts = written.get(column)
+    if not isinstance(written, Mapping) or not all(isinstance(values, list) for values in written.values()):
+        raise InputError(
+            f"the engine returned {shorten(written)}, expected a map from '{column}' to a list; fix its code"
+        )
     lengths = {name: len(values) for name, values in written.items()}
-    if texts is None or len(set(lengths.values())) > 1:
-        raise InputError(f"the engine returned {lengths}, expected '{column}' and one value for each row everywhere")
-    failed = [text is None for text in texts]
-    defaults: dict[str, list[Any]] = {
+    if column not in written or set(lengths.values()) != {rows}:
+        raise InputError(
+            f"the engine returned {lengths}, expected '{column}' and one value for each row everywhere ({rows} rows); fix "
+            "its code"
+        )
+    _check_values(written, column, (str, type(None)), "a text or None")
+    failed = [text is None for text in written[column]]
+    columns: dict[str, list[Any]] = {
         "finish": ["error" if is_missing else "stop" for is_missing in failed],
         "error": ["no text" if is_missing else None for is_missing in failed],
-        "n_tokens": [len(text.split()) if text is not None else 0 for text in texts],
+        "n_tokens": [len(text.split()) if text is not None else 0 for text in written[column]],
+        **written,
     }
-    return {column: texts, **defaults, **written}
+    _check_values(columns, "finish", (str,), "`stop`, `length` or `error`")
+    _check_values(columns, "error", (str, type(None)), "a text or None")
+    _check_values(columns, "n_tokens", (Integral,), "a whole number")
+    return {column: written[column], **columns}
+
+
+def _check_values(columns: Mapping[str, list[Any]], name: str, kinds: tuple[type, ...], expected: str) -> None:
+    for value in columns[name]:
+        if not isinstance(value, kinds) or (isinstance(value, str) and not is_unicode(value)):
+            raise InputError(f"the engine returned {shorten(value)} as {name}, expected {expected}; fix its code")

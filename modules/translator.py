@@ -95,7 +95,7 @@ class TranslatorModule(StageModuleBase):
 
     def _in_halves(self, texts: list[str], failures: list[str]) -> Translations:
         try:
-            found = completed(self.translate(texts), "translation")
+            found = completed(self.translate(texts), "translation", len(texts))
         except InputError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever an engine raises

@@ -206,7 +206,7 @@ def test_a_translator_with_nothing_but_translate_works_from_a_file_of_ones_own(c
 
 def test_an_engine_that_returns_too_few_texts_is_refused():
     with pytest.raises(InputError, match="'text' and one value for each row"):
-        completed({"text": ["a"], "finish": ["stop", "stop"]}, "text")
+        completed({"text": ["a"], "finish": ["stop", "stop"]}, "text", 1)
 
 
 # Objects of libraries may be asked what they have; those of another room may not.

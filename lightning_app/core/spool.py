@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from . import artifacts
-from .errors import InputError
+from .errors import InputError, shorten
 from .runs import PARTS
 
 log = logging.getLogger(__name__)
@@ -35,10 +35,21 @@ class Spool:
         self._lock = threading.Lock()  # a timer may flush while a batch is added
 
     def add(self, rows: Sequence[int], columns: Mapping[str, Sequence[Any]]) -> None:
-        """Add one finished batch: the input row numbers and, for each, its output values."""
-        arrays = {name: pa.array(values, self._schema.get(name)) for name, values in columns.items()}
+        """Add one finished batch: the input row numbers and, for each, its output values.
+
+        Raises:
+            InputError: If a column has values of several types, or of another length than the others.
+        """
+        try:
+            arrays = {name: pa.array(values, self._schema.get(name)) for name, values in columns.items()}
+            batch = pa.table({ROW: pa.array(rows, pa.int64()), **arrays})
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            said = shorten(" ".join(str(error).split()), 160)[1:-1]
+            raise InputError(
+                f"rows: a column of {sorted(columns)} cannot be stored ({said}); return values of one type"
+            ) from None
         with self._lock:
-            self._waiting.append(pa.table({ROW: pa.array(rows, pa.int64()), **arrays}))
+            self._waiting.append(batch)
 
     def flush(self) -> None:
         """Put all batches added so far on the disk, in one file that is there whole or not at all."""

@@ -109,7 +109,7 @@ def place_of(error: BaseException) -> str | None:
 def _is_the_users(filename: str) -> bool:
     path = Path(filename).resolve()
     is_ours = any(path.is_relative_to(_PROJECT / room) for room in _ROOMS)
-    return not filename.startswith("<") and not is_ours and not _is_installed(path)
+    return path.is_file() and not is_ours and not _is_installed(path)  # compiled code names files that are not there
 
 
 def _is_installed(path: Path) -> bool:

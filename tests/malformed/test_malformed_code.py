@@ -9,6 +9,7 @@ from conftest import QUIET, Command
 from doors import BY_PROMPT, EXPORT, REPORT, SELECT, TEACHER, assert_line, assert_refused, assert_untouched, contents
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.modules.generator import completed
 from workflow.grid import read
 
 HEAD = "import numpy as np\nfrom labelbridge.lightning_app.selection.strategies import Choice\n"
@@ -237,12 +238,27 @@ def test_a_callback_that_fails(world: Path, cli: Command, name: str):
     assert {file: after.get(file) for file in before} == before
 
 
-@pytest.mark.parametrize("body", ["raise KeyError(3)", "raise SystemExit(0)", "return None", "return {'text': ['a']}"])
 @pytest.mark.slow
+@pytest.mark.parametrize("body", ["raise KeyError(3)", "raise SystemExit(0)"])
 def test_an_engine_that_fails(world: Path, cli: Command, body: str):
-    Path("mine.py").write_text(
+    Path(f"engine_{len(body)}.py").write_text(
         "from labelbridge.modules.generator import GeneratorModule\nclass Mine(GeneratorModule):\n"
         f"    def answer(self, ids, *_):\n        {body}\n"
     )
-    words = ("--model=mine.Mine", "--model.model=m", "--data.count=6", "--out=o", *QUIET)
-    assert_refused(cli("predict", "--config=generate.yaml", *words), "mine|engine")
+    words = (f"--model=engine_{len(body)}.Mine", "--model.model=m", "--data.count=6", "--out=o", *QUIET)
+    assert_refused(cli("predict", "--config=generate.yaml", *words), "engine_.*[.]py line 4")
+
+
+ANSWERS: tuple[Any, ...] = (
+    None, [], ["a", "b"], {}, {"texts": ["a", "b"]}, {"text": "ab"}, {"text": ["a"]}, {"text": [5, "a"]},
+    {"text": [b"a", "a"]}, {"text": [["a"], "a"]}, {"text": ["\ud800", "a"]}, {"text": ["a", "b"], "finish": [None, "stop"]},
+    {"text": ["a", "b"], "n_tokens": ["x", 2]}, {"text": ["a", "b"], "n_tokens": [float("nan"), 2]},
+    {"text": ["a", "b"], "error": [5, None]}, {"text": ["a", "b"], "mine": [1]},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=repr)
+def test_an_engine_that_returns_something_else(answer: Any):
+    with pytest.raises(InputError) as caught:
+        completed(answer, "text", 2)
+    assert_line(str(caught.value), "the engine returned")
