@@ -104,8 +104,8 @@ def completed(written: Any, column: str, rows: int) -> dict[str, list[Any]]:
     lengths = {name: len(values) for name, values in written.items()}
     if column not in written or set(lengths.values()) != {rows}:
         raise InputError(
-            f"the engine returned {lengths}, expected '{column}' and one value for each row everywhere ({rows} rows); fix "
-            "its code"
+            f"the engine returned {lengths}, expected '{column}' and one value for each row everywhere ({rows} rows); "
+            "fix its code"
         )
     _check_values(written, column, (str, type(None)), "a text or None")
     failed = [text is None for text in written[column]]
