@@ -10,8 +10,8 @@ from .leakage import SETS
 from .predictions import Tested
 
 NOTE = (
-    f"Rows of a target that share {SIMILARITY:.0%} of their word triples, or more, with a row that a model was trained "
-    "on, or that was there to be selected; the largest number of all runs."
+    f"Rows of a target that share {100 * SIMILARITY:g} % of their word triples, or more, with a row that a model was "
+    "trained on, or that was there to be selected; the largest number of all runs."
 )
 
 

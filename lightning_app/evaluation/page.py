@@ -62,6 +62,7 @@ def page(
         "sections": list(_sections(results, metrics, priors)),
         "details": list(_details(results, priors)),
         "curves": list(_curves(trainings)),
+        "slices": list(_slices(results, priors)),
         "overlaps": overlaps_of(tested),
         "not_compared": not_compared(tested),
         "overlap_note": NOTE,
@@ -228,6 +229,33 @@ def _details(results: Results, priors: Sequence[str]) -> Iterator[dict[str, Any]
                 for one in group
             ],
         }
+
+
+def _slices(results: Results, priors: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """A table for each target, metric and prior: the slices by the methods."""
+    shown = [one for one in results.slices if one.prior in priors]
+    for key in dict.fromkeys((one.task, one.setting, one.target, one.metric, one.prior) for one in shown):
+        own = [one for one in shown if (one.task, one.setting, one.target, one.metric, one.prior) == key]
+        methods = list(dict.fromkeys(one.method for one in own))
+        scale = _scale(key[3])
+        scores = {(one.by, one.name, one.method): one for one in own}
+        yield {
+            "title": f"{', '.join(key[:3])}: {NAMES[key[3]]}"
+            + (", gold prior divided out" if key[4] == DIVIDED else ""),
+            "methods": methods,
+            "digits": 3 if key[3] == "ce" else 1,
+            "unit": "nats" if key[3] == "ce" else "percent",
+            "rows": [
+                {
+                    "by": by, "name": name, "rows": rows,
+                    "cells": [
+                        (scale * one.mean, scale * one.low, scale * one.high)
+                        for one in (scores[by, name, method] for method in methods)
+                    ],
+                }
+                for by, name, rows in dict.fromkeys((one.by, one.name, one.rows) for one in own)
+            ],
+        }  # fmt: skip
 
 
 def _curves(trainings: Sequence[Training]) -> Iterator[dict[str, Any]]:

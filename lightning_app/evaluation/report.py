@@ -32,7 +32,16 @@ from .training_curves import trainings
 
 log = logging.getLogger(__name__)
 
-FILES = ("report.md", "details.md", "report.json", "report.tex", "cells.csv", "comparisons.csv", "classes.csv")
+FILES = (
+    "report.md",
+    "details.md",
+    "report.json",
+    "report.tex",
+    "cells.csv",
+    "comparisons.csv",
+    "classes.csv",
+    "slices.csv",
+)
 PAGE = "report.html"
 CELLS = "cells"  # the artifact of the tables' cells, inside the report
 
@@ -203,6 +212,7 @@ def _as_json(results: Results, tested: Sequence[Tested], priors: Sequence[str]) 
         "averages": [asdict(average) for average in results.averages],
         "over_targets": [asdict(one) for one in results.over_targets],
         "details": [asdict(one) for one in results.details],
+        "slices": [asdict(one) for one in results.slices],
         "dev": [
             {"task": task, "setting": setting, "method": method, "accuracy": accuracy}
             for (task, setting, method), accuracy in results.dev.items()
