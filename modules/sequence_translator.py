@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.models.loading import loading
 from labelbridge.lightning_app.models.locate import card_facts, locate
-from labelbridge.lightning_app.translation.codes import Lead, set_languages
+from labelbridge.lightning_app.translation.model_languages import Lead, set_languages
 
 from .translator import TranslatorModule
 

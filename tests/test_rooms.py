@@ -211,7 +211,8 @@ def test_an_engine_that_returns_too_few_texts_is_refused():
 
 # Objects of libraries may be asked what they have; those of another room may not.
 LIBRARIES = {
-    "lightning_app/cli/commands.py", "lightning_app/cli/memory.py", "lightning_app/cli/identity.py",
+    "lightning_app/cli/commands.py", "lightning_app/cli/parsers.py", "lightning_app/cli/memory.py",
+    "lightning_app/cli/identity.py",
     "lightning_app/cli/lightning_cli.py", "modules/answers.py", "modules/transformers_translator.py",
     "modules/seq2seq.py", "modules/openai_generator.py", "modules/transformers_generator.py", "modules/embedder.py",
     "modules/corrections.py", "modules/heads.py", "modules/schedules.py", "modules/losses.py", "modules/classifier.py",

@@ -88,7 +88,9 @@ def test_a_fit_is_the_same_as_with_every_row(files: Files, wide: Path, clip: flo
     "settings",
     [{"weight_decay": 0.01}, {"frozen_layers": 0}, {"optimizer": partial(torch.optim.SGD, lr=0.1, weight_decay=0.1)}],
 )
-def test_every_row_is_trained_with_weight_decay_or_another_optimizer_and_none_where_they_are_frozen(files: Files, wide: Path, settings: dict[str, Any]):
+def test_every_row_is_trained_with_weight_decay_or_another_optimizer_and_none_where_they_are_frozen(
+    files: Files, wide: Path, settings: dict[str, Any]
+):
     _, seen, _ = fit(files, wide, **settings)
     assert not isinstance(seen.layer, TrainedRows)
 

@@ -1,4 +1,4 @@
-"""What translation models call the languages, and how a language is requested."""
+"""How a translation model is told which languages to translate between."""
 
 from collections.abc import Container
 from typing import Any
