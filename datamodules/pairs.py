@@ -15,8 +15,8 @@ from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.data.sources import Rows, Source, load_texts
 from labelbridge.lightning_app.evaluation.translation import bleu_of, translation_metrics
 from labelbridge.lightning_app.protocols import EncodedBatch, PairBatch, TextBatch
-from labelbridge.lightning_app.translation.model_languages import set_languages
 from labelbridge.lightning_app.translation.languages import language
+from labelbridge.lightning_app.translation.model_languages import set_languages
 
 from .base import TokenizedDataModule
 from .batches import RowBatches

@@ -19,14 +19,14 @@ PAGES: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
         "Train a teacher (--config teacher.yaml), a student (--config student.yaml) or a translator (--config "
         "codemix.yaml). After a stop or a kill the same command resumes.",
         {
-            "Model": ("model", "model.model", "model.learning_rate", "model.objective", "model.synthetic_labels"),
+            "Model": ("model", "model.model", "model.objective", "model.synthetic_labels"),
             "Data": (
                 "task", "data.train", "data.dev", "data.selection", "data.pool", "data.batch_size",
                 "data.max_length",
             ),
             "Training": (
-                "trainer.max_epochs", "trainer.accumulate_grad_batches", "trainer.devices", "trainer.precision",
-                "seed_everything",
+                "model.learning_rate", "model.optimizer", "model.lr_scheduler", "trainer.max_epochs",
+                "trainer.accumulate_grad_batches", "trainer.devices", "trainer.precision", "seed_everything",
             ),
             "Output": ("out", "method", "setting", "overwrite"),
         },

@@ -44,7 +44,7 @@ class Seen(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         self.layer = pl_module.network.get_input_embeddings()
-        self.largest = max(weight.shape[0] for weight in trainer.optimizers[0].state)
+        self.largest = max(weight.shape[0] for weight in trainer.optimizers[0].param_groups[0]["params"])
 
 
 def fit(files: Files, model: Path, clip: float | None = 1.0, every_row: bool = False, **settings: Any):
