@@ -77,15 +77,15 @@ class EncodedBatch(Batch):
     inputs: "dict[str, Tensor]"
     window_rows: NotRequired[int]
     ends_window: NotRequired[bool]
-    label: "NotRequired[Tensor]"
-    probs: "NotRequired[Tensor]"
-    synthetic: "NotRequired[Tensor]"
+    label: NotRequired["Tensor"]
+    probs: NotRequired["Tensor"]
+    synthetic: NotRequired["Tensor"]
     n_gold: NotRequired[int]
     n_synthetic: NotRequired[int]
     has_probs: NotRequired[int]
     n_dealt: NotRequired[int]
-    gold_counts: "NotRequired[Tensor]"
-    synthetic_counts: "NotRequired[Tensor]"
+    gold_counts: NotRequired["Tensor"]
+    synthetic_counts: NotRequired["Tensor"]
     n_views: NotRequired[int]
     views: NotRequired[ViewsOfBatch]
 
