@@ -74,7 +74,7 @@ class ClassifierModule(StageModuleBase):
         adam_epsilon: AdamW's epsilon.
         warmup_ratio: Share of the optimizer steps in which the rate rises from zero; then it falls linearly to zero.
         optimizer: Another optimizer, with settings of its own: `{class_path: torch.optim.SGD, init_args: {lr: 0.1}}`;
-            null takes AdamW, with the four settings above.
+            null takes AdamW.
         lr_scheduler: Another schedule, stepped after every optimizer step, of `torch.optim.lr_scheduler` or your own;
             null takes the linear one.
         dropout: If given, replaces every dropout rate of the model.
