@@ -1,4 +1,4 @@
-"""How a translation model is told which languages to translate between."""
+"""How the source and the target language are set in a translation model."""
 
 from collections.abc import Container
 from typing import Any
