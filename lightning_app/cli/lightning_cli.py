@@ -25,7 +25,8 @@ from ..core.secrets import mask_text
 from ..core.shards import WHOLE, Shard, read_shard
 from ..core.task import Task
 from ..core.user_code import code_of_class
-from ..evaluation.leakage import leakage, leakage_lines
+from ..data.near_duplicates import leakage_lines
+from ..evaluation.leakage import leakage
 from ..evaluation.metrics import conformal_metrics
 from ..evaluation.predicted_classes import count_classes, one_class_warnings, table_lines
 from ..evaluation.unseen import check_unseen
