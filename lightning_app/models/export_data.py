@@ -112,7 +112,7 @@ def data_card(
 def _facts(artifact: Artifact) -> dict[str, Any]:
     """What `labelbridge.json` says of the data set."""
     manifest = artifact.manifest
-    kept = ("labels", "strategy", "class_from", "quota", "agreement", "classes", "diversity", "sentiment_richness")
+    kept = ("labels", "strategy", "class_from", "quota", "agreement", "classes", "diversity")
     return {
         "data_set": manifest.stage,
         "fingerprint": manifest.fingerprint,
