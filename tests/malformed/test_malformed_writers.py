@@ -50,7 +50,7 @@ def embed(folder: Path, **settings: Any) -> torch.Tensor:
     module.configure_model()
     inputs = data.tokenizer(["good day"], return_tensors="pt")
     with torch.no_grad():
-        found: torch.Tensor = module.predict_step({"inputs": inputs}, 0)["embedding"]
+        found: torch.Tensor = module(dict(inputs))
     return found
 
 
