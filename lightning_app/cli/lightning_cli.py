@@ -35,10 +35,10 @@ from ..models.locate import CARD_FACTS, card_facts
 from ..protocols import StageData, StageModule
 from ..stages import BY_NAME
 from . import identity
-from .commands import OneLineErrors
 from .fits import check_ends_with_model, given_checkpoint, resumable
 from .memory import keep_freed_memory
 from .next_steps import Finished, next_line
+from .parsers import OneLineErrors
 from .stage_of_run import stage_of_run
 
 log = logging.getLogger(__name__)
