@@ -36,7 +36,7 @@ NEEDS = {
 }  # fmt: skip
 # The first part of the settings of a Trainer command that a grid may change.
 TRAINER_SETTINGS = (
-    "model", "data", "trainer", "cartography", "export", "rows", "throughput", "average", "resume", "method",
+    "model", "data", "trainer", "cartography", "export", "rows", "throughput", "boards", "average", "resume", "method",
     "setting",
 )  # fmt: skip
 # Folders inside `out`, or inside a place's folder, that a method or a place must not be named after.
