@@ -133,15 +133,23 @@ class TokenizedDataModule(StageDataBase):
 
         Special tokens that a text spells out (`</s>`) are taken as text, where `ENCODES_TEXT_ALONE`.
         """
-        encoded = encode(
+        encoded = self.tokenize(texts, columns, as_target=as_target)
+        self.report_tokens(encoded, name)
+        return encoded
+
+    def tokenize(self, texts: pa.Table, columns: list[str], *, as_target: bool = False) -> Encoded:
+        """Tokenize text columns."""
+        return encode(
             texts, columns, self.tokenizer, self.longest_input, as_target=as_target, text_alone=self.ENCODES_TEXT_ALONE
         )
+
+    def report_tokens(self, encoded: Encoded, name: str) -> None:
+        """Log what the tokenizer made of texts."""
         encoded.stats.report(name)
         logger = getattr(self.trainer, "logger", None)
         if logger is not None:
             numbers = {f"{ONCE}/{key}": value for key, value in encoded.stats.as_metrics(name).items()}
             logger.log_metrics(numbers, step=0)
-        return encoded
 
     def windows_of(
         self,

@@ -88,6 +88,16 @@ class Encoded:
         return np.concatenate([[0], np.cumsum(self.lengths)])
 
 
+def token_columns(encoded: Encoded, tokenizer: Any) -> dict[str, pa.Array]:
+    """Each row's length in tokens, as the model reads it, and the share of `[UNK]` among those that stand for text."""
+    ids = encoded.features["input_ids"]
+    row_of_token = np.repeat(np.arange(len(encoded.lengths)), encoded.lengths)
+    is_unknown = ids == tokenizer.unk_token_id
+    is_text = is_unknown | ~np.isin(ids, tokenizer.all_special_ids)
+    unknown_N, text_N = (np.bincount(row_of_token, mark, len(encoded.lengths)) for mark in (is_unknown, is_text))
+    return {"tokens": pa.array(encoded.lengths), "unknown_rate": pa.array(unknown_N / np.maximum(text_N, 1))}
+
+
 def joined(sets: Sequence[Encoded]) -> Encoded:
     """The rows of several sets, end to end."""
     filled = [one for one in sets if len(one.lengths)]

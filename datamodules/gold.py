@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -18,15 +17,17 @@ from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
 from labelbridge.lightning_app.evaluation.metrics import target_metrics
+from labelbridge.lightning_app.evaluation.slices import TRANSLATED_BY, script_of
 
 from .base import RowsDataModule
 from .batches import Batch, RowBatches, WindowLoader
 from .dev_sets import check_dev_language
-from .encoding import Encoded, joined
+from .encoding import Encoded, joined, token_columns
 from .views import Views, load_views, paired
 
 OUTPUT = ("id", "target", "lang", "label")
-PREDICTED = ("prediction", "probs", "raw_probs")  # the columns that a test adds
+# The columns that a test adds.
+PREDICTED = ("tokens", "unknown_rate", "script", "prediction", "probs", "raw_probs")
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ class GoldDataModule(RowsDataModule):
     def target_rows(self) -> Rows:
         """All targets in one table, with a `target` column; ids are told apart by the target's name."""
         tables = [
-            rows.table.append_column("target", pa.array([name] * rows.table.num_rows, pa.string()))
+            _with_translator(rows).append_column("target", pa.array([name] * rows.table.num_rows, pa.string()))
             for name, rows in self.rows_by_target.items()
         ]
         places = [place for rows in self.rows_by_target.values() for place in rows.places]
@@ -188,9 +189,20 @@ class GoldDataModule(RowsDataModule):
         return labels
 
     def output_rows(self, subcommand: str) -> pa.Table:
-        """The targets without their texts, with the columns that their sources `keep`."""
-        kept = [name for name in self.target_rows.table.column_names if name not in (*OUTPUT, *self.task.columns)]
-        return self.target_rows.table.select([*OUTPUT, *kept])
+        """The targets without their texts, with the columns that their sources `keep`, and what slices are made of."""
+        table = self.target_rows.table
+        kept = [name for name in table.column_names if name not in (*OUTPUT, *self.task.columns)]
+        texts = zip(*(table[name].to_pylist() for name in self.task.columns), strict=True)
+        tokens = [token_columns(encoded, self.tokenizer) for encoded in self.encoded_targets.values()]
+        rows = table.select([*OUTPUT, *kept])
+        for name in tokens[0]:
+            rows = rows.append_column(name, pa.chunked_array([columns[name] for columns in tokens]))
+        return rows.append_column("script", pa.array([script_of(" ".join(row)) for row in texts], pa.string()))
+
+    @cached_property
+    def encoded_targets(self) -> dict[str, Encoded]:
+        """Every target's rows as tokens, in the order of `target_rows`."""
+        return {name: self.tokenize(rows.table, self.task.columns) for name, rows in self.rows_by_target.items()}
 
     def metrics(self, table: pa.Table) -> dict[str, dict[str, float]]:
         """Metrics of each target, from the rows that a test has written."""
@@ -200,9 +212,9 @@ class GoldDataModule(RowsDataModule):
         """Encode what the stage needs."""
         if stage == "test":
             # One by one, so that what is said of each target's tokens is not lost in an average.
-            names = self.target_rows.table["target"]
-            tables = {name: self.target_rows.table.filter(pc.equal(names, name)) for name in self.targets}
-            self.encoded["test"] = joined([self.encode(Rows(one, {}, [], {}), name) for name, one in tables.items()])
+            for name, encoded in self.encoded_targets.items():
+                self.report_tokens(encoded, name)
+            self.encoded["test"] = joined(list(self.encoded_targets.values()))
             return
         self._refuse_targets(stage)
         self.encoded["dev"] = self.encode(self.dev_rows, "dev")
@@ -306,6 +318,14 @@ class GoldDataModule(RowsDataModule):
                 f"data.targets: {sorted(self.targets)} configured into {name}, where no target label may be seen; "
                 'remove them, and test with "python main.py test --config test.yaml"'
             )
+
+
+def _with_translator(rows: Rows) -> pa.Table:
+    """The rows, with `translated_by: machine` if `translate` wrote them; what a source says of its own rows holds."""
+    is_translation = any(one is not None and one.stage == "translate" for one in rows.manifests)
+    if not is_translation or TRANSLATED_BY in rows.table.column_names:
+        return rows.table
+    return rows.table.append_column(TRANSLATED_BY, pa.array(["machine"] * rows.table.num_rows, pa.string()))
 
 
 def class_shares(rows: Rows, task: Task) -> str:

@@ -9,7 +9,6 @@ import hashlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +28,7 @@ from .data.sources import Rows, load_rows
 from .evaluation import report as reports
 from .generation import cleaning
 from .selection.evidence import Evidence, gather
-from .selection.lookup import code_of, find_strategy
+from .selection.lookup import code_of, find_strategy, with_options
 from .selection.quotas import quotas_by_class
 from .selection.select import ClassFrom, Method, Selection, check_prompt_labels, select_rows, usual_class_from
 from .selection.strategies import BUILT_IN
@@ -187,6 +186,7 @@ def report(
     by: str | None = None,
     groups: str | None = None,
     class_shares: bool = False,
+    max_leakage: float | None = None,
     html: bool = True,
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
@@ -201,6 +201,7 @@ def report(
         by: See there.
         groups: See there.
         class_shares: See there.
+        max_leakage: See there.
         html: See there.
         out: Where to write the report; by default nothing is written.
         overwrite: Replace the artifact of another stage in `out`.
@@ -210,7 +211,9 @@ def report(
     """
     listed = [runs] if isinstance(runs, str | PathLike | Artifact | Result) else list(runs)
     places = [place for run in listed if (place := _path(run)) is not None]
-    return reports.make_report(places, _path(out), metric, baseline, prior, by, groups, class_shares, html, overwrite)
+    return reports.make_report(
+        places, _path(out), metric, baseline, prior, by, groups, class_shares, max_leakage, html, overwrite
+    )
 
 
 def read(folder: str | PathLike[str]) -> Artifact:
@@ -354,7 +357,7 @@ def _strategy(
         name = built_in or str(strategy)
         return name, code_of(name), find_strategy(name, options)
     name = f"{strategy.__module__}.{getattr(strategy, '__qualname__', type(strategy).__qualname__)}"
-    return name, _code(strategy), partial(strategy, **options)
+    return name, _code(strategy), with_options(strategy, name, options)
 
 
 def _code(function: Callable[..., Any]) -> str:

@@ -5,6 +5,7 @@
 import inspect
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -35,6 +36,7 @@ from .base import StageModuleBase
 from .consistency import ViewLosses, view_losses
 from .corrections import Corrections
 from .dev_scores import DevScores
+from .frozen_cache import FrozenCache
 from .heads import check_single_label, freeze_lower_layers, label_outputs, load_classifier, load_config, save_network
 from .losses import ClassCounts, RowLosses
 from .optimizers import adamw_with_linear_decay
@@ -72,6 +74,9 @@ class ClassifierModule(StageModuleBase):
         frozen_layers: If given, the embeddings and this many of the lowest layers stay as they were pretrained; 0
             freezes the embeddings alone (82 % of the bundled encoder's weights). Saves time and memory, and can help
             transfer (Wu and Dredze, 2019, arXiv 1904.09077, section 4.3).
+        frozen_cache: A file on a local disk, shared by any runs, in which the outputs of the frozen layers are kept:
+            each row passes through them once, then only the other layers are computed. They have no dropout then.
+            See `frozen_cache.py`.
         head_seed: Seed of a new head alone; null takes `seed`. Weights of several runs can be averaged only if their
             heads began alike.
         logit_adjustment: tau of gold rows; see `corrections.Corrections`.
@@ -90,8 +95,9 @@ class ClassifierModule(StageModuleBase):
     FIT_BATCH: ClassVar[tuple[str, ...]] = ("label",)
     # Arguments that play no part in scoring rows.
     TRAINING_ALONE: ClassVar[tuple[str, ...]] = (
-        "learning_rate", "weight_decay", "adam_epsilon", "warmup_ratio", "dropout", "pooling", "frozen_layers", "seed",
-        "objective", "synthetic_labels", "temperature", "teacher_temperature", "kl_weight", "t_squared",
+        "learning_rate", "weight_decay", "adam_epsilon", "warmup_ratio", "dropout", "pooling", "frozen_layers",
+        "frozen_cache", "seed", "objective", "synthetic_labels", "temperature", "teacher_temperature", "kl_weight",
+        "t_squared",
     )  # fmt: skip
 
     def __init__(
@@ -109,6 +115,7 @@ class ClassifierModule(StageModuleBase):
         gradient_checkpointing: bool = False,
         pooling: Literal["first", "mean"] | None = None,
         frozen_layers: int | None = None,
+        frozen_cache: str | None = None,
         head_seed: int | None = None,
         logit_adjustment: float = 0.0,
         class_weighting: float = 0.0,
@@ -141,6 +148,7 @@ class ClassifierModule(StageModuleBase):
         self.gradient_checkpointing = gradient_checkpointing
         self.pooling = pooling
         self.frozen_layers = frozen_layers
+        self.frozen_cache = frozen_cache
         self.head_seed = head_seed
         self.corrections = Corrections(
             logit_adjustment=logit_adjustment, class_weighting=class_weighting, label_smoothing=label_smoothing
@@ -153,6 +161,7 @@ class ClassifierModule(StageModuleBase):
         self.seed = seed
         self.network: PreTrainedModel | None = None
         self._features: set[str] = set()  # what its forward takes
+        self._frozen_outputs: FrozenCache | None = None
         self._window_sums: Tensor | None = None
         self._counts: ClassCounts | None = None
         n_classes = len(task.labels)
@@ -204,6 +213,12 @@ class ClassifierModule(StageModuleBase):
             InputError: See `heads.label_outputs` and `heads.check_single_label`; or if a label prior cannot be divided
                 out, or models not averaged.
         """
+        if self.frozen_cache is not None and (not self.frozen_layers or self.gradient_checkpointing):
+            raise InputError(
+                f"model.frozen_cache is {self.frozen_cache} with model.frozen_layers {self.frozen_layers} and "
+                f"model.gradient_checkpointing {str(self.gradient_checkpointing).lower()}, expected at least one "
+                "frozen layer and no gradient checkpointing; set these, or model.frozen_cache to null"
+            )
         config = load_config(self.model_name, self.trust_remote_code, self.revision)
         outputs = label_outputs(config, self.task, self.label_map, self.model_name)
         if subcommand != "fit":
@@ -283,6 +298,9 @@ class ClassifierModule(StageModuleBase):
             self.network.gradient_checkpointing_enable()
         if self.frozen_layers is not None:
             freeze_lower_layers(self.network, self.frozen_layers, self.model_name)
+        if self.frozen_cache is not None:
+            layers = self.frozen_layers or 0
+            self._frozen_outputs = FrozenCache(Path(self.frozen_cache), self.network, layers, self.model_name)
         if self._moves_no_other_rows:
             train_rows_that_occur(self.network, self._training_tokens())
 
@@ -307,7 +325,10 @@ class ClassifierModule(StageModuleBase):
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """Logits in the task's order; float32 or wider, whatever the precision of the network. Shape (B, C)."""
         assert self.network is not None, "configure_model loads the network"
-        logits_BC: Tensor = self.network(**self._known(inputs)).logits
+        known = self._known(inputs)
+        given = nullcontext() if self._frozen_outputs is None else self._frozen_outputs.outputs_given(known)
+        with given:
+            logits_BC: Tensor = self.network(**known).logits
         wide_BC: Tensor = logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32))
         return wide_BC
 
@@ -480,7 +501,8 @@ class ClassifierModule(StageModuleBase):
             "frozen_layers",
             "seed",
         )
-        more = {"head_seed": self.head_seed, "consistency": self.consistency or None}
+        without_dropout = None if self.frozen_cache is None else True  # in the frozen layers
+        more = {"frozen_cache": without_dropout, "head_seed": self.head_seed, "consistency": self.consistency or None}
         changed = {name: value for name, value in more.items() if value is not None}
         return {**{name: getattr(self, name) for name in names}, **changed, **self.corrections.changed}
 

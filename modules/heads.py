@@ -375,22 +375,29 @@ def freeze_lower_layers(model: Any, count: int, name: str) -> None:
         InputError: If the network has fewer layers, or none that can be found.
     """
     base = model.base_model
-    stacks = [
-        (prefix, stack)
-        for prefix, stack in base.named_modules()
-        if isinstance(stack, nn.ModuleList) and len(stack) == model.config.num_hidden_layers
-    ]
-    if not stacks or not 0 <= count <= len(stacks[0][1]):
-        raise InputError(
-            f"model.frozen_layers is {count}, expected 0 to {len(stacks[0][1]) if stacks else 'the number of layers'}, "
-            f"the layers of {name}"
-        )
-    prefix, stack = stacks[0]
+    prefix, stack = layer_stack(model, name)
+    if not 0 <= count <= len(stack):
+        raise InputError(f"model.frozen_layers is {count}, expected 0 to {len(stack)}, the layers of {name}")
     for path, parameter in base.named_parameters():
         if "embed" in path and not path.startswith(f"{prefix}."):
             parameter.requires_grad_(False)
     for layer in stack[:count]:
         layer.requires_grad_(False)
+
+
+def layer_stack(model: Any, name: str) -> tuple[str, nn.ModuleList]:
+    """The layers of a network of the transformers library, and their path in its base model.
+
+    Raises:
+        InputError: If none can be found.
+    """
+    for prefix, stack in model.base_model.named_modules():
+        if isinstance(stack, nn.ModuleList) and len(stack) == model.config.num_hidden_layers:
+            return prefix, stack
+    raise InputError(
+        f"{name}: no list of {model.config.num_hidden_layers} layers is found in {type(model).__name__}, expected one, "
+        "to freeze some; set model.frozen_layers to null"
+    )
 
 
 @contextmanager

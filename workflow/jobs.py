@@ -155,7 +155,8 @@ class Jobs:
         """The teacher's probabilities for the pool."""
         model = f"{self._labelling(place, labels, seed)}/model"
         flags = self.grid.pseudolabels[labels].flags if labels else {}
-        settings = {**self._pool(place, "data.pool"), "model.model": model, **flags}
+        shared = self._frozen_cache(flags)
+        settings = {**self._pool(place, "data.pool"), "model.model": model, **shared, **flags}
         return self._command("predict", self._pseudolabels(place, labels, seed), settings, "pseudolabel")
 
     def embed(self, place: str) -> str:
@@ -191,7 +192,8 @@ class Jobs:
 
     def test(self, place: str, method: str, seed: int) -> str:
         """A model on the place's targets."""
-        settings = {"model.model": f"{self._model(place, method, seed)}/model", **self._targets(place)}
+        shared = self._frozen_cache(self.grid.methods[method].flags)
+        settings = {"model.model": f"{self._model(place, method, seed)}/model", **shared, **self._targets(place)}
         return self._command("test", self._test(place, method, seed), settings, "test")
 
     def after_test(self, place: str, method: str, seed: int) -> str:
@@ -329,6 +331,13 @@ class Jobs:
         gold = {f"data.{part}": rows for part in ("train", "dev") if (rows := self._rows(place, part))}
         setting = {} if place == ENGLISH else {"setting": self._setting(place)}
         return {**self.grid.trainer, **of_stage, **gold, **setting}
+
+    def _frozen_cache(self, flags: Mapping[str, Any]) -> dict[str, Any]:
+        """Let a model's predictions share the outputs of the layers that were frozen in its fit."""
+        settings = {**self.grid.trainer, **flags}
+        names = ("model.frozen_layers", "model.frozen_cache")
+        is_shared = settings.get("model.frozen_cache") is not None and "model.model" not in flags
+        return {name: settings[name] for name in names} if is_shared else {}
 
     def _setting(self, place: str) -> str:
         """The setting's name in the report, with the place where two places are tested on the same targets."""

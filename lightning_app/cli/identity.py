@@ -67,6 +67,7 @@ MODEL_HARMLESS: Mapping[str, str] = {
     "source_code": "recorded as it is resolved",
     "target_code": "recorded as it is resolved",
     "prefix": "recorded as it is resolved",
+    "frozen_cache": "recorded as whether there is one",
     "extra": "recorded by the module, without keys",
     "trust_remote_code": "a permission",
     "gradient_checkpointing": "the same numbers in less memory",

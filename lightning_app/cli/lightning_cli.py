@@ -26,6 +26,7 @@ from ..core.secrets import mask_text
 from ..core.shards import WHOLE, Shard, read_shard
 from ..core.task import Task
 from ..core.user_code import code_of_class
+from ..evaluation.leakage import leakage, leakage_lines
 from ..evaluation.metrics import conformal_metrics
 from ..evaluation.predicted_classes import count_classes, one_class_warnings, table_lines
 from ..evaluation.unseen import check_unseen
@@ -187,7 +188,8 @@ class Cli(LightningCLI):
                 for target, numbers in conformal_metrics(table, self.model.task, conformal["threshold"]).items():
                     metrics[target].update(numbers)
             artifacts.write_json(run.out / artifacts.METRICS, metrics)
-            self._write(run, table, {"metrics": metrics}, files=[run.out / artifacts.METRICS])
+            facts = {"metrics": metrics, **self._near_duplicates(texts, task)}
+            self._write(run, table, facts, files=[run.out / artifacts.METRICS])
             _log_metrics(metrics)
             self._show_test(run, table, metrics)
             self._warn_of_one_class(run, table)
@@ -308,6 +310,15 @@ class Cli(LightningCLI):
         labels = self.datamodule.task.labels
         probs_NC = table["probs"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, len(labels))
         return {"classes": count_classes(table["prediction"].to_pylist(), probs_NC, labels)}
+
+    def _near_duplicates(self, texts: Any, task: Task | None) -> dict[str, Any]:
+        """How many of the targets' rows the model's training data nearly repeat; nothing for sentence pairs."""
+        if texts is None or task is None:
+            return {}
+        found = leakage([self._module.model_name, *self._module.further_models], texts, task)
+        for line in leakage_lines(found):
+            log.warning("%s", line)
+        return {"leakage": found}
 
     def _warn_of_one_class(self, run: Run, table: Any) -> None:
         """Warn of a pool, or of each target, whose rows were all predicted as one class."""

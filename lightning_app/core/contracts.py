@@ -75,6 +75,37 @@ class Scores(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
     chrf: NotRequired[float]
 
 
+class ComparedSet(TypedDict):
+    """A training set that was compared with the targets; `not_compared` says why it was not."""
+
+    name: str
+    paths: list[str]
+    rows: NotRequired[Count]
+    not_compared: NotRequired[str]
+
+
+class NearDuplicatesFacts(TypedDict):
+    """How many of a target's rows nearly repeat a row of a training set, and the ids of some such pairs."""
+
+    rows: Count
+    near: Count
+    pairs: list[list[str]]
+
+
+class LeakageFacts(TypedDict):
+    """Near duplicates between targets and training sets.
+
+    Attributes:
+        similarity: Jaccard similarity of word triples from which rows are near duplicates.
+        sets: What the targets were compared with.
+        targets: Target -> `gold`, `selection`, `pool` or `views` -> near duplicates.
+    """
+
+    similarity: float
+    sets: list[ComparedSet]
+    targets: dict[str, dict[str, NearDuplicatesFacts]]
+
+
 class Facts(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
     """What others rely on among the facts of a manifest or a model card: a fact that is there is of this type."""
 
@@ -87,6 +118,7 @@ class Facts(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
     gold_counts: NotRequired[dict[str, Count]]
     synthetic_counts: NotRequired[dict[str, Count]]
     metrics: NotRequired[dict[str, Scores]]
+    leakage: NotRequired[LeakageFacts]
     classes: NotRequired[dict[str, dict[str, float | None]]]
     selection: NotRequired[bool]
     inputs: NotRequired[dict[str, Reference]]

@@ -18,11 +18,12 @@ _ROOMS = ("lightning_app", "datamodules", "modules", "callbacks", "labelbridge",
 
 
 @contextmanager
-def user_code(what: str) -> Iterator[None]:
+def user_code(what: str, expected: str = "") -> Iterator[None]:
     """Turn whatever a user's code does, an exit among it, into one line.
 
     Args:
         what: What an error calls the code, such as `strategy 'mine.shortest'`.
+        expected: What the code has to be, for errors that come through no line of the user's.
 
     Raises:
         InputError: If anything is raised inside, with the place in the user's file; one of ours passes as it is.
@@ -35,8 +36,10 @@ def user_code(what: str) -> Iterator[None]:
         said = " ".join(str(error).split())
         is_exit = isinstance(error, SystemExit)
         reason = f"it ends the program ({type(error).__name__})" if is_exit else type(error).__name__
+        place = _place(error)
+        remedy = f"expected {expected}" if expected and not place else "fix this code"
         raise InputError(
-            f"{what}{_place(error)}: {reason}{f': {shorten(said, 160)[1:-1]}' if said else ''}; fix this code"
+            f"{what}{place}: {reason}{f': {shorten(said, 160)[1:-1]}' if said else ''}; {remedy}"
         ) from None
 
 

@@ -16,6 +16,7 @@ from .metrics import classification_metrics, majority_metrics, mean_and_deviatio
 from .paired_tests import McNemar, holm, mcnemar, signed_rank
 from .predictions import Tested, check_same_rows
 from .significance import Resampling, difference, interval, statistic
+from .slices import slices_of
 
 
 def results_of(
@@ -62,6 +63,7 @@ def results_of(
             for part, rows in _parts(runs, target, by):
                 _score(results, runs, target, part, rows, metrics, priors, names)
             results.details += details_of(runs, target, priors, names)
+            results.slices += slices_of(runs, target, metrics, priors, names)
         if len(drawn) > 1:
             drawn_of_all = _average(drawn)
             results.averages += [

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from ..core.markup import inline
 from .class_scores import Details, Estimate
-from .entries import AVERAGE, Comparison, Results
+from .entries import AVERAGE, Comparison, Results, Slice
+from .metrics import NAMES
 
 
 def details(results: Results, priors: Sequence[str]) -> str:
@@ -24,6 +25,9 @@ def details(results: Results, priors: Sequence[str]) -> str:
         lines += ["", f"## {title}: classes{suffix}", "", *_classes(group)]
         lines += ["", f"## {title}: confusions{suffix}", "", *_confusions(group)]
         lines += ["", f"## {title}: calibration{suffix}", "", *_calibration(group)]
+        sliced = [one for one in results.slices if (one.task, one.setting, one.target, one.prior) == key]
+        if sliced:
+            lines += ["", f"## {title}: slices{suffix}", "", *_slices(sliced)]
     tests = [one for one in results.comparisons if one.metric == "accuracy" and one.prior in priors and one.mcnemar]
     if tests:
         lines += ["", "## McNemar's test of each seed", "", *_mcnemar(tests)]
@@ -65,6 +69,33 @@ def _calibration(group: Sequence[Details]) -> list[str]:
             for bin_ in one.bins
         ]
     return lines
+
+
+def _slices(sliced: Sequence[Slice]) -> list[str]:
+    """A table for each metric: the slices by the methods."""
+    lines = []
+    for metric in dict.fromkeys(one.metric for one in sliced):
+        own = [one for one in sliced if one.metric == metric]
+        methods = list(dict.fromkeys(one.method for one in own))
+        unit = "nats" if metric == "ce" else "percent"
+        lines += [
+            "",
+            f"{NAMES[metric]} in {unit}, mean over seeds and 95 % interval over resampled rows and seeds.",
+            "",
+        ]
+        lines += [
+            f"| by | slice | rows | {' | '.join(map(inline, methods))} |",
+            "|---|---|---|" + "---|" * len(methods),
+        ]
+        for by, name, rows in dict.fromkeys((one.by, one.name, one.rows) for one in own):
+            of_slice = {one.method: one for one in own if (one.by, one.name) == (by, name)}
+            scale, digits = (1, 3) if metric == "ce" else (100, 1)
+            shown = [
+                f"{scale * one.mean:.{digits}f} [{scale * one.low:.{digits}f}, {scale * one.high:.{digits}f}]"
+                for one in (of_slice[method] for method in methods)
+            ]
+            lines.append(f"| {by} | {inline(name)} | {rows} | {' | '.join(shown)} |")
+    return lines[1:]
 
 
 def _mcnemar(comparisons: Sequence[Comparison]) -> list[str]:

@@ -129,6 +129,39 @@ class OverTargets:
     test: SignedRank
 
 
+@dataclass(frozen=True)
+class Slice:
+    """One method on some rows of one target.
+
+    Args:
+        task: The task's name.
+        setting: The setting's name.
+        target: The target's name.
+        by: What the rows have in common: `length`, `script` and so on.
+        name: The slice's name, such as `17 to 32 tokens`.
+        rows: Number of rows.
+        method: The method's name.
+        metric: The metric's name.
+        prior: `as_trained` or `divided`.
+        mean: Mean over seeds.
+        low: Lower end of the 95 % interval over rows and seeds.
+        high: Its upper end.
+    """
+
+    task: str
+    setting: str
+    target: str
+    by: str
+    name: str
+    rows: int
+    method: str
+    metric: str
+    prior: str
+    mean: float
+    low: float
+    high: float
+
+
 @dataclass
 class Results:
     """Everything that a report shows.
@@ -141,6 +174,7 @@ class Results:
         averages: Every method over all targets, where there are several.
         over_targets: Wilcoxon's test of every method against every baseline.
         details: Every method on every target, class by class.
+        slices: Every method on rows that are alike in length, script and so on.
     """
 
     cells: list[Cell] = field(default_factory=list)
@@ -150,3 +184,4 @@ class Results:
     averages: list[Average] = field(default_factory=list)
     over_targets: list[OverTargets] = field(default_factory=list)
     details: list[Details] = field(default_factory=list)
+    slices: list[Slice] = field(default_factory=list)

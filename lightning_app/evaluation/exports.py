@@ -105,7 +105,7 @@ def escaped(text: str) -> str:
 
 
 def csv_tables(results: Results, cells: pa.Table) -> dict[str, pa.Table]:
-    """File name -> rows: the cells, the comparisons, and every class of every method and target."""
+    """File name -> rows: the cells, the comparisons, every class of every method and target, and the slices."""
     comparisons = []
     for one in results.comparisons:
         row: dict[str, Any] = asdict(one)
@@ -118,6 +118,7 @@ def csv_tables(results: Results, cells: pa.Table) -> dict[str, pa.Table]:
         "cells.csv": pa.Table.from_pylist(flat_cells),
         "comparisons.csv": pa.Table.from_pylist(comparisons),
         "classes.csv": pa.Table.from_pylist(classes),
+        "slices.csv": pa.Table.from_pylist([asdict(one) for one in results.slices]),
     }
 
 

@@ -17,8 +17,9 @@ from .detail_tables import p_value
 from .entries import AVERAGE, Cell, Comparison, Results
 from .method_names import meaning
 from .metrics import NAMES
+from .overlaps import NOTE, not_compared, overlaps_of
 from .pool_view import PoolView
-from .predictions import DIVIDED
+from .predictions import DIVIDED, Tested
 from .tables import MAJORITY
 from .training_curves import Training
 
@@ -35,6 +36,7 @@ def page(
     priors: Sequence[str],
     trainings: Sequence[Training],
     views: Sequence[PoolView],
+    tested: Sequence[Tested] = (),
 ) -> str:
     """The page's HTML; texts of the pool are shortened until it has at most 12 MB.
 
@@ -44,6 +46,7 @@ def page(
         priors: The priors to show.
         trainings: How the runs went.
         views: The pools behind them.
+        tested: The runs, for near duplicates of their training data.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -59,6 +62,10 @@ def page(
         "sections": list(_sections(results, metrics, priors)),
         "details": list(_details(results, priors)),
         "curves": list(_curves(trainings)),
+        "slices": list(_slices(results, priors)),
+        "overlaps": overlaps_of(tested),
+        "not_compared": not_compared(tested),
+        "overlap_note": NOTE,
         "costs": list(_costs(trainings)),
         "pools": [_pool(view) for view in views],
         "methods": [(method, meaning(method) or "A name of this grid's own; see its grid file.") for method in methods],
@@ -222,6 +229,33 @@ def _details(results: Results, priors: Sequence[str]) -> Iterator[dict[str, Any]
                 for one in group
             ],
         }
+
+
+def _slices(results: Results, priors: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """A table for each target, metric and prior: the slices by the methods."""
+    shown = [one for one in results.slices if one.prior in priors]
+    for key in dict.fromkeys((one.task, one.setting, one.target, one.metric, one.prior) for one in shown):
+        own = [one for one in shown if (one.task, one.setting, one.target, one.metric, one.prior) == key]
+        methods = list(dict.fromkeys(one.method for one in own))
+        scale = _scale(key[3])
+        scores = {(one.by, one.name, one.method): one for one in own}
+        yield {
+            "title": f"{', '.join(key[:3])}: {NAMES[key[3]]}"
+            + (", gold prior divided out" if key[4] == DIVIDED else ""),
+            "methods": methods,
+            "digits": 3 if key[3] == "ce" else 1,
+            "unit": "nats" if key[3] == "ce" else "percent",
+            "rows": [
+                {
+                    "by": by, "name": name, "rows": rows,
+                    "cells": [
+                        (scale * one.mean, scale * one.low, scale * one.high)
+                        for one in (scores[by, name, method] for method in methods)
+                    ],
+                }
+                for by, name, rows in dict.fromkeys((one.by, one.name, one.rows) for one in own)
+            ],
+        }  # fmt: skip
 
 
 def _curves(trainings: Sequence[Training]) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..core import artifacts
-from ..core.contracts import probabilities
+from ..core.contracts import LeakageFacts, probabilities
 from ..core.errors import InputError, shorten
 from ..core.task import Task
 from .metrics import divide_prior
@@ -53,6 +53,7 @@ class Tested:
         by_target: Predictions by target.
         corrected: Whether the model, or the test, has changed the label prior already.
         synthetic_counts: Selected rows per label that it was trained on, if recorded.
+        leakage: Near duplicates of its rows among training data, if measured.
     """
 
     path: str
@@ -65,6 +66,7 @@ class Tested:
     by_target: dict[str, Predictions]
     corrected: bool = False
     synthetic_counts: list[int] | None = None
+    leakage: LeakageFacts | None = None
 
     @property
     def has_gold_prior(self) -> bool:
@@ -107,6 +109,7 @@ def read(folder: Path) -> Tested:
         _by_target(artifact.table, task),
         "label_prior" in facts,
         None if synthetic_counts is None else [int(synthetic_counts.get(label, 0)) for label in task.labels],
+        facts.get("leakage"),
     )
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from ..core import artifacts
 from ..core.errors import InputError
+from ..core.ranges import check_range
 from ..core.results import Result
 from ..core.runs import Run, command_line, output_folder
 from ..stages import BY_NAME
@@ -21,6 +22,7 @@ from .detail_tables import details
 from .entries import Results
 from .exports import csv_tables, latex, write_csv
 from .metrics import NAMES, classification_metrics
+from .overlaps import check_overlaps, overlap_lines, overlaps_of
 from .page import page
 from .pool_view import pool_views
 from .predictions import AS_TRAINED, DIVIDED, Tested, check_priors, read
@@ -30,7 +32,16 @@ from .training_curves import trainings
 
 log = logging.getLogger(__name__)
 
-FILES = ("report.md", "details.md", "report.json", "report.tex", "cells.csv", "comparisons.csv", "classes.csv")
+FILES = (
+    "report.md",
+    "details.md",
+    "report.json",
+    "report.tex",
+    "cells.csv",
+    "comparisons.csv",
+    "classes.csv",
+    "slices.csv",
+)
 PAGE = "report.html"
 CELLS = "cells"  # the artifact of the tables' cells, inside the report
 
@@ -55,6 +66,7 @@ def report(
     by: str | None = None,
     groups: str | None = None,
     class_shares: bool = False,
+    max_leakage: float | None = None,
     html: bool = True,
     overwrite: bool = False,
 ) -> Report:
@@ -73,10 +85,12 @@ def report(
         groups: A column of the test rows, such as the id of a premise: rows with one value of it are resampled
             together, and so are targets with the same values. The sources of the test must `keep` it.
         class_shares: Show the class shares of gold, selection, predictions and target side by side.
+        max_leakage: The largest share of a target's rows that may nearly repeat rows of gold, pool or selection, 0 to
+            1; above it nothing is reported.
         html: Also write `report.html`: all of it as one page that needs no network, with the pool row by row.
         overwrite: Replace the artifact of another stage in `out`.
     """
-    made = make_report(runs, out, metric, baseline, prior, by, groups, class_shares, html, overwrite)
+    made = make_report(runs, out, metric, baseline, prior, by, groups, class_shares, max_leakage, html, overwrite)
     print(made.markdown)
     if out is not None:
         log.info("%s: %s", out, ", ".join(_files(html)))
@@ -92,16 +106,19 @@ def make_report(
     by: str | None = None,
     groups: str | None = None,
     class_shares: bool = False,
+    max_leakage: float | None = None,
     html: bool = True,
     overwrite: bool = False,
 ) -> Report:
     """The tables of `report`, without printing them."""
     metrics = _metrics(metric)
+    check_range("max_leakage", max_leakage, least=0, most=1)
     folders = _folders(_listed(runs))
     tested = [read(folder) for folder in folders]
     shown = [AS_TRAINED, DIVIDED] if prior == "both" else [prior]
     if DIVIDED in shown:
         check_priors(tested)
+    check_overlaps(tested, max_leakage)
     # JSON holds both wherever they are known, whatever the tables show.
     priors = [AS_TRAINED, *([DIVIDED] if DIVIDED in shown or _all_priors_known(tested) else [])]
     results = results_of(tested, metrics, priors, _listed(baseline or []), by, groups)
@@ -109,9 +126,13 @@ def make_report(
     text = markdown(results, metrics, shown, by)
     if class_shares:
         text += "\n".join(share_lines(shares, {run.task.name: run.task.labels for run in tested})) + "\n"
+    text += "\n".join([*overlap_lines(tested), ""])
     inputs = {f"run.{folder}": artifacts.reference(folder, artifacts.read_manifest(folder)) for folder in folders}
     settings = {"metric": metric, "baseline": baseline, "prior": prior, "by": by, "groups": groups}
-    summary = {**settings, **_as_json(results, tested, priors), "class_shares": shares}
+    summary = {
+        **settings, **_as_json(results, tested, priors), "class_shares": shares,
+        "leakage": [{**asdict(one), "share": one.share} for one in overlaps_of(tested)],
+    }  # fmt: skip
     made = Report(_table(results), summary, markdown=text)
     if out is None:
         return made
@@ -124,7 +145,7 @@ def make_report(
         for name, rows in csv_tables(results, made.table).items():
             write_csv(Path(out) / name, rows)
         if html:
-            text_of_page = page(results, metrics, shown, trainings(tested), pool_views(tested))
+            text_of_page = page(results, metrics, shown, trainings(tested), pool_views(tested), tested)
             (Path(out) / PAGE).write_text(text_of_page, encoding="utf-8", errors="backslashreplace")
         shared: dict[str, Any] = {
             "inputs": inputs, "config": {"runs": runs, **settings}, "command": command_line(),
@@ -191,6 +212,7 @@ def _as_json(results: Results, tested: Sequence[Tested], priors: Sequence[str]) 
         "averages": [asdict(average) for average in results.averages],
         "over_targets": [asdict(one) for one in results.over_targets],
         "details": [asdict(one) for one in results.details],
+        "slices": [asdict(one) for one in results.slices],
         "dev": [
             {"task": task, "setting": setting, "method": method, "accuracy": accuracy}
             for (task, setting, method), accuracy in results.dev.items()

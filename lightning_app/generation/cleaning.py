@@ -21,9 +21,10 @@ from ..core.results import Result
 from ..core.runs import Run, State, command_line, output_folder
 from ..core.task import Task
 from ..data.embeddings import unit_embeddings
+from ..data.near_duplicates import SIMILARITY, key_of
 from ..data.sources import Source, load_rows, read_table
 from ..data.unknown_labels import unknown_labels
-from .filters import alive, beyond_size, doubled, key_of, near_duplicates_of, other_language, reject, same_meaning
+from .filters import alive, beyond_size, doubled, near_duplicates_of, other_language, reject, same_meaning
 from .parsing import parse
 from .prompts import read_spec
 
@@ -52,7 +53,7 @@ def clean(
     max_words: int | None = None,
     keep_cut: bool = False,
     language: str | None = "en",
-    near_duplicates: float | None = 0.7,
+    near_duplicates: float | None = SIMILARITY,
     exclude: list[Source] | None = None,
     exclude_targets: list[Source] | None = None,
     prompts: str | None = None,

@@ -3,7 +3,6 @@
 # N = rows, D = dimensions
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,13 +11,8 @@ import numpy as np
 
 from ..core.errors import InputError
 from ..core.hashing import seeded_hash
+from ..data.near_duplicates import NearDuplicates, sketch
 
-SHINGLE = 3  # words
-PERMUTATIONS = 128
-BANDS = 32  # of 4: at a similarity of 0.7 a pair is missed once in 6,000
-_PLAIN_QUOTES = {**dict.fromkeys(map(ord, "‘’`"), "'"), **dict.fromkeys(map(ord, "“”„«»"), '"')}  # noqa: RUF001
-_END_MARKS = " .!?।۔…。！？\"'"  # noqa: RUF001
-DOUBT = 0.15  # over three standard errors of a similarity by 128 permutations
 CHUNK = 5_000
 MOST_SUSPECTED = 12
 SURELY_OTHER = 0.05  # a text may be in the language from this probability on
@@ -46,12 +40,6 @@ def alive(reasons: Sequence[str | None]) -> list[int]:
     return [row for row, reason in enumerate(reasons) if reason is None]
 
 
-def key_of(text: str) -> str:
-    """Texts that differ in case, spaces, kind of quotes or end marks alone are the same."""
-    plain = unicodedata.normalize("NFKC", text).translate(_PLAIN_QUOTES)
-    return " ".join(plain.split()).strip(_END_MARKS).casefold()
-
-
 def doubled(keys: Sequence[Sequence[str]], reasons: Sequence[str | None]) -> list[bool]:
     """Rows of which an earlier row has all keys already."""
     seen: set[tuple[str, ...]] = set()
@@ -64,38 +52,15 @@ def doubled(keys: Sequence[Sequence[str]], reasons: Sequence[str | None]) -> lis
 
 
 def near_duplicates_of(keys: Sequence[Sequence[str]], reasons: Sequence[str | None], threshold: float) -> list[bool]:
-    """Rows that an earlier kept row nearly repeats: of each side (premise and hypothesis) the word triples.
-
-    MinHash (rensa) finds the candidates by all sides together, whose similarity is no smaller than the smallest of the
-    sides; their Jaccard similarity itself decides.
-    """
-    from rensa import RMinHash, RMinHashLSH
-
-    index = RMinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, num_bands=BANDS)
-    sketches: dict[int, Any] = {}
+    """Rows that an earlier kept row nearly repeats: of each side (premise and hypothesis) the word triples."""
+    kept = NearDuplicates(threshold)
     hit = [False] * len(keys)
     for row in alive(reasons):
-        sides = [_shingles(key) for key in keys[row]]
-        sketch = RMinHash(num_perm=PERMUTATIONS, seed=42)
-        sketch.update([f"{side} {one}" for side, shingles in enumerate(sides) for one in sorted(shingles)])
-        hit[row] = any(
-            all(_jaccard(own, _shingles(key)) >= threshold for own, key in zip(sides, keys[other], strict=True))
-            for other in index.query(sketch)
-            if sketch.jaccard(sketches[other]) >= threshold - DOUBT  # fast; rules out nearly all
-        )
+        own = sketch(keys[row])
+        hit[row] = next(kept.like(own), None) is not None
         if not hit[row]:
-            index.insert(row, sketch)
-            sketches[row] = sketch
+            kept.add(row, own)
     return hit
-
-
-def _shingles(key: str) -> set[str]:
-    words = key.split()
-    return {" ".join(words[at : at + SHINGLE]) for at in range(max(1, len(words) - SHINGLE + 1))}
-
-
-def _jaccard(one: set[str], other: set[str]) -> float:
-    return len(one & other) / len(one | other)
 
 
 def same_meaning(units_ND: np.ndarray, reasons: Sequence[str | None], threshold: float) -> list[bool]:

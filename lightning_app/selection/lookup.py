@@ -14,38 +14,68 @@ from ..core.fingerprint import of_files
 from ..core.user_code import file_of, import_file
 from .strategies import BUILT_IN, Strategy
 
+EXPECTED = "a function of the class's rows that returns a number for each"
+
 
 def find_strategy(name: str, options: Mapping[str, Any] | None = None) -> Strategy:
     """A built-in strategy by its name, or `module.function` from the current folder, with its options set.
 
     Raises:
-        InputError: If there is none, or it has no such option, or an option is of another type.
+        InputError: If there is none, or see `with_options`.
     """
-    strategy = BUILT_IN[name] if name in BUILT_IN else _imported(name)
+    return with_options(BUILT_IN[name] if name in BUILT_IN else _imported(name), name, options or {})
+
+
+def with_options(strategy: Strategy, name: str, options: Mapping[str, Any]) -> Strategy:
+    """A strategy with its options set.
+
+    Args:
+        strategy: A function of a class's rows.
+        name: What an error calls it.
+        options: Values of its further parameters.
+
+    Raises:
+        InputError: If it has no such option, or an option is of another type, or it cannot be called with the rows of
+            a class and these options.
+    """
     try:
-        parameters = list(inspect.signature(strategy).parameters.values())
+        signature = inspect.signature(strategy)
     except (TypeError, ValueError):
-        raise InputError(f"strategy '{name}': {shorten(strategy)}, expected a function of the class's rows") from None
-    candidates = parameters[0].name if parameters else "candidates"
+        raise InputError(f"strategy '{name}': {shorten(strategy)}, expected {EXPECTED}") from None
+    parameters = list(signature.parameters.values())
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_function_arguments(strategy, skip={candidates}, fail_untyped=False)
+    parser.add_function_arguments(
+        strategy.func if isinstance(strategy, partial) else strategy, nested_key="options", fail_untyped=False,
+        skip={parameter.name for parameter in parameters[:1]},
+    )  # fmt: skip
     known = {parameter.name for parameter in parameters[1:] if parameter.kind is not parameter.VAR_KEYWORD}
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     settings: dict[str, Any] = {}
-    for option, value in (options or {}).items():
+    for option, value in options.items():
         if option not in known and not takes_any:
-            close = difflib.get_close_matches(option, known, n=1)
-            meant = f"did you mean '{close[0]}'?" if close else f"expected one of {sorted(known)}"
-            remedy = meant if known else "expected none; this strategy has no options"
-            raise InputError(f"strategy '{name}', options: '{option}' is not known, {remedy}")
+            raise InputError(f"strategy '{name}', options: {shorten(option)} is not known, {_remedy(option, known)}")
         try:
-            settings[option] = (
-                parser.parse_object({option: value}, defaults=False)[option] if option in known else value
-            )
+            parsed = parser.parse_object({"options": {option: value}}, defaults=False) if option in known else None
+            settings[option] = value if parsed is None else parsed["options"][option]
         except (ArgumentError, TypeError, ValueError):
-            expected = _plain(next(parameter.annotation for parameter in parameters if parameter.name == option))
+            expected = _plain(signature.parameters[option].annotation)
             raise InputError(f"strategy '{name}', options: {option} is {shorten(value)}, expected {expected}") from None
+    try:
+        signature.bind(None, **settings)
+    except TypeError as error:
+        raise InputError(f"strategy '{name}': {error}; expected {EXPECTED}, the rest in `options`") from None
     return partial(strategy, **settings)
+
+
+def _remedy(option: str, known: set[str]) -> str:
+    """What to do about an option that a strategy does not have."""
+    close = difflib.get_close_matches(option, known, n=1)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    having = [name for name, strategy in BUILT_IN.items() if option in inspect.signature(strategy).parameters]
+    if having:
+        return f"it is an option of {', '.join(having)}; choose that strategy, or leave this option out"
+    return f"expected one of {sorted(known)}" if known else "expected none; this strategy has no options"
 
 
 def code_of(name: str) -> str | None:
@@ -68,12 +98,10 @@ def _file(name: str) -> Path:
     file = file_of(module)
     if file is None:
         close = difflib.get_close_matches(name, BUILT_IN, n=1)
-        meant = f", did you mean '{close[0]}'?" if close else ";"
         there = f" (there is no {module.replace('.', '/')}.py here)" if module else ""
-        raise InputError(
-            f"strategy '{name}': not one of {', '.join(BUILT_IN)}{there}{meant} "
-            "Or name module.function of your own file"
-        )
+        own = "; for your own, give module.function of a file in this folder"
+        remedy = f", did you mean '{close[0]}'?" if close else own
+        raise InputError(f"strategy {shorten(name)}: not one of {', '.join(BUILT_IN)}{remedy}{there}")
     return file
 
 
@@ -81,8 +109,5 @@ def _imported(name: str) -> Strategy:
     file, function = _file(name), name.rpartition(".")[2]
     strategy: Strategy | None = vars(import_file(file, f"strategy '{name}'")).get(function)
     if not callable(strategy):
-        raise InputError(
-            f"strategy '{name}': {file.name} has {shorten(strategy)} under this name, expected a function of the "
-            "class's rows"
-        )
+        raise InputError(f"strategy '{name}': {file.name} has {shorten(strategy)} under this name, expected {EXPECTED}")
     return strategy

@@ -23,7 +23,7 @@ from ..data.sources import Rows, Source, load_rows
 from ..evaluation.diversity import diversity_score
 from ..stages import BY_NAME
 from .evidence import Evidence, gather
-from .lookup import code_of, find_strategy
+from .lookup import EXPECTED, code_of, find_strategy
 from .quotas import Choice, cut, quotas_by_class
 from .strategies import BY_LAST_EPOCH, Candidates, Strategy
 
@@ -350,7 +350,7 @@ def _choose(
         embeddings_ND=None if evidence.embeddings_ND is None else evidence.embeddings_ND[members],
         target_MD=evidence.target_MD,
     )
-    with user_code(f"strategy '{method.strategy}'"):
+    with user_code(f"strategy '{method.strategy}'", expected=EXPECTED):
         chosen = strategy(candidates)
     if not isinstance(chosen, Choice):
         return cut(_scores(chosen, ids, method), ids, quota, method.seed)

@@ -62,6 +62,13 @@ CODE: dict[str, str] = {
     "raises when imported": "raise RuntimeError('at import')",
     "exits when imported": "raise SystemExit(3)",
     "holds NUL": "def f(c):\n    return '\0'",
+    "is of a library": "from json import dumps as f",
+    "is a class of a library": "from pathlib import Path as f",
+    "is a partial of a library's": "import functools, json\nf = functools.partial(json.dumps, indent=2)",
+    "is a built-in": "f = len",
+    "is a ufunc": "f = np.exp",
+    "takes keywords alone": "def f(*, c):\n    return []",
+    "requires an option": "def f(c, clusters):\n    return []",
 }  # fmt: skip
 
 
@@ -70,6 +77,30 @@ def test_a_strategy_that_fails(world: Path, cli: Command, name: str):
     Path("mine.py").write_text(HEAD + CODE[name])
     before = contents(world)
     assert_refused(cli(*SELECT, "--strategy=mine.f"), "mine|candidates|c:|selection")
+    assert_untouched(world, before)
+
+
+# A strategy, and an option that it does not have or take -> what is said of it.
+OPTIONS: dict[tuple[str, str], str] = {
+    ("json.dumps", '{"clusters": 3}'): "'json.dumps': not one of .*module.function of a file in this folder",
+    ("top", '{"clusters": 3}'): "'clusters' is not known, it is an option of diverse; choose that strategy",
+    ("mine.part", '{"clusters": 3}'): "'clusters' is not known, it is an option of diverse",
+    ("mine.part", '{"width": "wide"}'): "width is 'wide', expected int",
+    ("mine.Thing", '{"width": 3}'): "'width' is not known, expected none",
+    ("mine.typed", '{"width": [3]}'): r"width is \[3\], expected int",
+    ("mine.typed", '{"wdth": 3}'): "'wdth' is not known, did you mean 'width'",
+    ("mine.typed", '{"": 3}'): r"'' is not known, expected one of \['width'\]",
+}
+
+
+@pytest.mark.parametrize(("strategy", "options"), OPTIONS)
+def test_options_that_a_strategy_does_not_take(world: Path, cli: Command, strategy: str, options: str):
+    Path("mine.py").write_text(
+        HEAD + "import functools\ndef typed(c, width: int = 2):\n    return np.zeros(len(c.ids))\n"
+        "part = functools.partial(typed)\nclass Thing:\n    def __call__(self, c): ...\nThing = Thing()\n"
+    )
+    before = contents(world)
+    assert_refused(cli(*SELECT, f"--strategy={strategy}", f"--options={options}"), OPTIONS[strategy, options])
     assert_untouched(world, before)
 
 

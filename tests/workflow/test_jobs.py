@@ -89,3 +89,16 @@ def test_the_grids_task_is_passed_to_every_stage():
 def test_wildcards_become_arguments():
     assert from_wildcards(lambda **named: named)({"place": "hi/", "seed": "1"}) == {"place": "hi", "seed": 1}
     assert from_wildcards(lambda **named: named)({"place": ""}) == {"place": "en"}
+
+
+def test_predictions_share_the_outputs_of_frozen_layers():
+    cache = {"--model.frozen_layers": "9", "--model.frozen_cache": "runs/demo/frozen.sqlite"}
+    made = jobs("demo")
+    for command in (made.student("en", "T-top-k", 0), made.test("en", "T-top-k", 0), made.pseudolabel("en", "", 0)):
+        assert cache.items() <= settings(command).items()
+    other = jobs(
+        "demo", methods={"SRC": {"flags": {"model.frozen_layers": 6}}, "small": {"flags": {"model.model": "other"}}}
+    )
+    assert settings(other.test("en", "SRC", 0))["--model.frozen_layers"] == "6"
+    assert "--model.frozen_cache" not in settings(other.test("en", "small", 0))
+    assert "--model.frozen_cache" not in settings(jobs("demo", trainer={}).test("en", "SRC", 0))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from labelbridge.lightning_app.generation.filters import doubled, key_of, near_duplicates_of, other_language
+from labelbridge.lightning_app.data.near_duplicates import key_of
+from labelbridge.lightning_app.generation.filters import doubled, near_duplicates_of, other_language
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from labelbridge.lightning_app.generation.filters import key_of
+from labelbridge.lightning_app.data.near_duplicates import key_of
 from labelbridge.lightning_app.generation.parsing import parse
 from labelbridge.lightning_app.translation.gates import Gates, judge
 from labelbridge.lightning_app.translation.languages import language
