@@ -115,7 +115,8 @@ class TokenizedDataModule(StageDataBase):
         Raises:
             InputError: See `models.loading.check_together`.
         """
-        check_together(self.tokenizer, self._config, self.model_name)
+        config = self._config  # before the tokenizer, which reads it too and would be blamed for it
+        check_together(self.tokenizer, config, self.model_name)
         if self.longest_input < FEWEST_TOKENS:
             raise InputError(
                 f"model {self.model_name}: takes {self.longest_input} tokens, expected at least {FEWEST_TOKENS}; check "

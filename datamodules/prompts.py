@@ -76,6 +76,11 @@ class PromptDataModule(StageDataBase):
     @cached_property
     def table(self) -> pa.Table:
         """The prompt rows; see `labelbridge.lightning_app.generation.prompts.prompt_rows`."""
+        if self.source is not None and self._spec.of_each is None:
+            raise InputError(
+                f"data.source {self.source.path}: the prompt file {self.prompts} takes no texts, expected one with "
+                "`of_each`; choose another --data.prompts, or leave data.source out"
+            )
         rows = prompt_rows(self._spec, self.task, self.count, self.seed, self._source_rows(self._spec.of_each))
         if not rows.num_rows:
             raise InputError(f"data.source {self.source and self.source.path}: no rows, expected one at least")
@@ -88,9 +93,7 @@ class PromptDataModule(StageDataBase):
     def inputs(self, subcommand: str) -> dict[str, Reference]:
         """What a run reads through this module: by name."""
         read = {"prompts": artifacts.reference(self.prompts, fingerprint.of_table(self.table))}
-        if self.source is not None:
-            rows = self._source_rows(self._spec.of_each)
-            assert rows is not None, "checked by prompt_rows"
+        if (rows := self._source_rows(self._spec.of_each)) is not None:
             read["source"] = rows.reference
         return read
 

@@ -62,6 +62,9 @@ class EmbedderModule(StageModuleBase):
             )
         self._check_weights(network)
         self.network = network.float().eval()
+        with loading(self.model_name, "its embeddings", "give a sentence-transformers folder, or a plain encoder"):
+            if not bool(torch.isfinite(network.encode(["A probe."], convert_to_tensor=True)).all()):
+                raise ValueError("they hold nan or inf")
 
     def _check_weights(self, network: nn.Module) -> None:
         """Refuse an encoder that lacks a weight, which the library makes at random without a word.

@@ -4,11 +4,9 @@ import logging
 from functools import cached_property
 from typing import Any, ClassVar
 
-from transformers import AutoTokenizer
-
 from labelbridge.lightning_app.core.ranges import check_range
-from labelbridge.lightning_app.models.loading import loading
-from labelbridge.lightning_app.models.locate import card_facts, locate
+from labelbridge.lightning_app.models.loading import load_tokenizer
+from labelbridge.lightning_app.models.locate import card_facts
 from labelbridge.lightning_app.translation.codes import Lead, set_languages
 
 from .translator import TranslatorModule
@@ -112,10 +110,9 @@ class SequenceTranslator(TranslatorModule):
     def tokenizer(self) -> Any:
         """The model's tokenizer."""
         if self._tokenizer is None:
-            with loading(self.tokenizer_name):
-                self._tokenizer = AutoTokenizer.from_pretrained(
-                    locate(self.tokenizer_name), trust_remote_code=self.trust_remote_code, revision=self.revision
-                )
+            self._tokenizer = load_tokenizer(
+                self.tokenizer_name, trust_remote_code=self.trust_remote_code, revision=self.revision
+            )
         return self._tokenizer
 
     @cached_property  # a large vocabulary takes a while to list
@@ -127,9 +124,14 @@ class SequenceTranslator(TranslatorModule):
         """The texts as the model wants them, before they become tokens."""
         return [f"{self.lead.text}{self.source_prefix}{text}" for text in texts]
 
+    @property
+    def longest_input(self) -> int:
+        """`max_length`, or what the network can take where that is less."""
+        return self.max_length
+
     def is_cut(self, prefixed: list[str]) -> list[bool]:
         """Whether each source has more tokens than the model is given."""
-        return [len(ids) > self.max_length for ids in self.tokenizer(prefixed)["input_ids"]]
+        return [len(ids) > self.longest_input for ids in self.tokenizer(prefixed)["input_ids"]]
 
     def decode(self, ids: list[int]) -> str:
         """Tokens to a text without special tokens, but for that of unknown pieces, which a gate looks for."""

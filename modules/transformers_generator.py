@@ -3,21 +3,24 @@
 # B = rows of a batch, L = tokens of an answer with padding
 
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     BitsAndBytesConfig,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
 )
 
-from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.documents import read_json
+from labelbridge.lightning_app.core.errors import InputError, shorten
+from labelbridge.lightning_app.models.chat_templates import check_chat_template, render_chat, template_errors
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint
-from labelbridge.lightning_app.models.loading import loading
+from labelbridge.lightning_app.models.loading import check_vocabulary, load_tokenizer, loading, longest_sequence
 from labelbridge.lightning_app.models.locate import gguf_file, locate
 
 from .decoding import generate
@@ -89,8 +92,10 @@ class TransformersGenerator(GeneratorModule):
         """See `GeneratorModule.check`.
 
         Raises:
-            InputError: If there is no such model, or `prompt_format` is `chat` and its tokenizer has no chat template.
+            InputError: If there is no such model, its tokenizer and network do not fit together, its texts could not
+                end, its chat template fails, or `prompt_format` is `chat` and its tokenizer has no chat template.
         """
+        config = self._config  # before the tokenizer, which reads it too and would be blamed for it
         if self.prompt_format == "chat" and self.tokenizer.chat_template is None:
             raise InputError(
                 f"model {self.model_name}: its tokenizer has no chat template; use a chat or instruct model, or "
@@ -98,6 +103,15 @@ class TransformersGenerator(GeneratorModule):
             )
         if self.quantization is not None and gguf_file(self.model_name) is not None:
             raise InputError(f"model {self.model_name}: quantization {self.quantization} does not apply to a GGUF file")
+        check_vocabulary(self.tokenizer, config, self.model_name)
+        self._check_length(0)
+        if not self.is_completion:
+            check_chat_template(self.tokenizer, self.model_name)
+        if not self.end_tokens:
+            raise InputError(
+                f"model {self.model_name}: no end token, so that no text would end by itself; set eos_token_id in its "
+                "generation_config.json"
+            )
 
     @property
     def is_completion(self) -> bool:
@@ -110,14 +124,44 @@ class TransformersGenerator(GeneratorModule):
     def tokenizer(self) -> Any:
         """The model's tokenizer, which pads on the left."""
         if self._tokenizer is None:
-            with loading(self.model_name):
-                self._tokenizer = AutoTokenizer.from_pretrained(
-                    **self._source, padding_side="left", trust_remote_code=self.trust_remote_code,
-                    revision=self.revision,
-                )  # fmt: skip
-            if self._tokenizer.pad_token is None:
-                self._tokenizer.pad_token = self._tokenizer.eos_token
+            tokenizer = load_tokenizer(
+                self.model_name, **self._source, padding_side="left", trust_remote_code=self.trust_remote_code,
+                revision=self.revision,
+            )  # fmt: skip
+            if tokenizer.pad_token is None:
+                tokenizer.pad_token = tokenizer.eos_token
+            if tokenizer.pad_token is None:
+                raise InputError(
+                    f"model {self.model_name}: its tokenizer has no pad token and no end token; set one of them in its "
+                    "tokenizer_config.json"
+                )
+            self._tokenizer = tokenizer
         return self._tokenizer
+
+    @cached_property
+    def _config(self) -> Any:
+        """The network's configuration."""
+        with loading(self.model_name):
+            return AutoConfig.from_pretrained(
+                **self._source, trust_remote_code=self.trust_remote_code, revision=self.revision
+            )
+
+    @cached_property
+    def _generation_config(self) -> GenerationConfig:
+        """What the model says of its tokens.
+
+        Raises:
+            InputError: If its file cannot be read.
+        """
+        if (file := Path(locate(self.model_name)) / "generation_config.json").is_file():
+            read_json(file, "copy the model's folder again")
+        with loading(self.model_name, "its generation_config.json", "fix that file"):
+            try:
+                if gguf_file(self.model_name) is None:
+                    return GenerationConfig.from_pretrained(locate(self.model_name), revision=self.revision)
+            except OSError:
+                pass  # has none
+            return GenerationConfig.from_model_config(self._config)
 
     @property
     def _source(self) -> dict[str, str]:
@@ -147,6 +191,8 @@ class TransformersGenerator(GeneratorModule):
                 output_loading_info=True, **options,
             )  # fmt: skip
         check_complete(info["missing_keys"], network, self.model_name, "a causal language model with all weights")
+        # Nothing but the tokens: `generate` would add the model's own beam size, penalties and banned tokens to ours.
+        network.generation_config = GenerationConfig(bos_token_id=self._generation_config.bos_token_id)
         self.network = network.eval()
 
     def answer(self, ids: list[str], systems: list[str], users: list[str], completions: list[str | None]) -> Answers:
@@ -158,6 +204,7 @@ class TransformersGenerator(GeneratorModule):
         inputs = (self.encode_completions(completions) if self.is_completion else self.encode(systems, users)).to(
             self.device
         )
+        self._check_length(inputs["input_ids"].shape[1])
         end = self.end_tokens
         with torch.no_grad():
             written = generate(
@@ -170,7 +217,7 @@ class TransformersGenerator(GeneratorModule):
                     do_sample=False,  # sampling is the last of the processors
                     pad_token_id=self.tokenizer.pad_token_id,
                     eos_token_id=sorted(end),
-                    bos_token_id=self.network.generation_config.bos_token_id,
+                    bos_token_id=self._generation_config.bos_token_id,
                 ),
             )
         answers: Answers = {"text": [], "finish": [], "error": [], "n_tokens": []}
@@ -188,7 +235,8 @@ class TransformersGenerator(GeneratorModule):
 
     def encode(self, systems: list[str], users: list[str]) -> Any:
         """Chats to padded ids; where the template knows no system role, the rules come before the request."""
-        texts = [_chat(self.tokenizer, system, user) for system, user in zip(systems, users, strict=True)]
+        with template_errors(self.model_name):
+            texts = [render_chat(self.tokenizer, *request) for request in zip(systems, users, strict=True)]
         return self.tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")
 
     def encode_completions(self, completions: list[str | None]) -> Any:
@@ -217,9 +265,31 @@ class TransformersGenerator(GeneratorModule):
     @cached_property
     def end_tokens(self) -> set[int]:
         """The tokens that end a text: the model's own and, for a base model, those with a line break."""
-        own = self.network.generation_config.eos_token_id
-        ends = {*(own if isinstance(own, list) else [own]), self.tokenizer.eos_token_id}
-        return (ends | self.line_breaks) - {None}
+        own = self._generation_config.eos_token_id
+        ends = {*(own if isinstance(own, list) else [own]), self.tokenizer.eos_token_id} - {None}
+        if not all(isinstance(end, int) for end in ends):
+            raise InputError(
+                f"model {self.model_name}: eos_token_id in its generation_config.json is {shorten(own)}, expected a "
+                "token's number; fix that file"
+            )
+        return ends | self.line_breaks
+
+    def _check_length(self, prompt: int) -> None:
+        """Refuse texts that get longer than the network can follow.
+
+        Args:
+            prompt: Tokens of the longest prompt of a batch.
+
+        Raises:
+            InputError: If prompt and answer together have more tokens than the network has positions.
+        """
+        longest = longest_sequence(self._config.get_text_config())
+        if longest is not None and prompt + self.max_new_tokens > longest:
+            given = f"a prompt of {prompt} tokens and {self.max_new_tokens}" if prompt else str(self.max_new_tokens)
+            raise InputError(
+                f"model {self.model_name}: {given} new tokens are more than the {longest} that it takes; lower "
+                f"--model.max_new_tokens{', or shorten the prompts' if prompt else ''}"
+            )
 
     def processors(self, ids: list[str], prompt: int, so_far: int = 0) -> LogitsProcessorList:
         """Bigram block, then the draw with temperature, top-k and nucleus.
@@ -239,21 +309,3 @@ class TransformersGenerator(GeneratorModule):
                 )
             )
         return LogitsProcessorList(chain)
-
-
-def _chat(tokenizer: Any, system: str, user: str) -> str:
-    from jinja2 import TemplateError
-
-    def render(*messages: tuple[str, str]) -> str:
-        chat = [{"role": role, "content": content} for role, content in messages]
-        text: str = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        return text
-
-    if not system:
-        return render(("user", user))
-    try:
-        text = render(("system", system), ("user", user))
-    except TemplateError:
-        text = ""
-    # Some templates refuse a system role, others leave it out without a word.
-    return text if system in text else render(("user", f"{system}\n\n{user}"))

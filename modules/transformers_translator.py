@@ -3,13 +3,15 @@
 # B = texts of a batch, L = tokens of a translation with padding
 
 import copy
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 
 from labelbridge.lightning_app.models.fingerprints import check_base, model_fingerprint
+from labelbridge.lightning_app.models.loading import check_vocabulary, longest_sequence
 
-from .sequence_models import load_seq2seq
+from .sequence_models import load_seq2seq, load_seq2seq_config
 from .sequence_translator import SequenceTranslator
 from .translator import Translations
 
@@ -37,10 +39,24 @@ class TransformersTranslator(SequenceTranslator):
         """See `SequenceTranslator.check`.
 
         Raises:
-            InputError: Also if the base of an adapter has been made anew since it was trained.
+            InputError: Also if the base of an adapter has been made anew since it was trained, or the network does not
+                know all of the tokenizer's words.
         """
         check_base(self.model_name)
+        config = self._config  # before the tokenizer, which reads it too and would be blamed for it
         super().check(subcommand)
+        check_vocabulary(self.tokenizer, config, self.model_name)
+
+    @cached_property
+    def _config(self) -> Any:
+        """The network's configuration."""
+        return load_seq2seq_config(self.model_name, self.trust_remote_code, self.revision)
+
+    @property
+    def longest_input(self) -> int:
+        """See `SequenceTranslator.longest_input`."""
+        longest = longest_sequence(self._config)
+        return super().longest_input if longest is None else min(super().longest_input, longest)
 
     def configure_model(self) -> None:
         """Load the weights, once."""
@@ -56,7 +72,7 @@ class TransformersTranslator(SequenceTranslator):
         """See `TranslatorModule.translate`."""
         prefixed = self.prefixed(texts)
         inputs = self.tokenizer(
-            prefixed, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
+            prefixed, padding=True, truncation=True, max_length=self.longest_input, return_tensors="pt"
         )
         cut = self.is_cut(prefixed)
         config = copy.deepcopy(self.network.generation_config)  # decoder start, banned and forced tokens are its own

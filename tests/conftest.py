@@ -187,6 +187,39 @@ def tiny_nllb(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_nllb(tmp_path_factory.mktemp("models") / "nllb")
 
 
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer Llama with random weights and a chat template, whose defaults ask for top_k 50."""
+    import torch
+    from tokenizers import SentencePieceUnigramTokenizer
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("models") / "llama"
+    inner = SentencePieceUnigramTokenizer()
+    texts = [row["text"] for row in labelled(300, 9)] + ["Write a review about travel. Tone: plain, dry"]
+    special = ["<s>", "</s>", "<unk>", "<pad>"]
+    inner.train_from_iterator(texts, vocab_size=120, special_tokens=special, unk_token="<unk>", show_progress=False)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner._tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>"
+    )
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}"
+        "{% if add_generation_prompt %}[assistant] {% endif %}"
+    )
+    tokenizer.save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=inner.get_vocab_size(), hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=128, max_position_embeddings=1024, bos_token_id=0, eos_token_id=1, pad_token_id=3,
+        initializer_range=0.3,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config)
+    model.generation_config = GenerationConfig(do_sample=True, top_k=50, bos_token_id=0, eos_token_id=1, pad_token_id=3)
+    model.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def task() -> Any:
     """Three-way sentiment."""

@@ -1,4 +1,4 @@
-"""Mixed bfloat16 is the default where the CPU multiplies in it, and nowhere else."""
+"""Mixed bfloat16 is the default where the device multiplies in it, and nowhere else."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import Stages
 
+from labelbridge.lightning_app.cli.lightning_cli import _bf16_device
 from labelbridge.lightning_app.core.artifacts import read_manifest
 
 
@@ -45,3 +46,14 @@ def test_other_cpus_and_torch_held_to_older_instructions_train_in_float32(stages
     assert precision_of(stages) == "32-true"
     cpu("AVX2", amx_bf16=True)
     assert precision_of(stages) == "32-true"  # the same run: complete already
+
+
+@pytest.mark.parametrize(("has_units", "device"), [(True, "GPU"), (False, None)])
+def test_a_gpu_is_asked_where_the_run_is_on_it(
+    has_units: bool, device: str | None, cpu, monkeypatch: pytest.MonkeyPatch
+):
+    cpu("AVX512", amx_bf16=True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_units)
+    assert [_bf16_device(name) for name in (None, "auto", "gpu", "cuda")] == [device] * 4
+    assert _bf16_device("cpu") == "CPU"

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from ..core import artifacts, fingerprint
-from ..core.errors import InputError
+from ..core.contracts import probabilities
+from ..core.errors import InputError, shorten
 from ..core.hashing import seeded_hash
 from ..core.markup import inline
 from ..core.paths import find
@@ -18,6 +19,7 @@ from ..core.ranges import check_range
 from ..core.results import Result
 from ..core.runs import Run, State, command_line
 from ..core.task import Task
+from ..data.sources import Source, load_rows
 from .agreement import alignment, between, majority
 from .sheets import PAGE, UNCLEAR, Answers, read_answers, sheet, write_sheets
 
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 
 STAGE, JUDGED = "annotate", "judged"
 AGREEMENT = "agreement.md"
+MOST_ANNOTATORS = 1000  # each has a file
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,13 @@ def annotate(
         return _judge(Path(out), [Path(name) for name in answers], task, overwrite)
     check_range("rows", rows, least=1)
     check_range("above", above, least=0, most=1)
-    check_range("annotators", annotators, least=1)
+    check_range("annotators", annotators, least=1, most=MOST_ANNOTATORS)
     folder = find(selection)
     if folder is None:
         raise InputError(f"{selection}: no such folder, expected a selection; make it with `select`")
     artifact = artifacts.read(folder)
     artifacts.check_fresh(folder, artifact.manifest)
-    drawn = _draw(artifact, task, rows, above, seed)
+    drawn = _draw(artifact, load_rows(Source(selection, keep=["*"]), task, None).table, task, rows, above, seed)
     settings = {
         "task": vars(task), "rows": rows, "above": above, "annotators": annotators, "seed": seed,
     }  # fmt: skip
@@ -93,27 +96,33 @@ def annotate(
     return Judged(drawn, facts, Path(out))
 
 
-def _draw(artifact: artifacts.Artifact, task: Task, rows: int, above: float, seed: int) -> pa.Table:
+def _draw(artifact: artifacts.Artifact, table: pa.Table, task: Task, rows: int, above: float, seed: int) -> pa.Table:
     """A seeded sample of the rows whose class is probable enough.
 
     Raises:
-        InputError: If a column is missing, or no row is left.
+        InputError: If there are no probabilities to compare with, a class is none of the task's, or no row is left.
     """
-    table, path = artifact.table, artifact.path
-    missing = next((name for name in ("id", *task.columns) if name not in table.column_names), None)
-    if missing is not None:
-        raise InputError(f"{path}: no column '{missing}' among {table.column_names}; give its own `task`")
+    path, labels = artifact.path, artifact.manifest.facts.get("labels", task.labels)
+    if labels != task.labels:
+        raise InputError(f"{path}: its labels are {labels}, expected the task's {task.labels}; give its own `task`")
+    if not table.num_rows:
+        raise InputError(f"{path}: no rows, expected one at least; choose another selection")
     kept = np.arange(table.num_rows)
     if above > 0:
         if "probs" not in table.column_names:
             raise InputError(f"{path}: no column 'probs', so `above` has nothing to compare with; leave it out")
-        labels = artifact.manifest.facts.get("labels", task.labels)
-        probs_NC = np.asarray(table["probs"].to_pylist(), dtype=np.float64)
+        probs_NC = probabilities(table, len(labels), path, "run its stage again")
+        probs_N = probs_NC.max(axis=1)
         if "class" in table.column_names:
-            numbers = [labels.index(label) for label in table["class"].to_pylist()]
-            kept = np.flatnonzero(probs_NC[np.arange(len(numbers)), numbers] >= above)
-        else:
-            kept = np.flatnonzero(probs_NC.max(axis=1) >= above)
+            classes = table["class"].to_pylist()
+            wrong = next((row for row, label in enumerate(classes) if label not in labels), None)
+            if wrong is not None:
+                raise InputError(
+                    f"{path} row {wrong}: class is {shorten(classes[wrong])}, expected one of {labels}; run its "
+                    "stage again"
+                )
+            probs_N = probs_NC[np.arange(len(classes)), [labels.index(label) for label in classes]]
+        kept = np.flatnonzero(probs_N >= above)
     if not len(kept):
         raise InputError(f"{path}: no row of {table.num_rows} has a teacher probability of {above}; lower `above`")
     hashes = seeded_hash([table["id"][int(row)].as_py() for row in kept], seed, "annotate")

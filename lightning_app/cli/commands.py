@@ -21,6 +21,7 @@ from ..core import runs
 from ..core.errors import InputError, is_unicode, printable, refusal_in, shorten, system_error
 from ..core.paths import PROJECT, find
 from ..core.program import as_called, program
+from ..core.user_code import mistake_in_user_code
 from ..core.yaml_files import YamlError, load_mapping, load_yaml
 from ..stages import COMMANDS, FUNCTIONS
 from .early import check_early
@@ -192,6 +193,8 @@ def _guarded(words: Sequence[str], go: Callable[[], None]) -> int:
     except BrokenPipeError:
         _discard_output()
     except SystemExit as stop:
+        if (mistake := mistake_in_user_code(stop)) is not None:
+            return _tell(str(mistake))
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except Exception as error:
         mistake = _mistake_behind(error)
@@ -233,7 +236,8 @@ def _discard_output() -> None:
 def _mistake_behind(error: BaseException | None) -> InputError | None:
     """The mistake in a chain of exceptions: jsonargparse wraps what a class raises while it is made.
 
-    What the operating system refuses, and a Trainer whose settings do not go together, are mistakes too.
+    What the operating system refuses, a Trainer whose settings do not go together, and whatever comes through a user's
+    own code, are mistakes too.
     """
     chain: list[BaseException] = []
     while error is not None and error not in chain:
@@ -245,6 +249,9 @@ def _mistake_behind(error: BaseException | None) -> InputError | None:
     for link in chain:
         if type(link).__name__ == "MisconfigurationException" or _is_lightnings(link):
             return InputError(f"trainer: {' '.join(str(link).split())}; change its settings")
+    for link in chain:
+        if (mistake := mistake_in_user_code(link)) is not None:
+            return mistake
     if chain and (refusal := refusal_in(chain[0])) is not None:
         _discard_output()  # what it refused may be the output itself
         return system_error(refusal)

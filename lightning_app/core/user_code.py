@@ -33,14 +33,22 @@ def user_code(what: str, expected: str = "") -> Iterator[None]:
     except InputError:
         raise
     except (Exception, SystemExit, GeneratorExit) as error:  # noqa: BLE001 - a user's code may fail in any way
-        said = " ".join(str(error).split())
-        is_exit = isinstance(error, SystemExit)
-        reason = f"it ends the program ({type(error).__name__})" if is_exit else type(error).__name__
-        place = _place(error)
-        remedy = f"expected {expected}" if expected and not place else "fix this code"
-        raise InputError(
-            f"{what}{place}: {reason}{f': {shorten(said, 160)[1:-1]}' if said else ''}; {remedy}"
-        ) from None
+        place = place_of(error)
+        remedy = f"expected {expected}" if expected and place is None else "fix this code"
+        raise InputError(f"{what}{f', {place}' if place else ''}: {_reason(error)}; {remedy}") from None
+
+
+def mistake_in_user_code(error: BaseException) -> InputError | None:
+    """An error that came through a user's own code (a callback, a module) as one line; None where it did not."""
+    place = place_of(error)
+    return None if place is None else InputError(f"{place}: {_reason(error)}; fix this code")
+
+
+def _reason(error: BaseException) -> str:
+    said = " ".join(str(error).split())
+    name = type(error).__name__
+    reason = f"it ends the program ({name})" if isinstance(error, SystemExit) else name
+    return f"{reason}{f': {shorten(said, 160)[1:-1]}' if said else ''}"
 
 
 def file_of(module: str) -> Path | None:
@@ -90,12 +98,12 @@ def code_of_class(kind: type) -> str | None:
     return of_files([Path(file)]) if file is not None and _is_the_users(file) else None
 
 
-def _place(error: BaseException) -> str:
-    """The last line of the user's code that the error came through."""
+def place_of(error: BaseException) -> str | None:
+    """The last line of the user's code that an error came through; None where it came through none."""
     if isinstance(error, SyntaxError) and error.filename and _is_the_users(error.filename):
-        return f", {error.filename} line {error.lineno}"
+        return f"{error.filename} line {error.lineno}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_the_users(frame.filename)]
-    return f", {frames[-1].filename} line {frames[-1].lineno}" if frames else ""
+    return f"{frames[-1].filename} line {frames[-1].lineno}" if frames else None
 
 
 def _is_the_users(filename: str) -> bool:

@@ -9,6 +9,7 @@ from ..core.documents import read_json
 from ..core.errors import InputError
 from ..core.paths import find
 from .fingerprints import model_fingerprint, tokenizer_fingerprint
+from .loading import read_weights
 from .locate import CARD_FACTS, WEIGHTS, read_facts
 
 log = logging.getLogger(__name__)
@@ -27,8 +28,8 @@ def run_models(runs: Sequence[str]) -> list[Path]:
         if not all((folder / name).is_file() for name in (CARD_FACTS, WEIGHTS)):
             raise InputError(f"average {run}: no {CARD_FACTS} and {WEIGHTS}, expected the folder of a fit run")
         folders.append(folder)
-    if len(folders) < 2:
-        raise InputError(f"average {list(runs)}: {len(folders)} runs, expected two or more, such as --average '[A, B]'")
+    if len(folders) < 2 or len({folder.resolve() for folder in folders}) < len(folders):
+        raise InputError(f"average {list(runs)}: expected two or more different runs, such as --average '[A, B]'")
     return folders
 
 
@@ -45,14 +46,13 @@ def average_weights(folders: Sequence[Path], out: Path) -> None:
     Raises:
         InputError: If their tokenizers, labels or shapes differ.
     """
-    import torch
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
-    first = load_file(folders[0] / WEIGHTS)
+    first = read_weights(folders[0] / WEIGHTS)
     expected = _comparable(folders[0])
     sums = {name: tensor.double() for name, tensor in first.items()}
     for folder in folders[1:]:
-        other = load_file(folder / WEIGHTS)
+        other = read_weights(folder / WEIGHTS)
         shapes = [{name: tensor.shape for name, tensor in weights.items()} for weights in (first, other)]
         if _comparable(folder) != expected or shapes[0] != shapes[1]:
             raise InputError(
@@ -65,7 +65,6 @@ def average_weights(folders: Sequence[Path], out: Path) -> None:
         name: (total / len(folders)).to(first[name].dtype) if first[name].is_floating_point() else first[name]
         for name, total in sums.items()
     }
-    assert all(torch.isfinite(tensor).all() for tensor in mean.values() if tensor.is_floating_point())
     save_file(mean, out, metadata={"format": "pt"})
 
 

@@ -20,6 +20,7 @@ from ..core.task import Task
 from ..data.probabilities import read_probs
 from .fingerprints import model_fingerprint
 from .head import corrected_head, output_layer
+from .loading import read_weights
 from .locate import WEIGHTS
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ def write_prior(
         InputError: If the prior is corrected already, cannot be estimated, or cannot be written into the head.
     """
     import torch
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
     from transformers import AutoModelForSequenceClassification
 
     place, extra = f"prior {prior}", dict[str, Any]()
@@ -147,7 +148,7 @@ def write_prior(
     network = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
     layer = output_layer(network, model)
     name = next(name for name, module in network.named_modules() if module is layer)
-    weights = load_file(folder / WEIGHTS)
+    weights = read_weights(folder / WEIGHTS)
     with corrected_head(network, correction.temperature, correction.shift_C, model):
         for key, value in ((f"{name}.weight", layer.weight), (f"{name}.bias", layer.bias)):
             weights[key] = value.detach().clone().to(weights[key].dtype)

@@ -16,6 +16,7 @@ from ..stages import BY_NAME
 from .average import average_weights, averaged_facts, run_models
 from .card import is_translator, model_card
 from .correction import write_prior
+from .loading import read_weights
 from .locate import CARD_FACTS, WEIGHTS, read_facts
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ def export(
         raise InputError(f'{model}: no {CARD_FACTS}, expected a model folder of a fit run; make it with "{maker}"')
     if folders and test is not None:
         raise InputError(f"test {test}: results of another model than the mean, expected none with --average")
+    _check_source(source, prior, target)
     facts: dict[str, Any] = averaged_facts(folders) if folders else read_facts(source)
     if test is not None:
         facts["results"] = _results(Path(test), facts, model, prior is not None)
@@ -77,6 +79,14 @@ def export(
         raise
     _exchange(temporary, out_folder)
     log.info("%s: ready for the Hub", out)
+
+
+def _check_source(source: Path, prior: str | dict[str, float] | None, target: str | None) -> None:
+    """Refuse a target that nothing is estimated on, and weights that are damaged or not finite."""
+    if target is not None and prior not in ("em", "bbse"):
+        raise InputError(f"target {target}: expected none without --prior em or bbse, which are estimated on it")
+    for file in sorted(source.glob("*.safetensors")):
+        read_weights(file)
 
 
 _NOT_EMPTY = "{}: not empty; choose another --out, or replace it with --overwrite true"
@@ -140,6 +150,8 @@ def _check_replaceable(target: Path, source: Path) -> bool:
         raise InputError(f"{target}: is a file, expected a folder for the export; choose another --out")
     if target.resolve() in (source.resolve(), *source.resolve().parents):
         raise InputError(f"{target}: holds the model that is to be exported; choose another --out")
+    if source.resolve() in target.resolve().parents:
+        raise InputError(f"{target}: is inside the model that is to be exported; choose another --out")
     if not target.exists() or not any(target.iterdir()):
         return False
     if not (target / CARD_FACTS).is_file():

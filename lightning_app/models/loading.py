@@ -41,8 +41,10 @@ def loading(name: str, what: str = "", remedy: str = "give a local folder or a H
         yield
     except InputError:
         raise
-    except Exception as error:  # noqa: BLE001 - the libraries raise a score of unrelated types
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - unrelated types, and code that comes with a model
         kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
+        if "ignore_mismatched_sizes" in str(error):  # an option of the library's, which is no help here
+            kind, error = "", ValueError("its weights are of other shapes than its config.json says")
         reason = shorten(kind + (" ".join(str(error).split()) or type(error).__name__), 160)[1:-1]
         offline = "; the Hub cannot be reached" if is_elsewhere else ""
         raise InputError(
@@ -69,7 +71,7 @@ def load_tokenizer(name: str, **options: Any) -> Any:
             "the same folder"
         )
     with loading(name, "its tokenizer", "save it into the same folder"):
-        tokenizer = AutoTokenizer.from_pretrained(locate(name), **options)
+        tokenizer = AutoTokenizer.from_pretrained(options.pop("pretrained_model_name_or_path", locate(name)), **options)
         words = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
     longest: Any = tokenizer.model_max_length
     if not isinstance(longest, int | float):
@@ -82,6 +84,23 @@ def load_tokenizer(name: str, **options: Any) -> Any:
             f"model {name}: its tokenizer knows no words; save the tokenizer that the model was trained with"
         )
     return tokenizer
+
+
+def read_weights(file: Path) -> dict[str, Any]:
+    """The tensors of a safetensors file, by name.
+
+    Raises:
+        InputError: If it cannot be read, or holds a number that is not finite.
+    """
+    from safetensors.torch import load_file
+
+    remedy = "copy the model folder again from its run"
+    with loading(str(file.parent), file.name, remedy):
+        weights: dict[str, Any] = load_file(file)
+    wrong = [name for name, tensor in weights.items() if not bool(tensor.isfinite().all())]
+    if wrong:
+        raise InputError(f"{file}: {len(wrong)} weights hold nan or inf, the first is {wrong[0]}; {remedy}")
+    return weights
 
 
 def absent_weights(folder: Path, names: Iterable[str]) -> list[str]:
@@ -124,19 +143,9 @@ def _looks_for_padding(model_type: str) -> bool:
     return is_decoder or model_type in _POSITIONS_AFTER_PADDING
 
 
-def check_together(tokenizer: Any, config: Any, name: str) -> None:
-    """Refuse a tokenizer that its network cannot follow.
-
-    Args:
-        tokenizer: The tokenizer.
-        config: The network's configuration.
-        name: The model's name.
-
-    Raises:
-        InputError: If the tokenizer has tokens or types of tokens that the network lacks, or another padding token.
-    """
-    text_config = config.get_text_config()
-    size = getattr(text_config, "vocab_size", None)
+def check_vocabulary(tokenizer: Any, config: Any, name: str) -> None:
+    """Refuse a tokenizer of more tokens than its network has; arguments and error as for `check_together`."""
+    size = getattr(config.get_text_config(), "vocab_size", None)
     if isinstance(size, int):
         used = {tokenizer.pad_token, tokenizer.unk_token, tokenizer.cls_token, tokenizer.sep_token, tokenizer.eos_token}
         unused = {*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens} - used
@@ -149,6 +158,21 @@ def check_together(tokenizer: Any, config: Any, name: str) -> None:
                 f"model {name}: its tokenizer has a token {shorten(word)} with number {number}, but its network knows "
                 f"{size} tokens only; save the tokenizer that it was trained with"
             )
+
+
+def check_together(tokenizer: Any, config: Any, name: str) -> None:
+    """Refuse a tokenizer that its network cannot follow.
+
+    Args:
+        tokenizer: The tokenizer.
+        config: The network's configuration.
+        name: The model's name.
+
+    Raises:
+        InputError: If the tokenizer has tokens or types of tokens that the network lacks, or another padding token.
+    """
+    check_vocabulary(tokenizer, config, name)
+    text_config = config.get_text_config()
     types = getattr(text_config, "type_vocab_size", None)
     emitted = max([0, *tokenizer("a", "b").get("token_type_ids", [])])
     if isinstance(types, int) and 0 < types <= emitted:

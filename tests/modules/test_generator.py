@@ -23,48 +23,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import warm
-from conftest import QUIET, Command, labelled, write_jsonl
+from conftest import QUIET, Command, write_jsonl
 
 from labelbridge.lightning_app.core import artifacts
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.models.chat_templates import render_chat
 from labelbridge.modules import TransformersGenerator
 from labelbridge.modules.sampling import BigramBlock, DrawPerRow
-from labelbridge.modules.transformers_generator import _chat
 
 COUNT = 24
-
-
-@pytest.fixture(scope="session")
-def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A two-layer Llama with random weights and a chat template, whose defaults ask for top_k 50."""
-    from tokenizers import SentencePieceUnigramTokenizer
-    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("models") / "llama"
-    inner = SentencePieceUnigramTokenizer()
-    texts = [row["text"] for row in labelled(300, 9)] + ["Write a review about travel. Tone: plain, dry"]
-    special = ["<s>", "</s>", "<unk>", "<pad>"]
-    inner.train_from_iterator(texts, vocab_size=120, special_tokens=special, unk_token="<unk>", show_progress=False)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner._tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>"
-    )
-    tokenizer.chat_template = (
-        "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}"
-        "{% if add_generation_prompt %}[assistant] {% endif %}"
-    )
-    tokenizer.save_pretrained(folder)
-    config = LlamaConfig(
-        vocab_size=inner.get_vocab_size(), hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
-        intermediate_size=128, max_position_embeddings=1024, bos_token_id=0, eos_token_id=1, pad_token_id=3,
-        initializer_range=0.3,
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = LlamaForCausalLM(config)
-    model.generation_config = GenerationConfig(do_sample=True, top_k=50, bos_token_id=0, eos_token_id=1, pad_token_id=3)
-    model.save_pretrained(folder)
-    return folder
 
 
 def words(model: object, out: str, *more: object) -> list[object]:
@@ -134,7 +102,7 @@ def test_a_template_without_a_system_role_gets_the_rules_first(tiny_llama: Path)
         "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
         "{{ m['content'] }}{% endfor %}"
     )
-    assert _chat(one.tokenizer, "Rules.", "Request.") == "Rules.\n\nRequest."
+    assert render_chat(one.tokenizer, "Rules.", "Request.") == "Rules.\n\nRequest."
 
 
 def test_a_template_that_leaves_the_system_role_out_gets_the_rules_too(tiny_llama: Path):
@@ -142,7 +110,7 @@ def test_a_template_that_leaves_the_system_role_out_gets_the_rules_too(tiny_llam
     one.tokenizer.chat_template = (
         "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}"
     )
-    assert _chat(one.tokenizer, "Rules.", "Request.") == "Rules.\n\nRequest."
+    assert render_chat(one.tokenizer, "Rules.", "Request.") == "Rules.\n\nRequest."
 
 
 def test_the_models_own_top_k_does_not_apply(tiny_llama: Path):

@@ -66,7 +66,7 @@ def test_every_selection_reports_its_diversity(grid: str):
     [
         ({"gold": {"train": "data:snli/train", "dev": "data:sst5/dev"}}, "gold: differs from that of the grid"),
         ({"teacher": {"model.learning_rate": 1}}, "teacher: differs from that of the grid"),
-        ({"overlays": {"teacher": ["cpu.yaml"]}}, "overlays.teacher: differs"),
+        ({"overlays": {"teacher": ["hardware/cpu.yaml"]}}, "overlays.teacher: differs"),
         ({"teachers": "workflow/paper_k_curve.yaml"}, "teachers: names a grid that"),
         ({"selections": {"top-2500": {"strategy": "easy"}}, "methods": {"T": {"selection": "top-2500"}},
           "pool": {"path": "other"}}, "records training dynamics of another pool"),
