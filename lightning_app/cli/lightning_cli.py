@@ -300,8 +300,8 @@ class Cli(LightningCLI):
             if name in values
         }
         if task is not None and compared:
-            show_outcome(loggers, settings_of(facts, run.identity), compared, 0)
             show_predictions(loggers, table, task)
+            show_outcome(loggers, settings_of(facts, run.identity), compared, 0)
 
     def _class_facts(self, run: Run, table: Any) -> dict[str, Any]:
         """How often each class was predicted, if these are pseudolabels."""

@@ -1,5 +1,7 @@
 """A run's board shows its settings with what they came to, what is confused, and what was selected."""
 
+import json
+
 import pytest
 from conftest import Stages
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -53,3 +55,30 @@ def test_a_fit_shows_its_checks_its_selection_and_its_outcome(stages: Stages):
     assert stages.student(LOGGED, "--boards.figures=false", "--boards.samples=0", "--out=plain").code == 0
     assert "selection/text_summary" not in events_of("plain").Tags()["tensors"]
     assert not events_of("plain").Tags()["images"]
+
+
+@pytest.mark.slow
+def test_mlflow_is_a_matter_of_configuration(stages: Stages, monkeypatch: pytest.MonkeyPatch):
+    """In a folder: its own default, a database, requires more packages than its small edition brings."""
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    mlflow = pytest.importorskip("mlflow")
+    assert stages.teacher("--trainer.max_epochs=1").code == 0
+    assert stages.pseudolabel().code == 0
+    assert stages.select().code == 0
+    logger = {
+        "class_path": "lightning.pytorch.loggers.MLFlowLogger",
+        "init_args": {"experiment_name": "mine", "tracking_uri": "file:mlruns"},
+    }
+    outcome = stages.student(f"--trainer.logger={json.dumps(logger)}")
+    assert outcome.code == 0, outcome.err
+    client = mlflow.MlflowClient("file:mlruns")
+    [run] = client.search_runs([client.get_experiment_by_name("mine").experiment_id])
+    assert run.data.params["method"] == "T-top-k"
+    assert run.data.metrics["values/dev/accuracy"] >= run.data.metrics["dev/accuracy"]
+    shown = {
+        file.path
+        for folder in ("confusion/dev", "selection")
+        for file in client.list_artifacts(run.info.run_id, folder)
+    }
+    assert "selection/0000000.md" in shown
+    assert len(shown) == 3  # with a confusion matrix of each check
