@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from labelbridge.lightning_app.core.errors import InputError, shorten
 from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.spool import Spool
-from labelbridge.lightning_app.protocols import HandsOver
+from labelbridge.lightning_app.protocols import HandsOver, StepRows
 
 from .stopping import Stopper
 
@@ -37,10 +37,9 @@ def _check_finite(rows: Sequence[int], columns: Mapping[str, Any]) -> None:
 class RowWriter(Callback):
     """Spools each finished batch; after the run the command merges the spool into an artifact.
 
-    A module's `predict_step` or `test_step` returns a dict: column name -> one value for each row of the batch; one
-    that has a `hand_over` may give rows to that instead, as they end, and return no columns. Every rank writes its own
-    rows, exactly once; a restart leaves out what is on the disk. On SIGTERM or Ctrl-C the batch at hand is finished
-    and written.
+    A module's `predict_step` or `test_step` returns `StepRows`; one that has a `hand_over` may give rows to that as
+    they end, and return none. Every rank writes its own rows, exactly once; a restart leaves out what is on the disk.
+    On SIGTERM or Ctrl-C the batch at hand is finished and written.
 
     Args:
         out: The run's output folder; linked to `out`.
@@ -71,13 +70,13 @@ class RowWriter(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: int
     ) -> None:
         """Take a finished batch."""
-        self._take_batch(trainer, outputs, batch)
+        self._take_step(trainer, outputs)
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: int
     ) -> None:
         """Take a finished batch."""
-        self._take_batch(trainer, outputs, batch)
+        self._take_step(trainer, outputs)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the last rows on the disk."""
@@ -101,10 +100,9 @@ class RowWriter(Callback):
             self._timer = None
         self.spool.flush()
 
-    def _take_batch(self, trainer: Trainer, outputs: dict[str, Any], batch: dict[str, Any]) -> None:
+    def _take_step(self, trainer: Trainer, step: StepRows) -> None:
         self._trainer = trainer
-        # The one row of an empty batch only stands in; without columns, all rows have been handed over already.
-        self._take(batch["row"].tolist() if outputs and batch["real"].all() else [], outputs)
+        self._take(step["rows"], step["columns"])
 
     def _take(self, rows: Sequence[int], columns: Mapping[str, Any]) -> None:
         """Rows that have ended; also asked without any, so that a signal need not wait for the next row."""

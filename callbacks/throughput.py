@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 from labelbridge.lightning_app.core.ranges import check_range
-from labelbridge.lightning_app.protocols import PlansBatches
+from labelbridge.lightning_app.protocols import Counts, PlansBatches, StepRows
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,8 @@ class Throughput(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count a batch, and log at the Trainer's `log_every_n_steps`."""
-        self._count(batch, time.perf_counter() - self._batch_started)
+        counts = Counts(batch["n_rows"], batch["n_tokens"], batch["n_cells"])
+        self._count(counts, time.perf_counter() - self._batch_started)
         if batch["ends_window"] and trainer.global_step % self._every(trainer) == 0:
             rates = self._rates(trainer.world_size)
             rates["train/learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
@@ -56,13 +57,13 @@ class Throughput(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: int
     ) -> None:
         """Count a batch."""
-        self._progress(trainer, batch)
+        self._progress(trainer, outputs)
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: int
     ) -> None:
         """Count a batch."""
-        self._progress(trainer, batch)
+        self._progress(trainer, outputs)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say how it went."""
@@ -82,9 +83,9 @@ class Throughput(Callback):
         sampler = loader.sampler if isinstance(loader, DataLoader) else None
         self._expected = sum(len(rows) for rows in sampler.batches) if isinstance(sampler, PlansBatches) else 0
 
-    def _progress(self, trainer: Trainer, batch: dict[str, Any]) -> None:
+    def _progress(self, trainer: Trainer, step: StepRows) -> None:
         now = time.perf_counter()
-        self._count(batch, 0.0)
+        self._count(step["counts"], 0.0)
         self._seconds = now - self._began
         if now - self._said >= self.report_seconds:
             self._say(trainer)
@@ -102,13 +103,12 @@ class Throughput(Callback):
             100 * rates["throughput/padding_share"], round(left), classes,
         )  # fmt: skip
 
-    def _count(self, batch: dict[str, Any], seconds: float) -> None:
-        self._rows += batch["n_rows"]
-        self._tokens += batch["n_tokens"]
-        self._cells += batch["n_cells"]
+    def _count(self, counts: Counts, seconds: float) -> None:
+        self._rows += counts.rows
+        self._tokens += counts.tokens
+        self._cells += counts.cells
         self._seconds += seconds
-        if batch["n_rows"]:
-            self._classes.update(label for label in batch.get("prompt_label", []) if label is not None)
+        self._classes.update(counts.labels)
 
     def _rates(self, world_size: int) -> dict[str, float]:
         seconds = max(self._seconds, 1e-9)

@@ -25,8 +25,9 @@ from labelbridge.lightning_app.models.loading import (
     longest_sequence,
 )
 from labelbridge.lightning_app.models.locate import locate
+from labelbridge.lightning_app.protocols import EncodedBatch
 
-from .batches import Batch, RowBatches, WindowLoader
+from .batches import RowBatches, WindowLoader
 from .encoding import Encoded, encode
 from .stage import StageDataBase
 from .windows import WindowSampler, WindowShape
@@ -167,7 +168,7 @@ class TokenizedDataModule(StageDataBase):
         sampler = WindowSampler(lengths, n_gold, shape, self.trainer.global_rank, seed, balance)
         return WindowLoader(dataset, sampler, self.num_workers, self.pins_memory)
 
-    def budget_batches(self, dataset: RowBatches, lengths: np.ndarray) -> DataLoader[Batch]:
+    def budget_batches(self, dataset: RowBatches, lengths: np.ndarray) -> DataLoader[EncodedBatch]:
         """Batches by token budget, this rank's share, without rows that are finished already."""
         assert self.trainer is not None, "loaders are made for a Trainer"
         sampler = self.budget_sampler(lengths)
@@ -212,6 +213,8 @@ class RowsDataModule(TokenizedDataModule):
         numbers = {label: number for number, label in enumerate(self.task.labels)}
         return torch.tensor([numbers[label] for label in rows.table[column].to_pylist()], dtype=torch.int64)
 
-    def inference_loader(self, encoded: Encoded, columns: Mapping[str, Tensor] | None = None) -> DataLoader[Batch]:
+    def inference_loader(
+        self, encoded: Encoded, columns: Mapping[str, Tensor] | None = None
+    ) -> DataLoader[EncodedBatch]:
         """Batches by token budget; see `TokenizedDataModule.budget_batches`."""
         return self.budget_batches(RowBatches(encoded, self.tokenizer, columns), encoded.lengths)

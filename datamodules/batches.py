@@ -4,7 +4,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,28 +12,24 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.protocols import EncodedBatch
 
 from .encoding import Encoded
 from .views import Views
 from .windows import MicroBatch, WindowSampler, WindowShape
 
-Batch = dict[str, Any]
 
-
-class RowBatches(Dataset[Batch]):
+class RowBatches(Dataset[EncodedBatch]):
     """Maps a planned micro-batch to its tensors.
 
-    A batch holds `inputs` (what the model takes; `BL`), `row` (numbers in the table; `B`), `real` (False for the
-    one stand-in row of an empty micro-batch; `B`), the given columns, the given constants, `window_rows`,
-    `ends_window`, and the counts `n_rows`, `n_tokens`, `n_cells` (tokens with padding).
+    See `labelbridge.lightning_app.protocols.EncodedBatch`.
 
     Args:
         encoded: Token ids of every row.
         tokenizer: Says how to pad.
         columns: Tensors with one entry for every row, such as `label` or `probs`.
         constants: Values that every batch carries, such as the sizes of the sets.
-        views: Translations of the rows, if any; see `views.Views`. Then batches hold `n_views`, and where a row has a
-            view, `views`: its `inputs`, and `of`, the position of its row in the batch.
+        views: Translations of the rows, if any; see `views.Views`.
     """
 
     def __init__(
@@ -51,12 +47,12 @@ class RowBatches(Dataset[Batch]):
         self.pad_values = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
         self.pad_left = tokenizer.padding_side == "left"
 
-    def __getitem__(self, planned: MicroBatch) -> Batch:
+    def __getitem__(self, planned: MicroBatch) -> EncodedBatch:
         rows = planned.rows if len(planned.rows) else np.zeros(1, dtype=np.int64)
         inputs = self.pad(rows)
         index = torch.from_numpy(rows)
         n_real = len(planned.rows)
-        return {
+        batch = {
             "inputs": inputs,
             "row": index,
             "real": torch.full((len(rows),), bool(n_real)),
@@ -69,6 +65,7 @@ class RowBatches(Dataset[Batch]):
             "n_tokens": int(self.encoded.lengths[planned.rows].sum()),
             "n_cells": inputs["input_ids"].numel(),
         }
+        return cast(EncodedBatch, batch)  # columns and constants have names of it, too
 
     def _views_of(self, rows: np.ndarray) -> dict[str, Any]:
         if self.views is None:
@@ -98,7 +95,7 @@ class RowBatches(Dataset[Batch]):
         return padded
 
 
-class WindowLoader(DataLoader[Batch]):
+class WindowLoader(DataLoader[EncodedBatch]):
     """Serves an epoch's micro-batches, and can resume where a checkpoint was taken.
 
     Lightning saves `state_dict` with its checkpoints and hands it back before the next epoch begins.
@@ -123,7 +120,7 @@ class WindowLoader(DataLoader[Batch]):
             generator=torch.Generator().manual_seed(0),
         )
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override] # a generator around the base's iterator
+    def __iter__(self) -> Iterator[EncodedBatch]:  # type: ignore[override] # a generator around the base's iterator
         self._served, batches = self.windows.skip, super().__iter__()
         self.windows.skip = 0
         for batch in batches:

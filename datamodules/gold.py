@@ -18,9 +18,10 @@ from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
 from labelbridge.lightning_app.evaluation.metrics import target_metrics
 from labelbridge.lightning_app.evaluation.slices import TRANSLATED_BY, script_of
+from labelbridge.lightning_app.protocols import EncodedBatch
 
 from .base import RowsDataModule
-from .batches import Batch, RowBatches, WindowLoader
+from .batches import RowBatches, WindowLoader
 from .dev_sets import check_dev_language
 from .encoding import Encoded, joined, token_columns
 from .views import Views, load_views, paired
@@ -244,7 +245,7 @@ class GoldDataModule(RowsDataModule):
             return None
         return np.union1d(self.encoded["train"].features["input_ids"], [self.tokenizer.pad_token_id])
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[EncodedBatch]:
         """This rank's micro-batches, window by window."""
         label = self.labels(self.train_rows)
         dealt = self.dealt_gold(label)
@@ -264,11 +265,11 @@ class GoldDataModule(RowsDataModule):
         counts = torch.bincount(label, minlength=len(self.task.labels))
         return torch.full_like(counts, int(counts.max())) * (counts > 0) if self.class_balanced else counts
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> DataLoader[EncodedBatch]:
         """The source dev set."""
         return self.inference_loader(self.encoded["dev"], {"label": self.labels(self.dev_rows)})
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> DataLoader[EncodedBatch]:
         """All targets, in one loader, without their labels."""
         return self.inference_loader(self.encoded["test"])
 

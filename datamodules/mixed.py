@@ -16,8 +16,9 @@ from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.paths import find
 from labelbridge.lightning_app.data.probabilities import read_probs
 from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
+from labelbridge.lightning_app.protocols import EncodedBatch
 
-from .batches import Batch, RowBatches
+from .batches import RowBatches
 from .encoding import joined
 from .gold import GoldDataModule
 
@@ -104,7 +105,7 @@ class MixedDataModule(GoldDataModule):
         if stage == "fit":
             self.encoded["train"] = joined([self.encoded["train"], self.encode(self.selected_rows, "selection")])
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[EncodedBatch]:
         """This rank's micro-batches, window by window."""
         gold_label = self.labels(self.train_rows)
         hard_label, probs_NC = self._synthetic_columns()

@@ -14,11 +14,12 @@ from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.data.sources import Rows, Source, load_texts
 from labelbridge.lightning_app.evaluation.translation import bleu_of, translation_metrics
-from labelbridge.lightning_app.translation.codes import set_languages
+from labelbridge.lightning_app.protocols import EncodedBatch, PairBatch, TextBatch
 from labelbridge.lightning_app.translation.languages import language
+from labelbridge.lightning_app.translation.model_languages import set_languages
 
 from .base import TokenizedDataModule
-from .batches import Batch, RowBatches
+from .batches import RowBatches
 from .encoding import Encoded
 from .texts import TextBatches
 from .windows import MicroBatch
@@ -148,17 +149,17 @@ class PairsDataModule(TokenizedDataModule):
             self.encoded["train"] = self._encode(self.train_rows, "train")
             self._tell_overlap()
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[EncodedBatch]:
         """This rank's micro-batches, window by window."""
         pairs = PairBatches(*self.encoded["train"], self.tokenizer)
         return self.windows_of(pairs, pairs.lengths, len(pairs.lengths), self.batch_size, self.seed)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> DataLoader[EncodedBatch]:
         """The dev pairs."""
         pairs = PairBatches(*self.encoded["dev"], self.tokenizer)
         return self.budget_batches(pairs, pairs.lengths)
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> DataLoader[TextBatch]:
         """This rank's sources of all test sets, without those that are finished already."""
         assert self.trainer is not None, "loaders are made for a Trainer"
         texts = TextBatches(self.output_rows("test")["source"].to_pylist())
@@ -219,7 +220,7 @@ class PairBatches(RowBatches):
         self.targets.pad_left = False
         self.lengths: np.ndarray = sources.lengths + targets.lengths
 
-    def __getitem__(self, planned: MicroBatch) -> Batch:
+    def __getitem__(self, planned: MicroBatch) -> PairBatch:
         batch = super().__getitem__(planned)
         label = self.targets.pad(batch["row"].numpy())["input_ids"]
         n_target_tokens = int(self.targets.encoded.lengths[planned.rows].sum())

@@ -12,9 +12,9 @@ from labelbridge.lightning_app.core.contracts import Reference
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
 from labelbridge.lightning_app.models.locate import default_prompt
+from labelbridge.lightning_app.protocols import EncodedBatch
 
 from .base import RowsDataModule
-from .batches import Batch
 from .encoding import Encoded
 
 
@@ -97,7 +97,7 @@ class PoolDataModule(RowsDataModule):
             texts = texts.set_column(0, texts.column_names[0], first)
         self.encoded = self.encode_texts(texts, "pool", texts.column_names)
 
-    def predict_dataloader(self) -> DataLoader[Batch]:
+    def predict_dataloader(self) -> DataLoader[EncodedBatch]:
         """The pool, longest rows first."""
         assert self.encoded is not None, "setup encodes the pool"
         return self.inference_loader(self.encoded)

@@ -16,8 +16,8 @@ from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
 from labelbridge.lightning_app.generation.prompts import PromptSpec, prompt_rows, read_spec
+from labelbridge.lightning_app.protocols import PromptBatch
 
-from .batches import Batch
 from .stage import StageDataBase
 from .windows import MicroBatch
 
@@ -105,7 +105,7 @@ class PromptDataModule(StageDataBase):
         """The prompts themselves, so that every generation carries its own."""
         return self.table
 
-    def predict_dataloader(self) -> DataLoader[Batch]:
+    def predict_dataloader(self) -> DataLoader[PromptBatch]:
         """This rank's batches, without rows that are finished already."""
         assert self.trainer is not None, "loaders are made for a Trainer"
         prompts = self.table.select(["system", "user", "completion"]).to_pylist()
@@ -134,25 +134,25 @@ class PromptDataModule(StageDataBase):
         return rows
 
 
-class _PromptBatches(Dataset[Batch]):
-    """A planned batch as texts.
-
-    `finished` says which rows are on the disk already: a batch is computed whole where its rows depend on each other's
-    bits, and row by row where they do not.
-    """
+class _PromptBatches(Dataset[PromptBatch]):
+    """A planned batch as texts."""
 
     def __init__(self, table: pa.Table, lengths: np.ndarray, finished: np.ndarray) -> None:
         self.table = table
         self.lengths = lengths
         self.finished = finished
 
-    def __getitem__(self, planned: MicroBatch) -> Batch:
+    def __getitem__(self, planned: MicroBatch) -> PromptBatch:
         rows = planned.rows if len(planned.rows) else np.zeros(1, dtype=np.int64)
-        picked = self.table.select(["id", "system", "user", "completion", "prompt_label"]).take(rows)
+        picked = self.table.take(rows)
         return {
             "row": torch.from_numpy(rows),
             "real": torch.full((len(rows),), bool(len(planned.rows))),
-            **{name: picked[name].to_pylist() for name in picked.column_names},
+            "id": picked["id"].to_pylist(),
+            "system": picked["system"].to_pylist(),
+            "user": picked["user"].to_pylist(),
+            "completion": picked["completion"].to_pylist(),
+            "prompt_label": picked["prompt_label"].to_pylist(),
             "finished": self.finished[rows].tolist(),
             "n_rows": len(planned.rows),
             "n_tokens": int(self.lengths[planned.rows].sum()),

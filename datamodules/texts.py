@@ -17,7 +17,7 @@ from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
-from labelbridge.lightning_app.protocols import Written
+from labelbridge.lightning_app.protocols import TextBatch, Written
 from labelbridge.lightning_app.translation.gates import Gates, left_out
 from labelbridge.lightning_app.translation.languages import language
 from labelbridge.lightning_app.translation.rows import (
@@ -29,7 +29,6 @@ from labelbridge.lightning_app.translation.rows import (
     translated_rows,
 )
 
-from .batches import Batch
 from .stage import StageDataBase
 from .windows import MicroBatch
 
@@ -180,7 +179,7 @@ class TextDataModule(StageDataBase):
             return {"selection": True, "labels": made[0].facts.get("labels", self.task.labels)}
         return {}
 
-    def predict_dataloader(self) -> DataLoader[Batch]:
+    def predict_dataloader(self) -> DataLoader[TextBatch]:
         """This rank's batches, without texts that are finished already."""
         assert self.trainer is not None, "loaders are made for a Trainer"
         for line in left_out(self.gates, self.target):
@@ -190,14 +189,14 @@ class TextDataModule(StageDataBase):
         return DataLoader(texts, batch_size=None, sampler=sampler)
 
 
-class TextBatches(Dataset[Batch]):
+class TextBatches(Dataset[TextBatch]):
     """A planned batch as texts, whose lengths in tokens are estimated, because the tokenizer belongs to the engine."""
 
     def __init__(self, texts: list[str]) -> None:
         self.texts = texts
         self.lengths = np.array([1 + len(text) // CHARACTERS_PER_TOKEN for text in texts], dtype=np.int64)
 
-    def __getitem__(self, planned: MicroBatch) -> Batch:
+    def __getitem__(self, planned: MicroBatch) -> TextBatch:
         rows = planned.rows if len(planned.rows) else np.zeros(1, dtype=np.int64)
         return {
             "row": torch.from_numpy(rows),

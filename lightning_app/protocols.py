@@ -1,15 +1,15 @@
-"""What the parts of a Trainer command may rely on in each other: modules, DataModules, callbacks.
+"""What the parts of a Trainer command may rely on in each other: modules, DataModules, callbacks, batches and rows.
 
 The command line (`cli/lightning_cli.py`) uses nothing of a module or DataModule that is not here; the base classes
 `modules.base.StageModuleBase` and `datamodules.stage.StageDataBase` have defaults for most of it. An engine of your own
 subclasses `GeneratorModule` or `TranslatorModule` and adds one method.
 """
 
-# B = rows of a batch, C = classes
+# B = rows of a batch, L = its longest row in tokens, C = classes, M = views of a batch
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,160 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 HandOver = Callable[[Sequence[int], Mapping[str, Any]], None]
+
+
+# Batches: what a DataModule gives, and a module takes.
+
+
+class Batch(TypedDict):
+    """What every batch has.
+
+    Attributes:
+        row: Numbers of the rows in the input table; shape (B,).
+        real: False for the one row that stands in for an empty batch; shape (B,).
+        n_rows: Rows, the stand-in not counted.
+        n_tokens: Their tokens, estimated where the tokenizer belongs to an engine.
+        n_cells: Tokens with padding.
+    """
+
+    row: "Tensor"
+    real: "Tensor"
+    n_rows: int
+    n_tokens: int
+    n_cells: int
+
+
+class ViewsOfBatch(TypedDict):
+    """Translations, or other views, of rows of a batch: token ids, and the position of the row of each; shape (M,)."""
+
+    inputs: "dict[str, Tensor]"
+    of: "Tensor"
+
+
+class EncodedBatch(Batch):
+    """Token ids, for a classifier or an encoder.
+
+    Attributes:
+        inputs: What the network takes: feature -> shape (B, L).
+        window_rows: Rows of the window, which is all that one optimizer step sees, over micro-batches and ranks; a
+            user's own loader leaves it out.
+        ends_window: Whether the optimizer steps after this batch.
+        label: Label numbers; shape (B,).
+        probs: The teacher's probabilities, zeros for gold rows; shape (B, C).
+        synthetic: Which rows are synthetic; shape (B,).
+        n_gold: Rows of the gold set.
+        n_synthetic: Rows of the selection.
+        has_probs: 1 where the selection has the teacher's probabilities, else 0.
+        n_dealt: Rows of an epoch.
+        gold_counts: Gold rows per class; shape (C,).
+        synthetic_counts: Rows of the selection per class; shape (C,).
+        n_views: Views of an epoch.
+        views: Those of this batch, if any.
+    """
+
+    inputs: "dict[str, Tensor]"
+    window_rows: NotRequired[int]
+    ends_window: NotRequired[bool]
+    label: NotRequired["Tensor"]
+    probs: NotRequired["Tensor"]
+    synthetic: NotRequired["Tensor"]
+    n_gold: NotRequired[int]
+    n_synthetic: NotRequired[int]
+    has_probs: NotRequired[int]
+    n_dealt: NotRequired[int]
+    gold_counts: NotRequired["Tensor"]
+    synthetic_counts: NotRequired["Tensor"]
+    n_views: NotRequired[int]
+    views: NotRequired[ViewsOfBatch]
+
+
+class PairBatch(EncodedBatch):
+    """Sentence pairs: `inputs` are the sources, and `label` the targets.
+
+    `label` holds token ids, -100 for padding and the stand-in, of shape (B, longest target).
+
+    Attributes:
+        n_target_tokens: Target tokens of the batch.
+        window_tokens: Target tokens of the window.
+    """
+
+    n_target_tokens: int
+    window_tokens: int
+
+
+class TextBatch(Batch):
+    """Texts to translate."""
+
+    text: list[str]
+
+
+class PromptBatch(Batch):
+    """Prompts to answer.
+
+    Attributes:
+        id: Row ids, which seed the sampling.
+        system: Rules, for a chat.
+        user: Requests, for a chat.
+        completion: The same requests for a base model; None where the prompt file has no examples.
+        prompt_label: The class that each prompt asks for.
+        finished: Which rows are on the disk already: a batch is computed again where its rows depend on each other's
+            bits, and row by row where they do not.
+    """
+
+    id: list[str]
+    system: list[str]
+    user: list[str]
+    completion: list[str | None]
+    prompt_label: list[str | None]
+    finished: list[bool]
+
+
+# Rows: what a module gives back, and RowWriter takes.
+
+
+class Counts(NamedTuple):
+    """What a step has done, for the log.
+
+    Attributes:
+        rows: Rows that are finished.
+        tokens: Tokens that were read, or, by an engine that writes text, written.
+        cells: The same with padding, or with what the longest text made the others wait for.
+        labels: The classes that the prompts of the finished rows asked for, where they are generations.
+    """
+
+    rows: int
+    tokens: int
+    cells: int
+    labels: tuple[str, ...] = ()
+
+
+class StepRows(TypedDict):
+    """What `predict_step` and `test_step` return: finished rows, which need not be those of the batch.
+
+    Attributes:
+        rows: Their numbers in the input table; none for a batch of the stand-in alone, or where `hand_over` has had
+            them.
+        columns: Column -> one value for each row.
+        counts: What the step has done.
+    """
+
+    rows: Sequence[int]
+    columns: Mapping[str, Any]
+    counts: Counts
+
+
+def batch_rows(batch: Batch, columns: Mapping[str, Any], counts: Counts | None = None) -> StepRows:
+    """The rows of a batch that is finished as one.
+
+    Args:
+        batch: The batch.
+        columns: Column -> one value for each of its rows.
+        counts: What the step has done; by default what the batch says of itself.
+    """
+    if not bool(batch["real"].all()):  # the stand-in
+        return {"rows": [], "columns": {}, "counts": counts or Counts(0, 0, 0)}
+    counts = counts or Counts(batch["n_rows"], batch["n_tokens"], batch["n_cells"])
+    return {"rows": batch["row"].tolist(), "columns": columns, "counts": counts}
 
 
 @dataclass(frozen=True)

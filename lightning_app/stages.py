@@ -285,7 +285,7 @@ STAGES: tuple[Stage, ...] = (
         "make a model folder ready for the Hub",
         function=f"{_APP}.models.export.export",
         options="--model RUN/model --out FOLDER",
-        reads="model folder",
+        reads="model folder, or a selection",
         next={None: Step(("hf", "upload", "USER/NAME", "{out}"))},
     ),
     Stage("peek", "peek", "look into an artifact", function=f"{_APP}.cli.peek.peek", options="ARTIFACT"),

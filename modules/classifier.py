@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import ModuleList, functional
@@ -30,7 +31,14 @@ from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.evaluation.predicted_classes import one_class_warning
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint, tokenizer_fingerprint
 from labelbridge.lightning_app.models.locate import card_facts
-from labelbridge.lightning_app.protocols import HasTokenizer, HasTrainingTokens, datamodule_of
+from labelbridge.lightning_app.protocols import (
+    EncodedBatch,
+    HasTokenizer,
+    HasTrainingTokens,
+    StepRows,
+    batch_rows,
+    datamodule_of,
+)
 
 from .base import StageModuleBase
 from .consistency import ViewLosses, view_losses
@@ -39,12 +47,11 @@ from .dev_scores import DevScores
 from .frozen_cache import FrozenCache
 from .heads import check_single_label, freeze_lower_layers, label_outputs, load_classifier, load_config, save_network
 from .losses import ClassCounts, RowLosses
-from .optimizers import adamw_with_linear_decay
+from .optimizers import check_optimizer, optimizer_and_schedule
 from .trained_rows import train_all_rows, train_rows_that_occur
 
 log = logging.getLogger(__name__)
 
-Batch = dict[str, Any]
 NO_LABEL = -100
 BATCH = ("inputs", "real", "n_rows")  # what every step reads
 
@@ -66,6 +73,10 @@ class ClassifierModule(StageModuleBase):
         weight_decay: AdamW's weight decay.
         adam_epsilon: AdamW's epsilon.
         warmup_ratio: Share of the optimizer steps in which the rate rises from zero; then it falls linearly to zero.
+        optimizer: Another optimizer, with settings of its own: `{class_path: torch.optim.SGD, init_args: {lr: 0.1}}`;
+            null takes AdamW.
+        lr_scheduler: Another schedule, stepped after every optimizer step, of `torch.optim.lr_scheduler` or your own;
+            null takes the linear one.
         dropout: If given, replaces every dropout rate of the model.
         gradient_checkpointing: Recompute activations to save memory.
         pooling: What a new head reads: the `first` token, as classifiers of the transformers library do, or the `mean`
@@ -95,9 +106,9 @@ class ClassifierModule(StageModuleBase):
     FIT_BATCH: ClassVar[tuple[str, ...]] = ("label",)
     # Arguments that play no part in scoring rows.
     TRAINING_ALONE: ClassVar[tuple[str, ...]] = (
-        "learning_rate", "weight_decay", "adam_epsilon", "warmup_ratio", "dropout", "pooling", "frozen_layers",
-        "frozen_cache", "seed", "objective", "synthetic_labels", "temperature", "teacher_temperature", "kl_weight",
-        "t_squared",
+        "learning_rate", "weight_decay", "adam_epsilon", "warmup_ratio", "optimizer", "lr_scheduler", "dropout",
+        "pooling", "frozen_layers", "frozen_cache", "seed", "objective", "synthetic_labels", "temperature",
+        "teacher_temperature", "kl_weight", "t_squared",
     )  # fmt: skip
 
     def __init__(
@@ -111,6 +122,8 @@ class ClassifierModule(StageModuleBase):
         weight_decay: float = 0.0,
         adam_epsilon: float = 1e-8,
         warmup_ratio: float = 0.0,
+        optimizer: OptimizerCallable | None = None,
+        lr_scheduler: LRSchedulerCallable | None = None,
         dropout: float | None = None,
         gradient_checkpointing: bool = False,
         pooling: Literal["first", "mean"] | None = None,
@@ -144,6 +157,8 @@ class ClassifierModule(StageModuleBase):
         self.weight_decay = weight_decay
         self.adam_epsilon = adam_epsilon
         self.warmup_ratio = warmup_ratio
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
         self.dropout = dropout
         self.gradient_checkpointing = gradient_checkpointing
         self.pooling = pooling
@@ -219,6 +234,8 @@ class ClassifierModule(StageModuleBase):
                 f"model.gradient_checkpointing {str(self.gradient_checkpointing).lower()}, expected at least one "
                 "frozen layer and no gradient checkpointing; set these, or model.frozen_cache to null"
             )
+        if subcommand == "fit":
+            check_optimizer(self)
         config = load_config(self.model_name, self.trust_remote_code, self.revision)
         outputs = label_outputs(config, self.task, self.label_map, self.model_name)
         if subcommand != "fit":
@@ -307,7 +324,7 @@ class ClassifierModule(StageModuleBase):
     @property
     def _moves_no_other_rows(self) -> bool:
         """Whether a fit leaves embeddings as they are that never have a gradient; other optimizers may move them."""
-        is_ours = type(self).configure_optimizers is ClassifierModule.configure_optimizers
+        is_ours = type(self).configure_optimizers is ClassifierModule.configure_optimizers and self.optimizer is None
         return self.trainer.state.fn == "fit" and is_ours and self.weight_decay == 0
 
     def _training_tokens(self) -> np.ndarray | None:
@@ -336,7 +353,7 @@ class ClassifierModule(StageModuleBase):
         """What the network takes: some tokenizers mark the texts of a pair for networks that make no use of it."""
         return {name: value for name, value in inputs.items() if not self._features or name in self._features}
 
-    def row_losses(self, logits_BC: Tensor, batch: Batch) -> RowLosses:
+    def row_losses(self, logits_BC: Tensor, batch: EncodedBatch) -> RowLosses:
         """Loss and weight of every row; given by the subclasses that can be fitted."""
         raise TypeError(f"{type(self).__name__} cannot be fitted; use TeacherModule or StudentModule")
 
@@ -360,7 +377,7 @@ class ClassifierModule(StageModuleBase):
         """Check a batch of a user's own loader."""
         self._check_batch(batch)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: EncodedBatch, batch_idx: int) -> Tensor:
         """A window's loss, as far as this micro-batch goes.
 
         Lightning divides by `accumulate_grad_batches`, also in a shorter last window, and DDP averages over ranks;
@@ -374,19 +391,19 @@ class ClassifierModule(StageModuleBase):
         scale: int = self.trainer.accumulate_grad_batches * self.trainer.world_size
         return share * scale
 
-    def class_counts(self, batch: Batch) -> ClassCounts:
+    def class_counts(self, batch: EncodedBatch) -> ClassCounts:
         """Rows per class of the training sets, taken from the first batch."""
         if self._counts is None:
             self._counts = ClassCounts(batch.get("gold_counts"), batch.get("synthetic_counts"))
         return self._counts
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: EncodedBatch, batch_idx: int) -> None:
         """Free the gradients that the optimizer has used: dev checks and exports then need no memory beside them."""
         if batch["ends_window"]:
             for parameter in self.parameters():
                 parameter.grad = None
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: EncodedBatch, batch_idx: int) -> None:
         """Update the metrics on the source dev set."""
         logits_BC = self(batch["inputs"])
         label_B = batch["label"].masked_fill(~batch["real"], NO_LABEL)
@@ -414,24 +431,24 @@ class ClassifierModule(StageModuleBase):
         if warning is not None:
             log.warning("%s", warning)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+    def test_step(self, batch: EncodedBatch, batch_idx: int) -> StepRows:
         """Rows out, as in predict; the metrics are computed from the written rows."""
         return self.predict_step(batch, batch_idx)
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+    def predict_step(self, batch: EncodedBatch, batch_idx: int) -> StepRows:
         """Probabilities of every row, float64 so that the log of a near-certain one keeps its digits."""
         inputs = self._known(batch["inputs"])
         logits = [self(batch["inputs"]), *(member(**inputs).logits for member in self.members)]
         wide = [logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32)) for logits_BC in logits]
         raw = [functional.log_softmax(logits_BC, dim=1).cpu().double() for logits_BC in wide]
         if self.prior is None:
-            return self._predicted(raw)
+            return batch_rows(batch, self._predicted(raw))
         names = (self.model_name, *self.ensemble)
         corrected = [
             functional.log_softmax(raw_BC + self.log_shift(name), dim=1)
             for raw_BC, name in zip(raw, names, strict=True)
         ]
-        return {**self._predicted(corrected), "raw_probs": self._predicted(raw)["probs"]}
+        return batch_rows(batch, {**self._predicted(corrected), "raw_probs": self._predicted(raw)["probs"]})
 
     def _predicted(self, log_probs: list[Tensor]) -> dict[str, Any]:
         """The mean of the models' probabilities, and its most likely class."""
@@ -441,16 +458,14 @@ class ClassifierModule(StageModuleBase):
             "probs": probs_BC.numpy(),
         }
 
-    def score_rows(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def score_rows(self, batch: EncodedBatch) -> tuple[Tensor, Tensor]:
         """Row numbers and log-probabilities of the real rows; for training dynamics. Shapes (B,), (B, C)."""
         log_probs_BC = functional.log_softmax(self(batch["inputs"]), dim=1)
         return batch["row"][batch["real"]], log_probs_BC[batch["real"]]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW with linear decay, as in the paper's code."""
-        return adamw_with_linear_decay(
-            self, self.learning_rate, self.weight_decay, self.adam_epsilon, self.warmup_ratio
-        )
+        """AdamW with linear decay, as in the paper's code, unless the configuration says otherwise."""
+        return optimizer_and_schedule(self, self)
 
     def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> None:
         """Write the network into a folder, as safetensors, its weights in `dtype`."""
@@ -506,7 +521,7 @@ class ClassifierModule(StageModuleBase):
         changed = {name: value for name, value in more.items() if value is not None}
         return {**{name: getattr(self, name) for name in names}, **changed, **self.corrections.changed}
 
-    def _log_window(self, losses: RowLosses, views: ViewLosses, share: Tensor, batch: Batch) -> None:
+    def _log_window(self, losses: RowLosses, views: ViewLosses, share: Tensor, batch: EncodedBatch) -> None:
         """Log what the window amounts to, once, when its last micro-batch has been seen."""
         real_B = batch["real"]
         synthetic_B = batch.get("synthetic", torch.zeros_like(real_B))

@@ -3,12 +3,12 @@
 # B = rows of a micro-batch, P = pairs of a row and one of its views, C = classes
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.protocols import EncodedBatch
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ViewLosses:
         return self.weight * self.divergence_P.sum()
 
 
-def view_losses(network: nn.Module, logits_BC: Tensor, batch: dict[str, Any], strength: float) -> ViewLosses:
+def view_losses(network: nn.Module, logits_BC: Tensor, batch: EncodedBatch, strength: float) -> ViewLosses:
     """Consistency of rows with their views (xTune, Zheng et al., arXiv 2106.08226, eq. 3, in one direction).
 
         lambda * 1/M sum over the M pairs (x, x') of an epoch of KL(stopgrad p(x) || p(x'))

@@ -14,6 +14,7 @@ from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint
 from labelbridge.lightning_app.models.loading import absent_weights, loading
 from labelbridge.lightning_app.models.locate import locate
+from labelbridge.lightning_app.protocols import EncodedBatch, StepRows, batch_rows
 
 from .base import StageModuleBase
 
@@ -94,6 +95,6 @@ class EmbedderModule(StageModuleBase):
         embedding_BD: Tensor = self.network(dict(inputs))["sentence_embedding"]
         return nn.functional.normalize(embedding_BD.to(torch.float32), dim=1)
 
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+    def predict_step(self, batch: EncodedBatch, batch_idx: int) -> StepRows:
         """One embedding a row."""
-        return {"embedding": self(batch["inputs"]).cpu().numpy()}
+        return batch_rows(batch, {"embedding": self(batch["inputs"]).cpu().numpy()})

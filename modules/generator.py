@@ -1,11 +1,12 @@
 """Modules that write text: the contract that all engines share."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.protocols import Batch, Counts, HandOver, PromptBatch, StepRows, batch_rows
 
 from .base import StageModuleBase
 
@@ -50,7 +51,7 @@ class GeneratorModule(StageModuleBase):
         self.top_p = top_p
         self.seed = seed
         # RowWriter puts its own here: an engine whose rows end one by one need not keep them to the end of a batch.
-        self.hand_over: Callable[[Sequence[int], Answers], None] = lambda *_: None
+        self.hand_over: HandOver = lambda *_: None
 
     def identity(self, subcommand: str) -> dict[str, Any]:
         """What of this module determines the rows that a run writes; JSON values."""
@@ -58,13 +59,10 @@ class GeneratorModule(StageModuleBase):
         own = {name: vars(self)[name] for name in names}
         return {**super().identity(subcommand), "task": vars(self.task), **own}
 
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Answers:
+    def predict_step(self, batch: PromptBatch, batch_idx: int) -> StepRows:
         """Answers to a batch of prompts."""
         answers = completed(self.answer(batch["id"], batch["system"], batch["user"], batch["completion"]), "text")
-        # What is reported as tokens/s is what was written; padding, what the longest answer made others wait for.
-        batch["n_tokens"] = sum(answers["n_tokens"])
-        batch["n_cells"] = max([*answers["n_tokens"], 1]) * len(answers["n_tokens"])
-        return answers
+        return batch_rows(batch, answers, written_counts(batch, answers["n_tokens"], batch["prompt_label"]))
 
     def answer(self, ids: list[str], systems: list[str], users: list[str], completions: list[str | None]) -> Answers:
         """Write a text for each prompt.
@@ -77,10 +75,23 @@ class GeneratorModule(StageModuleBase):
 
         Returns:
             `text`, a text or None for each prompt. `finish`, `error` and `n_tokens` are optional: by default a text is
-            finished, one that is None failed without a reason, and its words are counted. No columns at all where
-            `hand_over` has had the rows.
+            finished, one that is None failed without a reason, and its words are counted.
         """
         raise NotImplementedError
+
+
+def written_counts(batch: Batch, n_tokens: Sequence[int], labels: Sequence[str | None] = ()) -> Counts:
+    """What an engine has done: tokens are those that it wrote, padding is what the longest made the others wait for.
+
+    Args:
+        batch: The batch.
+        n_tokens: Tokens of each of its texts.
+        labels: The classes that its prompts asked for.
+    """
+    if not batch["n_rows"]:
+        return Counts(0, 0, 0)
+    cells = max([*n_tokens, 1]) * len(n_tokens)
+    return Counts(batch["n_rows"], sum(n_tokens), cells, tuple(label for label in labels if label is not None))
 
 
 def completed(written: Mapping[str, list[Any]], column: str) -> dict[str, list[Any]]:

@@ -9,8 +9,8 @@ from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.packages import require
 from labelbridge.lightning_app.core.paths import find
 from labelbridge.lightning_app.models.locate import CONVERTED
-from labelbridge.lightning_app.translation.codes import Lead, known_token
 from labelbridge.lightning_app.translation.indic import IndicText, check_installed
+from labelbridge.lightning_app.translation.model_languages import Lead, known_token
 
 from .ctranslate2_translator import CTranslate2Translator
 

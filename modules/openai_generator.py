@@ -14,6 +14,7 @@ from labelbridge.lightning_app.core.errors import InputError, shorten
 from labelbridge.lightning_app.core.packages import require
 from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.secrets import mask, mask_text
+from labelbridge.lightning_app.protocols import Counts, PromptBatch, StepRows
 
 from .answers import MOST_WORDS, MalformedAnswerError, row_of, whole
 from .generator import Answers, GeneratorModule
@@ -106,7 +107,7 @@ class OpenAIGenerator(GeneratorModule):
         rows = [future.result() for future in futures]
         return {name: [row[name] for row in rows] for name in COLUMNS}
 
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Answers:
+    def predict_step(self, batch: PromptBatch, batch_idx: int) -> StepRows:
         """Send a batch's requests, and hand over what has been answered, of whatever batch.
 
         Returns as soon as the server has room for more; after the last batch, when all is answered.
@@ -120,10 +121,9 @@ class OpenAIGenerator(GeneratorModule):
         if is_last:
             self._hand_over_failed()
         # Throughput counts what has been answered now, and what was on the disk before.
-        batch["n_rows"] = len(labels) + batch["n_rows"] - len(todo)
-        batch["n_tokens"] = batch["n_cells"] = tokens
-        batch["prompt_label"] = labels
-        return {}
+        named = tuple(label for label in labels if label is not None)
+        counts = Counts(len(labels) + batch["n_rows"] - len(todo), tokens, tokens, named)
+        return {"rows": [], "columns": {}, "counts": counts}
 
     def on_predict_end(self) -> None:
         """Say how many rows have failed, and close the connections."""

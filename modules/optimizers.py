@@ -1,31 +1,99 @@
-"""How weights are moved."""
+"""How weights are moved: AdamW with linear decay, or an optimizer and a schedule that the configuration names."""
+
+import logging
+from typing import Any, Protocol
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from transformers import get_linear_schedule_with_warmup
 
+from labelbridge.lightning_app.core.errors import InputError
 
-def adamw_with_linear_decay(
-    module: LightningModule, learning_rate: float, weight_decay: float, adam_epsilon: float, warmup_ratio: float
-) -> OptimizerLRScheduler:
-    """AdamW on the weights that are trained, its rate rising from zero and then falling linearly to zero, by steps.
+log = logging.getLogger(__name__)
+
+
+class Recipe(Protocol):
+    """The settings of a module that say how its weights are moved."""
+
+    learning_rate: float
+    weight_decay: float
+    adam_epsilon: float
+    warmup_ratio: float
+    optimizer: OptimizerCallable | None
+    lr_scheduler: LRSchedulerCallable | None
+
+
+def optimizer_and_schedule(module: LightningModule, recipe: Recipe) -> OptimizerLRScheduler:
+    """The optimizer of the weights that are trained, and the schedule of its rate, by optimizer steps.
+
+    By default AdamW, its rate rising from zero and then falling linearly to zero, as in the paper's code.
 
     Args:
         module: Its Trainer says how many optimizer steps there will be.
-        learning_rate: The peak.
-        weight_decay: AdamW's weight decay.
-        adam_epsilon: AdamW's epsilon.
-        warmup_ratio: Share of the steps in which the rate rises.
+        recipe: The settings.
     """
-    trained = [one for one in module.parameters() if one.requires_grad]
-    optimizer = torch.optim.AdamW(
-        trained, lr=learning_rate, eps=adam_epsilon, weight_decay=weight_decay, fused=_may_fuse(module)
-    )
-    steps = int(module.trainer.estimated_stepping_batches)
-    schedule = get_linear_schedule_with_warmup(optimizer, round(warmup_ratio * steps), steps)
+    trained = [weight for weight in module.parameters() if weight.requires_grad]
+    if recipe.optimizer is None:
+        optimizer: Optimizer = AdamW(
+            trained, lr=recipe.learning_rate, eps=recipe.adam_epsilon, weight_decay=recipe.weight_decay,
+            fused=_may_fuse(module),
+        )  # fmt: skip
+    else:
+        optimizer = recipe.optimizer(trained)
+        rate = optimizer.param_groups[0]["lr"]
+        log.info(
+            "model.optimizer: %s with lr %g; learning_rate, weight_decay and adam_epsilon of the model are AdamW's and "
+            "are not used", type(optimizer).__name__, rate,
+        )  # fmt: skip
+    if recipe.lr_scheduler is None:
+        steps = int(module.trainer.estimated_stepping_batches)
+        schedule: Any = get_linear_schedule_with_warmup(optimizer, round(recipe.warmup_ratio * steps), steps)
+    else:
+        schedule = recipe.lr_scheduler(optimizer)
+        log.info("model.lr_scheduler: %s; model.warmup_ratio is not used", type(schedule).__name__)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def check_optimizer(recipe: Recipe) -> None:
+    """Refuse an optimizer or a schedule that cannot be made or stepped, before any weight is loaded.
+
+    Raises:
+        InputError: Says what is wrong with it.
+    """
+    weight = nn.Parameter(torch.zeros(1))
+    optimizer: Optimizer = AdamW([weight])
+    if recipe.optimizer is not None:
+        try:
+            optimizer = recipe.optimizer([weight])
+        except (TypeError, ValueError) as error:
+            raise InputError(f"model.optimizer: {error}; change its settings") from None
+    if "lr" not in optimizer.param_groups[0]:
+        raise InputError(
+            f"model.optimizer is {type(optimizer).__name__}, which has no lr, expected an optimizer with a learning "
+            "rate, such as those of torch.optim"
+        )
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise InputError(
+            "model.optimizer is LBFGS, which computes the loss of a step several times, expected an optimizer that "
+            "takes one gradient a step"
+        )
+    if recipe.lr_scheduler is None:
+        return
+    try:
+        schedule = recipe.lr_scheduler(optimizer)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"model.lr_scheduler: {error}; change its settings") from None
+    if isinstance(schedule, ReduceLROnPlateau):
+        raise InputError(
+            "model.lr_scheduler is ReduceLROnPlateau, which waits for a metric, expected a schedule that is stepped "
+            "after every optimizer step; choose another class of torch.optim.lr_scheduler"
+        )
 
 
 def _may_fuse(module: LightningModule) -> bool | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional
@@ -15,14 +16,14 @@ from torchmetrics import MeanMetric
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint
+from labelbridge.lightning_app.protocols import PairBatch
 from labelbridge.lightning_app.translation.languages import language
 
 from .base import StageModuleBase
 from .heads import save_network
-from .optimizers import adamw_with_linear_decay
+from .optimizers import check_optimizer, optimizer_and_schedule
 from .sequence_models import Lora, add_lora, check_targets, load_seq2seq, load_seq2seq_config
 
-Batch = dict[str, Any]
 NO_TOKEN = -100
 
 
@@ -46,6 +47,8 @@ class Seq2SeqModule(StageModuleBase):
         weight_decay: AdamW's weight decay.
         adam_epsilon: AdamW's epsilon.
         warmup_ratio: Share of the optimizer steps in which the rate rises from zero; then it falls linearly to zero.
+        optimizer: Another optimizer; see `ClassifierModule`.
+        lr_scheduler: Another schedule; see `ClassifierModule`.
         gradient_checkpointing: Recompute activations to save memory.
         trust_remote_code: Whether to run code that comes with the model.
         revision: The Hub model's commit, tag or branch.
@@ -67,6 +70,8 @@ class Seq2SeqModule(StageModuleBase):
         weight_decay: float = 0.0,
         adam_epsilon: float = 1e-8,
         warmup_ratio: float = 0.03,
+        optimizer: OptimizerCallable | None = None,
+        lr_scheduler: LRSchedulerCallable | None = None,
         gradient_checkpointing: bool = False,
         trust_remote_code: bool = False,
         revision: str | None = None,
@@ -93,6 +98,8 @@ class Seq2SeqModule(StageModuleBase):
         self.weight_decay = weight_decay
         self.adam_epsilon = adam_epsilon
         self.warmup_ratio = warmup_ratio
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
         self.gradient_checkpointing = gradient_checkpointing
         self.trust_remote_code = trust_remote_code
         self.revision = revision
@@ -122,6 +129,8 @@ class Seq2SeqModule(StageModuleBase):
         Raises:
             InputError: If it writes no text from text, or lacks the layers that are to be adapted.
         """
+        if subcommand == "fit":
+            check_optimizer(self)
         load_seq2seq_config(self.model_name, self.trust_remote_code, self.revision)
         if self.lora is not None:
             check_targets(self.model_name, self.lora, self.trust_remote_code, self.revision)
@@ -155,7 +164,7 @@ class Seq2SeqModule(StageModuleBase):
         """Give each rank dropout of its own; weights are already the same on all."""
         torch.manual_seed(self.seed + 7919 * self.global_rank)
 
-    def token_loss_sum(self, batch: Batch) -> Tensor:
+    def token_loss_sum(self, batch: PairBatch) -> Tensor:
         """Cross-entropy summed over the real target tokens; float32 or wider, whatever the network's precision."""
         label_BL = batch["label"]
         logits_BLV = self.network(
@@ -165,7 +174,7 @@ class Seq2SeqModule(StageModuleBase):
         total: Tensor = functional.cross_entropy(wide, label_BL.flatten(), ignore_index=NO_TOKEN, reduction="sum")
         return total
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         """A window's loss, as far as this micro-batch goes.
 
         Lightning divides by `accumulate_grad_batches`, also in a shorter last window, and DDP averages over ranks;
@@ -176,7 +185,7 @@ class Seq2SeqModule(StageModuleBase):
         scale: int = self.trainer.accumulate_grad_batches * self.trainer.world_size
         return share * scale
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: PairBatch, batch_idx: int) -> None:
         """Update the loss on the dev pairs."""
         n_tokens = batch["n_target_tokens"]
         self.dev_loss.update(self.token_loss_sum(batch) / max(n_tokens, 1), weight=n_tokens)
@@ -184,10 +193,8 @@ class Seq2SeqModule(StageModuleBase):
         self.log("dev/loss", self.dev_loss, prog_bar=True, batch_size=max(batch["n_rows"], 1))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW with warm-up and linear decay, on the adapters or on all weights."""
-        return adamw_with_linear_decay(
-            self, self.learning_rate, self.weight_decay, self.adam_epsilon, self.warmup_ratio
-        )
+        """AdamW with linear decay, on the adapters or on all weights, unless the configuration says otherwise."""
+        return optimizer_and_schedule(self, self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave frozen weights out: a checkpoint of an adapter has a few megabytes, not the model's many gigabytes."""
@@ -209,7 +216,7 @@ class Seq2SeqModule(StageModuleBase):
         base.config.save_pretrained(folder)
         base.generation_config.save_pretrained(folder)
 
-    def _log_window(self, share: Tensor, batch: Batch) -> None:
+    def _log_window(self, share: Tensor, batch: PairBatch) -> None:
         """Log a window's loss, once, when its last micro-batch has been seen."""
         self._window_loss = share if self._window_loss is None else self._window_loss + share
         if batch["ends_window"]:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.models.loading import load_tokenizer
 from labelbridge.lightning_app.models.locate import card_facts
-from labelbridge.lightning_app.translation.codes import Lead, set_languages
+from labelbridge.lightning_app.translation.model_languages import Lead, set_languages
 
 from .translator import TranslatorModule
 

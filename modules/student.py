@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.protocols import EncodedBatch
 
-from .classifier import Batch, ClassifierModule
+from .classifier import ClassifierModule
 from .losses import Objective, RowLosses, SyntheticLabels, mixed_rows
 from .schedules import Schedules, SetSchedule
 
@@ -96,7 +97,7 @@ class StudentModule(ClassifierModule):
         extra = {"objective": asdict(self.objective), **self.schedules.changed} if subcommand == "fit" else {}
         return {**super().identity(subcommand), **extra}
 
-    def row_losses(self, logits_BC: Tensor, batch: Batch) -> RowLosses:
+    def row_losses(self, logits_BC: Tensor, batch: EncodedBatch) -> RowLosses:
         """Eq. 1, row by row, with the corrections that are on."""
         if (self.corrections.importance_clip or self.corrections.min_confidence) and self._counts is None:
             self._check_probs(batch)
@@ -127,7 +128,7 @@ class StudentModule(ClassifierModule):
             return 0.0
         return self.trainer.global_step / float(self.trainer.estimated_stepping_batches)
 
-    def _check_probs(self, batch: Batch) -> None:
+    def _check_probs(self, batch: EncodedBatch) -> None:
         """Refuse a selection without the teacher's probabilities, where a setting looks at them."""
         if batch["n_synthetic"] and not batch["has_probs"]:
             raise InputError(

@@ -2,7 +2,9 @@
 
 from torch import Tensor
 
-from .classifier import Batch, ClassifierModule
+from labelbridge.lightning_app.protocols import EncodedBatch
+
+from .classifier import ClassifierModule
 from .losses import RowLosses, cross_entropy_rows
 
 
@@ -12,6 +14,6 @@ class TeacherModule(ClassifierModule):
     The paper calls the same model SRC where it is tested itself.
     """
 
-    def row_losses(self, logits_BC: Tensor, batch: Batch) -> RowLosses:
+    def row_losses(self, logits_BC: Tensor, batch: EncodedBatch) -> RowLosses:
         """Cross-entropy of every row, weight 1, unless `corrections` say otherwise."""
         return cross_entropy_rows(logits_BC, batch["label"], batch["real"], self.corrections, self.class_counts(batch))

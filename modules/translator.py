@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import torch
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.protocols import StepRows, TextBatch, batch_rows
 from labelbridge.lightning_app.translation.languages import language
 
 from .base import StageModuleBase
-from .generator import completed
+from .generator import completed, written_counts
 
 log = logging.getLogger(__name__)
 MOST_FAILURES = 8  # texts, one after the other, until it is the engine that is broken
@@ -53,15 +54,12 @@ class TranslatorModule(StageModuleBase):
         """What the manifest says of the engine."""
         return {"source_language": self.source.code, "target_language": self.target.code}
 
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Translations:
+    def predict_step(self, batch: TextBatch, batch_idx: int) -> StepRows:
         """Translations of a batch of texts."""
-        found = self.translate_or_say_why(batch["text"])
-        # What is reported as tokens/s is what was written; padding, what the longest translation made others wait for.
-        batch["n_tokens"] = sum(found["n_tokens"]) if batch["n_rows"] else 0
-        batch["n_cells"] = max([*found["n_tokens"], 1]) * len(found["n_tokens"])
-        return found
+        translations = self.translate_or_say_why(batch["text"])
+        return batch_rows(batch, translations, written_counts(batch, translations["n_tokens"]))
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> Translations:
+    def test_step(self, batch: TextBatch, batch_idx: int) -> StepRows:
         """Rows out, as in predict; the scores are computed from the written rows."""
         return self.predict_step(batch, batch_idx)
 

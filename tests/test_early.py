@@ -38,7 +38,7 @@ def early(*words: str) -> str | None:
     """What is told without torch."""
     runs.typed_words[:] = words
     try:
-        check_early([words[0], *commands.find_configs(list(words[1:]))], CALLBACKS, commands._unknown_key)
+        check_early([words[0], *commands.find_configs(list(words[1:]))], CALLBACKS, commands.unknown_key)
     except InputError as mistake:
         return f"error: {mistake}\n"
     return None

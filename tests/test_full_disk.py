@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import warm
-from conftest import Stages
+from conftest import QUIET, Command, Stages
 
 SMALL = "160k"  # of a tmpfs: enough for a manifest, too little for a stage's outputs
 
@@ -21,8 +21,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     mount = shutil.which("mount")
     command = [str(mount), "-t", "tmpfs", "-o", f"size={SMALL}", "tmpfs", str(folder)]
-    if mount is None or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("mounting a small tmpfs is not permitted here")
+    if mount is None:
+        pytest.skip("a small tmpfs cannot be mounted: no mount command here")
+    mounted = subprocess.run(command, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"a small tmpfs cannot be mounted: {' '.join(mounted.stderr.split())}")
     try:
         yield folder
     finally:
@@ -57,18 +60,47 @@ def words_of(stages: Stages, stage: str, out: Path) -> tuple[str, ...]:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_full_disk_is_one_line_and_the_stage_goes_on(loop: Stages, small_disk: Path, stage: str):
     words = words_of(loop, stage, small_disk / "out")
-    filler = fill(small_disk)
-    outcome = loop.cli(*words)
+    assert_one_line_and_resumed(loop.cli, words, small_disk)
+
+
+def assert_one_line_and_resumed(cli: Command, words: tuple[str, ...], disk: Path) -> None:
+    """Run a command on a full disk, make room, and run it again."""
+    filler = fill(disk)
+    outcome = cli(*words)
     assert outcome.code == 2, outcome
     lines = [line for line in outcome.err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, outcome.err
     assert "Traceback" not in outcome.err
-    assert str(small_disk) in lines[0]
+    assert str(disk) in lines[0]
     assert "No space left on device; free some space and run the same command again" in lines[0]
     filler.unlink()
-    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
-    outcome = loop.cli(*words)
+    subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+    outcome = cli(*words)
     assert outcome.code == 0, outcome.err
+
+
+# Stages around the loop; each has its outputs in {out}, and its model, where it has one, in {model}.
+OTHERS: dict[str, tuple[str, ...]] = {
+    "generate": (
+        "predict", "--config=generate.yaml", "--model.model={tiny_llama}", "--data.count=6", "--model.max_new_tokens=5",
+        *QUIET,
+    ),
+    "clean": ("clean", "--config=clean.yaml", "--raw.path=raw", "--exclude=[]", "--language=null"),
+    "translate": ("predict", "--config=translate.yaml", "--data.rows.path=data/gold.jsonl", *QUIET),
+    "embed": (
+        "predict", "--config=embed.yaml", "--model.model={tiny_bert}", "--data.pool.path=data/pool.jsonl", *QUIET,
+    ),
+    "annotate": ("annotate", "--config=annotate.yaml", "--selection=select", "--rows=4"),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", OTHERS)
+def test_a_full_disk_is_one_line_around_the_loop_too(
+    world: Path, small_disk: Path, cli: Command, tiny_llama: Path, tiny_bert: Path, stage: str
+):
+    words = [word.format(tiny_llama=tiny_llama, tiny_bert=tiny_bert) for word in OTHERS[stage]]
+    assert_one_line_and_resumed(cli, (*words, f"--out={small_disk / 'out'}"), small_disk)
 
 
 @pytest.mark.slow

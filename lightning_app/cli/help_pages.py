@@ -10,63 +10,46 @@ from typing import Any
 
 import docstring_parser
 
+from ..stages import STAGES, TRAINER_COMMANDS
 from .early import class_of, merged, read_layers
 from .signatures import Setting, added_options, settings_of, trainer_settings
 
-# Command -> what it does, and its settings by group. What they mean is told by the classes' docstrings.
-PAGES: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
-    "fit": (
-        "Train a teacher (--config teacher.yaml), a student (--config student.yaml) or a translator (--config "
-        "codemix.yaml). After a stop or a kill the same command resumes.",
-        {
-            "Model": ("model", "model.model", "model.learning_rate", "model.objective", "model.synthetic_labels"),
-            "Data": (
-                "task", "data.train", "data.dev", "data.selection", "data.pool", "data.batch_size",
-                "data.max_length",
-            ),
-            "Training": (
-                "trainer.max_epochs", "trainer.accumulate_grad_batches", "trainer.devices", "trainer.precision",
-                "seed_everything",
-            ),
-            "Output": ("out", "method", "setting", "overwrite"),
-        },
-    ),
-    "validate": (
-        "Score a model on the source dev set; writes no artifact.",
-        {"Model": ("model", "model.model"), "Data": ("task", "data.dev", "data.max_length")},
-    ),
-    "test": (
-        "Score a model on target sets (--config test.yaml), or a translator on held-out pairs (--config "
-        "codemix_test.yaml).",
-        {
-            "Model": ("model", "model.model", "model.label_map"),
-            "Data": ("task", "data.targets", "data.tests", "data.max_length", "data.tokens_per_batch"),
-            "Hardware": ("trainer.devices", "trainer.precision"),
-            "Output": ("out", "method", "setting", "overwrite", "shard"),
-        },
-    ),
-    "predict": (
-        "Write rows: generations (--config generate.yaml), translations (--config translate.yaml), pseudolabels "
-        "(--config pseudolabel.yaml) or embeddings (--config embed.yaml).",
-        {
-            "Model": ("model", "model.model", "model.max_new_tokens", "model.temperature", "model.target_language"),
-            "Data": (
-                "task", "data.pool", "data.rows", "data.prompts", "data.count", "data.target_language",
-                "data.tokens_per_batch",
-            ),
-            "Hardware": ("trainer.devices", "trainer.precision"),
-            "Output": ("out", "overwrite", "shard"),
-        },
-    ),
-    "select": (
-        "Keep a quota of pool rows per class: those that a strategy scores highest (--config select.yaml).",
-        {
-            "Rows": ("task", "pool", "pseudolabels"),
-            "Strategy": ("strategy", "quota", "class_from", "options", "agreement", "min_words", "seed"),
-            "Required by some strategies": ("dynamics", "embeddings", "target_embeddings"),
-            "Output": ("out", "overwrite"),
-        },
-    ),
+# Command -> its settings by group. What it does is in the table of stages, what they mean in the classes' docstrings.
+PAGES: dict[str, dict[str, tuple[str, ...]]] = {
+    "fit": {
+        "Model": ("model", "model.model", "model.objective", "model.synthetic_labels"),
+        "Data": (
+            "task", "data.train", "data.dev", "data.selection", "data.pool", "data.batch_size",
+            "data.max_length",
+        ),
+        "Training": (
+            "model.learning_rate", "model.optimizer", "model.lr_scheduler", "trainer.max_epochs",
+            "trainer.accumulate_grad_batches", "trainer.devices", "trainer.precision", "seed_everything",
+        ),
+        "Output": ("out", "method", "setting", "overwrite"),
+    },
+    "validate": {"Model": ("model", "model.model"), "Data": ("task", "data.dev", "data.max_length")},
+    "test": {
+        "Model": ("model", "model.model", "model.label_map"),
+        "Data": ("task", "data.targets", "data.tests", "data.max_length", "data.tokens_per_batch"),
+        "Hardware": ("trainer.devices", "trainer.precision"),
+        "Output": ("out", "method", "setting", "overwrite", "shard"),
+    },
+    "predict": {
+        "Model": ("model", "model.model", "model.max_new_tokens", "model.temperature", "model.target_language"),
+        "Data": (
+            "task", "data.pool", "data.rows", "data.prompts", "data.count", "data.target_language",
+            "data.tokens_per_batch",
+        ),
+        "Hardware": ("trainer.devices", "trainer.precision"),
+        "Output": ("out", "overwrite", "shard"),
+    },
+    "select": {
+        "Rows": ("task", "pool", "pseudolabels"),
+        "Strategy": ("strategy", "quota", "class_from", "options", "agreement", "min_words", "seed"),
+        "Required by some strategies": ("dynamics", "embeddings", "target_embeddings"),
+        "Output": ("out", "overwrite"),
+    },
 }  # fmt: skip
 # Whose docstrings describe a command's settings, where no configuration says.
 USUAL = {
@@ -108,17 +91,26 @@ def page(words: Sequence[str], function: Callable[..., Any] | None = None) -> st
         function: What the command calls, if it is a plain function.
     """
     command = words[0]
-    about, groups = PAGES[command]
     options = [word for word in words[1:] if word not in ("-h", "--help")]
     values = merged(read_layers(options) or [])
     known = _of_function(function) if function is not None else _of_classes(command, values)
     lines = [f"usage: python main.py {command} --config FILE [--config FILE ...] [--KEY VALUE ...]", ""]
-    lines += [*textwrap.wrap(about, _width()), ""]
-    for group, keys in groups.items():
+    lines += [*_stages(command), ""]
+    for group, keys in PAGES[command].items():
         shown = [key for key in keys if _setting(key, known) is not None]
         lines += [f"{group}:", *(line for key in shown for line in _lines(key, known, values)), ""] if shown else []
     lines += _more(command, [] if function is not None else _named(values) or _one_of_each(USUAL[command]))
     return "\n".join(lines) + "\n"
+
+
+def _stages(command: str) -> list[str]:
+    """What the command does, stage by stage."""
+    stages = [stage for stage in STAGES if stage.command == command]
+    resumes = any(stage.writes is not None and stage.command in TRAINER_COMMANDS for stage in stages)
+    return [
+        *(f"  {stage.does:<40} --config {stage.config}" for stage in stages),
+        *(["", "After a stop or a kill the same command resumes."] if resumes else []),
+    ]
 
 
 def _lines(key: str, known: Mapping[str, Setting], values: Mapping[str, Any]) -> list[str]:

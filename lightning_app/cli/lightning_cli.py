@@ -26,7 +26,8 @@ from ..core.secrets import mask_text
 from ..core.shards import WHOLE, Shard, read_shard
 from ..core.task import Task
 from ..core.user_code import code_of_class
-from ..evaluation.leakage import leakage, leakage_lines
+from ..data.near_duplicates import leakage_lines
+from ..evaluation.leakage import leakage
 from ..evaluation.metrics import conformal_metrics
 from ..evaluation.predicted_classes import count_classes, one_class_warnings, table_lines
 from ..evaluation.unseen import check_unseen
@@ -35,10 +36,10 @@ from ..models.locate import CARD_FACTS, card_facts
 from ..protocols import StageData, StageModule
 from ..stages import BY_NAME
 from . import identity
-from .commands import OneLineErrors
 from .fits import check_ends_with_model, given_checkpoint, resumable
 from .memory import keep_freed_memory
 from .next_steps import Finished, next_line
+from .parsers import OneLineErrors
 from .stage_of_run import stage_of_run
 
 log = logging.getLogger(__name__)

@@ -8,9 +8,12 @@ from ..stages import STAGES
 _KEY = re.compile(r'Parser key "([\w.\-]+)"')
 _EXPECTED = re.compile(r"Expected an? (<class '[\w.]+'>|typing\.Literal\[.*?\])")
 _GOT = re.compile(r"Expected an? (.+?)\. Got value: (.*)")
-_GIVEN = re.compile(r"Given value: (.*)")
+_GIVEN = re.compile(r"Given value: (.*?)(?:\. Got value: .*)?$", re.MULTILINE)
 _NESTED = re.compile(r"NestedArg\(key='[\w.]+', val=(.*)\)$")
 _NO_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
+_CALLABLE_FAILS = re.compile(
+    r"expects a function or a callable class: (?!Parser key)(.+?)\.*(?: Got value: .*)?$", re.MULTILINE
+)
 _CLASS_FAILS = re.compile(r"Problem with given class_path '(\S+)':\s+(\S.*)")
 _REQUIRED = re.compile(r"the following arguments are required: ([\w.\-, ]+)")
 _SOURCE = "labelbridge.lightning_app.data.readers.Source"
@@ -27,6 +30,9 @@ def missing_settings(message: str, command: str) -> str | None:
     if required is None:
         return None
     keys = [key.removeprefix(f"{command}.").split(".")[0] for key in required.group(1).split(", ")]
+    inside = [*dict.fromkeys(_KEY.findall(message))]
+    if len(inside) > 1:  # an argument of a class inside another one, such as model.lr_scheduler.T_max
+        return f"{'.'.join([*inside, keys[0]])} is not given; give it on the command line, or in a config file"
     return not_given(list(dict.fromkeys(keys)), command)
 
 
@@ -57,15 +63,15 @@ def wrong_value(message: str, command: str) -> tuple[str, str] | None:
     if not keys or value is None:
         return None
     key = ".".join(keys)
-    if (no_class := _NO_CLASS.search(message)) is not None and _SOURCE not in message:
-        return key, f"is {shorten(no_class.group(1))}, expected a class; see python main.py COMMAND --help"
     got = _GOT.search(message)
     types = [got.group(1)] if got is not None else _EXPECTED.findall(message)
+    expected = " or ".join(dict.fromkeys(_plain(one) for one in types if "NoneType" not in one))
+    if (wrong := _wrong_class(message, value, can_be_another=bool(expected))) is not None:
+        return key, wrong
     if _SOURCE in message and got is None:
         return key, f"is {shorten(value)}, expected a source of rows: a path, a map with `path`, or a list of these"
     if value == "None":
         return key, not_given([key], command).removeprefix(f"{key} ")
-    expected = " or ".join(dict.fromkeys(_plain(one) for one in types if "NoneType" not in one))
     if expected:
         return key, f"is {shorten(value)}, expected {expected}"
     fails = _CLASS_FAILS.search(message)
@@ -74,6 +80,16 @@ def wrong_value(message: str, command: str) -> tuple[str, str] | None:
         if fails
         else None
     )
+
+
+def _wrong_class(message: str, value: str, can_be_another: bool) -> str | None:
+    """What is wrong with the name of a class, where one is expected and nothing else."""
+    if (fails := _CALLABLE_FAILS.search(message)) is not None:
+        return f"is {shorten(value)}: {fails.group(1)}; name a class in full, such as torch.optim.SGD"
+    no_class = _NO_CLASS.search(message)
+    if no_class is None or _SOURCE in message or can_be_another:
+        return None
+    return f"is {shorten(no_class.group(1))}, expected a class; see python main.py COMMAND --help"
 
 
 def _value(message: str) -> str | None:

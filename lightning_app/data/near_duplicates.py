@@ -5,6 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..core.contracts import LeakageFacts
+from ..core.errors import shorten
+
 SHINGLE = 3  # words
 PERMUTATIONS = 128
 BANDS = 32  # of 4: at a similarity of 0.7 a pair is missed once in 6,000
@@ -73,6 +76,21 @@ class NearDuplicates:
                 _jaccard(one, two) >= self.threshold for one, two in zip(own.sides, other.sides, strict=True)
             ):
                 yield row
+
+
+def leakage_lines(found: LeakageFacts) -> Iterator[str]:
+    """What a test says of near duplicates: a line for each set that was not compared, or that repeats rows."""
+    for one in found["sets"]:
+        if "not_compared" in one:
+            yield f"near duplicates: {one['name']} {', '.join(one['paths'])}: not compared, {one['not_compared']}"
+    for target, sets in found["targets"].items():
+        for name, of_set in sets.items():
+            if of_set["near"]:
+                own, other = of_set["pairs"][0]
+                yield (
+                    f"near duplicates: {of_set['near']} of {of_set['rows']} rows of {target} nearly repeat rows of the "
+                    f"{name} (such as {shorten(own)} and {shorten(other)})"
+                )
 
 
 def _shingles(key: str) -> frozenset[str]:

@@ -1,21 +1,18 @@
 """Leakage: how many target rows the data behind a model nearly repeat, as `test` measures it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from ..core.ancestors import ancestors
 from ..core.contracts import LeakageFacts, Reference
-from ..core.errors import InputError, shorten
+from ..core.errors import InputError
 from ..core.paths import find
-from ..core.runs import CONFIG
 from ..core.task import Task
-from ..core.yaml_files import YamlError, load_yaml
 from ..data.near_duplicates import SIMILARITY, NearDuplicates, key_of, sketch
+from ..data.recorded import configured_sources
 from ..data.sources import Source, load_rows
 from ..models.locate import locate
 
@@ -57,21 +54,6 @@ def leakage(models: Sequence[str], targets: pa.Table, task: Task) -> LeakageFact
     return found
 
 
-def leakage_lines(found: LeakageFacts) -> Iterator[str]:
-    """What a test says of near duplicates: a line for each set that was not compared, or that repeats rows."""
-    for one in found["sets"]:
-        if "not_compared" in one:
-            yield f"near duplicates: {one['name']} {', '.join(one['paths'])}: not compared, {one['not_compared']}"
-    for target, sets in found["targets"].items():
-        for name, of_set in sets.items():
-            if of_set["near"]:
-                own, other = of_set["pairs"][0]
-                yield (
-                    f"near duplicates: {of_set['near']} of {of_set['rows']} rows of {target} nearly repeat rows of the "
-                    f"{name} (such as {shorten(own)} and {shorten(other)})"
-                )
-
-
 def _training_sets(models: Sequence[str], task: Task) -> Iterator[tuple[str, list[str], pa.Table | str]]:
     """Name, paths and rows of what was trained on or selected from; in the place of rows, why they cannot be read.
 
@@ -82,7 +64,11 @@ def _training_sets(models: Sequence[str], task: Task) -> Iterator[tuple[str, lis
         for name in filter(manifest.inputs.__contains__, SETS):
             reference = manifest.inputs[name]
             own = readings.setdefault((name, tuple(reference["paths"])), [])
-            own += [sources for sources in (_configured(folder, name), _plain(reference)) if sources]
+            own += [
+                sources
+                for sources in (list(configured_sources(folder, SETS[name]).values()), _plain(reference))
+                if sources
+            ]
     for (name, paths), ways in sorted(readings.items()):
         yield name, list(paths), _first_readable(name, ways, task)
 
@@ -97,22 +83,6 @@ def _first_readable(name: str, ways: Sequence[list[Source]], task: Task) -> pa.T
         except InputError as error:
             reason = str(error)
     return reason
-
-
-def _configured(folder: Path, name: str) -> list[Source]:
-    """The sources as the run's configuration has them: with columns, labels and draws."""
-    try:
-        config: Any = load_yaml((folder / CONFIG).read_text(encoding="utf-8"))
-        given = config["data"]["init_args"][SETS[name]]
-    except (OSError, ValueError, YamlError, KeyError, TypeError):
-        return []  # a stage without a Trainer has no such file; its paths say where the rows are
-    known = {one.name for one in fields(Source)}
-    listed = given if isinstance(given, list) else [given]
-    sources = [Source(one) if isinstance(one, str) else one for one in listed if one is not None]
-    return [
-        one if isinstance(one, Source) else Source(**{key: value for key, value in one.items() if key in known})
-        for one in sources
-    ]
 
 
 def _plain(reference: Reference) -> list[Source]:

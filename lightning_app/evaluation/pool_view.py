@@ -3,7 +3,7 @@
 # N = rows, C = classes, D = dimensions
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..core.artifacts import Manifest
 from ..core.task import Task
 from ..dynamics.statistics import statistics
 from ..dynamics.store import read_dynamics
+from .diversity import diversity_score
 from .predictions import Tested
 
 BETWEEN_TEXTS = " ‖ "  # between the texts of a pair
@@ -51,6 +52,7 @@ class Selection:
         methods: The methods that were trained on it.
         manifest: Its manifest.
         ids: The ids of its rows.
+        diversity: Mean cosine distance between its rows; None where the pool has no embeddings.
     """
 
     path: Path
@@ -58,12 +60,7 @@ class Selection:
     methods: list[str]
     manifest: Manifest
     ids: list[str]
-
-    @property
-    def diversity(self) -> float | None:
-        """Mean cosine distance between its rows, if recorded."""
-        value = self.manifest.facts.get("diversity")
-        return float(value) if isinstance(value, int | float) else None
+    diversity: float | None = None
 
 
 @dataclass(frozen=True)
@@ -133,12 +130,13 @@ def _view(pool: str, found: dict[Path, tuple[Manifest, list[str], Task]]) -> Poo
     parts = [column(name) for name in task.columns]
     texts = [None if None in row else BETWEEN_TEXTS.join(row) for row in zip(*parts, strict=True)]
     probs_NC = _pseudolabels(near, ids, task)
+    embedded_ND = _embedded(near, ids)
     return PoolView(
         pool, task, ids, texts, column("prompt_label"),
         [None if value is None else str(value) for value in column("domain")],
         probs_NC,
-        [*_dynamics(near, ids, task), *_probabilities(probs_NC), *_embeddings(near, ids)],
-        _named(found, tables),
+        [*_dynamics(near, ids, task), *_probabilities(probs_NC), *_embeddings(embedded_ND)],
+        [_with_diversity(one, ids, embedded_ND) for one in _named(found, tables)],
         [(manifest.stage, str(folder)) for folder, manifest in near.items() if manifest.stage != "select"],
     )  # fmt: skip
 
@@ -203,8 +201,8 @@ def _probabilities(probs_NC: np.ndarray | None) -> Iterator[Axes]:
     )  # fmt: skip
 
 
-def _embeddings(near: dict[Path, Manifest], ids: Sequence[str]) -> Iterator[Axes]:
-    """The first two principal components, where every row has an embedding."""
+def _embedded(near: dict[Path, Manifest], ids: Sequence[str]) -> np.ndarray | None:
+    """The embeddings of the rows, where every row has one; float32 of shape (N, D)."""
     for folder, manifest in near.items():
         if manifest.stage != "embed" or not artifacts.is_whole(folder):
             continue
@@ -214,13 +212,30 @@ def _embeddings(near: dict[Path, Manifest], ids: Sequence[str]) -> Iterator[Axes
             continue
         column = table["embedding"].combine_chunks()
         all_ND = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
-        rows_ND = all_ND[[places[row] for row in ids]].astype(np.float32)
+        rows_ND: np.ndarray = all_ND[[places[row] for row in ids]].astype(np.float32)
+        return rows_ND
+    return None
+
+
+def _with_diversity(selection: Selection, ids: Sequence[str], embedded_ND: np.ndarray | None) -> Selection:
+    """A selection with its diversity: as recorded by a strategy that read embeddings, else from the pool's."""
+    recorded = selection.manifest.facts.get("diversity")
+    if isinstance(recorded, int | float):
+        return replace(selection, diversity=float(recorded))
+    places = {row: place for place, row in enumerate(ids)}
+    if embedded_ND is None or not all(row in places for row in selection.ids):
+        return selection
+    return replace(selection, diversity=diversity_score(embedded_ND[[places[row] for row in selection.ids]]))
+
+
+def _embeddings(rows_ND: np.ndarray | None) -> Iterator[Axes]:
+    """The first two principal components, where every row has an embedding."""
+    if rows_ND is not None:
         sample_ND = rows_ND[np.random.default_rng(0).permutation(len(rows_ND))[:_SAMPLE]].astype(np.float64)
         centre_ND = sample_ND.mean(axis=0)
         _, vectors = np.linalg.eigh(np.cov((sample_ND - centre_ND).T))
         plane = (rows_ND - centre_ND) @ vectors[:, [-1, -2]]
         yield Axes("embeddings", "first principal component", "second principal component", plane[:, 0], plane[:, 1])
-        return
 
 
 def _named(found: dict[Path, tuple[Manifest, list[str], Task]], tables: dict[Path, pa.Table]) -> list[Selection]:

@@ -1,23 +1,33 @@
 """`python main.py export`: a model folder ready for the Hub."""
 
 import errno
-import filecmp
 import logging
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ..core import artifacts
-from ..core.errors import InputError, system_errors
+from ..core.errors import InputError
 from ..core.runs import output_folder
+from ..core.task import Task
+from ..data.near_duplicates import leakage_lines
+from ..data.recorded import configured_sources
+from ..data.sources import Rows, Source, load_rows
 from ..stages import BY_NAME
 from .average import average_weights, averaged_facts, run_models
 from .card import is_translator, model_card
 from .correction import write_prior
+from .export_data import export_rows
+from .folders import files_in, write_folder
+from .lineage import lineage_of
 from .loading import read_weights
 from .locate import CARD_FACTS, WEIGHTS, read_facts
+from .onnx_files import check_onnx, write_onnx
+from .push import check_push
+from .push import push as upload
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +39,19 @@ def export(
     average: list[str] | None = None,
     prior: Literal["uniform", "em", "bbse"] | dict[str, float] | None = None,
     target: str | None = None,
+    selection: str | None = None,
+    onnx: Literal["float", "int8"] | None = None,
+    rows: Source | list[Source] | None = None,
+    license: str | None = None,  # noqa: A002 - what the Hub calls it
+    languages: list[str] | None = None,
+    push: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Copy a trained model to a folder ready for the Hub, with its card.
+    """Make a trained model, or a selection, a folder ready for the Hub, with its card.
 
     Args:
         model: The model folder of a fit run.
-        out: The new folder; upload it with `hf upload USER/NAME FOLDER`.
+        out: The new folder; upload it with `--push USER/NAME`, or later with `hf upload USER/NAME FOLDER`.
         test: An artifact of a test of this model, whose results go into the card.
         average: Fit runs whose weights are averaged, in the place of `model`; they must differ in seed or training
             settings alone, and start from the same head (`model.head_seed`).
@@ -44,41 +60,79 @@ def export(
             confusion matrix on the source dev set).
         target: What `predict` wrote when this model scored unlabelled target text (`--config pseudolabel.yaml
             --data.prompt_labels false`); for `em` and `bbse`. These are transductive: the text must not be tested on.
+        selection: A selection to export as a data set, in the place of a model.
+        onnx: Also write the network as ONNX: `float`, or `int8` for both; compared with the network row by row, and
+            refused if a float32 probability differs by more than 1e-4.
+        rows: Labelled rows to compare the ONNX files on; by default the targets of `test`.
+        license: The licence that the card names, by the Hub's identifier: `apache-2.0`, `cc-by-4.0`.
+        languages: The languages that the card names; by default those of the tested, or selected, rows.
+        push: Upload the folder to USER/NAME on the Hub; a new repository is private.
         overwrite: Replace the folder.
     """
+    if push is not None:
+        check_push(push)
+    if selection is not None:
+        _refuse_of_models(test=test, average=average, prior=prior, target=target, onnx=onnx, rows=rows)
+        export_rows(selection, output_folder(out), license, languages, overwrite)
+    else:
+        named = {"license": license, "languages": languages}
+        _export_model(model, output_folder(out), test, average, prior, target, onnx, rows, named, overwrite)
+    log.info("%s: ready for the Hub", out)
+    if push is not None:
+        log.info("%s: on the Hub", upload(output_folder(out), push, "model" if selection is None else "dataset"))
+
+
+def _refuse_of_models(**settings: Any) -> None:
+    """Refuse settings of models where a data set is exported."""
+    given = next((name for name, value in settings.items() if value is not None), None)
+    if given is not None:
+        raise InputError(f"{given}: is for a model, but --selection exports a data set; leave one of the two out")
+
+
+def _export_model(
+    model: str,
+    out: Path,
+    test: str | None,
+    average: list[str] | None,
+    prior: Any,
+    target: str | None,
+    onnx: Literal["float", "int8"] | None,
+    rows: Source | list[Source] | None,
+    named: dict[str, Any],
+    overwrite: bool,
+) -> None:
     folders = run_models(average) if average is not None else []
-    source, out_folder = folders[0] if folders else Path(model), output_folder(out)
+    source = folders[0] if folders else Path(model)
     if not (source / CARD_FACTS).is_file():
         maker = BY_NAME["student"].line
         raise InputError(f'{model}: no {CARD_FACTS}, expected a model folder of a fit run; make it with "{maker}"')
     if folders and test is not None:
         raise InputError(f"test {test}: results of another model than the mean, expected none with --average")
+    if out.resolve() in (source.resolve(), *source.resolve().parents):
+        raise InputError(f"{out}: holds the model that is to be exported; choose another --out")
+    if source.resolve() in out.resolve().parents:
+        raise InputError(f"{out}: is inside the model that is to be exported; choose another --out")
     _check_source(source, prior, target)
     facts: dict[str, Any] = averaged_facts(folders) if folders else read_facts(source)
     if test is not None:
-        facts["results"] = _results(Path(test), facts, model, prior is not None)
-    _recover(out_folder)
-    is_there = _check_replaceable(out_folder, source)
-    if is_there and not overwrite and read_facts(out_folder).get("base") != facts.get("base"):
-        raise InputError(_NOT_EMPTY.format(out_folder))
-    temporary = out_folder.absolute().with_name(f".{out_folder.absolute().name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        with system_errors(out_folder):
-            _copy(source, temporary)
-            if folders:
-                average_weights(folders, temporary / WEIGHTS)
-            if prior is not None:
-                facts.update(write_prior(temporary, facts, prior, target, str(source)))
-            artifacts.write_json(temporary / CARD_FACTS, facts)
-            (temporary / "README.md").write_text(model_card(facts), encoding="utf-8")
-        if is_there and not overwrite and not _are_same(temporary, out_folder):
-            raise InputError(_NOT_EMPTY.format(out_folder))
-    except Exception:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    _exchange(temporary, out_folder)
-    log.info("%s: ready for the Hub", out)
+        facts.update(_of_test(Path(test), facts, model, prior is not None))
+    facts.update({name: value for name, value in named.items() if value is not None})
+    facts["lineage"] = [one for folder in folders or [source] for one in lineage_of(folder)]
+    compared = None if onnx is None else _rows_to_compare(rows, test, facts)
+
+    def write(place: Path) -> None:
+        _copy(source, place)
+        if folders:
+            average_weights(folders, place / WEIGHTS)
+        if prior is not None:
+            facts.update(write_prior(place, facts, prior, target, str(source)))
+        if onnx is not None and compared is not None:
+            facts["onnx"] = write_onnx(place, onnx, compared, Task(**facts["task"]), facts.get("max_length", 128))
+        artifacts.write_json(place / CARD_FACTS, facts)
+        (place / "README.md").write_text(model_card(facts), encoding="utf-8")
+
+    copied = [file.relative_to(source) for file in files_in(source)]
+    write_folder(out, write, copied, overwrite, lambda there: there.get("base") == facts.get("base"))
 
 
 def _check_source(source: Path, prior: str | dict[str, float] | None, target: str | None) -> None:
@@ -89,28 +143,24 @@ def _check_source(source: Path, prior: str | dict[str, float] | None, target: st
         read_weights(file)
 
 
-_NOT_EMPTY = "{}: not empty; choose another --out, or replace it with --overwrite true"
+def _rows_to_compare(rows: Source | list[Source] | None, test: str | None, facts: dict[str, Any]) -> Rows:
+    """The rows on which ONNX files are compared with the network: those given, or the targets of the test.
 
-
-def _exchange(new: Path, out: Path) -> None:
-    """Put a finished export in its place; the one that it replaces is removed last."""
-    previous = _previous(out)
-    if out.exists():
-        out.rename(previous)
-    new.rename(out)
-    shutil.rmtree(previous, ignore_errors=True)
-
-
-def _recover(out: Path) -> None:
-    """Finish an exchange that a kill has interrupted."""
-    previous = _previous(out)
-    if previous.is_dir() and not out.exists():
-        previous.rename(out)
-    shutil.rmtree(previous, ignore_errors=True)
-
-
-def _previous(out: Path) -> Path:
-    return out.absolute().with_name(f".{out.absolute().name}.previous")
+    Raises:
+        InputError: If there are none, or the packages that ONNX requires are missing.
+    """
+    check_onnx()
+    if is_translator(facts):
+        raise InputError("onnx: is given for a translator, expected null; only classifiers are exported to ONNX")
+    if rows is None and test is not None:
+        named = configured_sources(Path(test), "targets")
+        rows = [replace(one, id_prefix=f"{name}/{one.id_prefix}") for name, one in named.items()]
+    if not rows:
+        raise InputError("onnx: no rows to compare it with the network on; give --rows FILE, or --test RUN/test")
+    found = load_rows(rows, Task(**facts["task"]), "label")
+    if not found.ids:
+        raise InputError(f"rows {', '.join(found.places)}: no rows, expected at least one")
+    return found
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -128,44 +178,8 @@ def _copy(source: Path, target: Path) -> None:
         raise InputError(f"{name}: cannot be copied ({reason}); copy the model folder again from its run") from None
 
 
-def _are_same(one: Path, other: Path) -> bool:
-    """Whether two folders hold the same files."""
-    names, others = ({file.relative_to(folder) for file in _files(folder)} for folder in (one, other))
-    return names == others and all(filecmp.cmp(one / name, other / name, shallow=False) for name in names)
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.is_file())
-
-
-def _check_replaceable(target: Path, source: Path) -> bool:
-    """Whether an earlier export is there; only what one wrote is ever removed, and never the model itself.
-
-    Raises:
-        InputError: If anything else is there.
-    """
-    if target.is_symlink() and not target.exists():
-        raise InputError(f"{target}: is a link to nothing; remove it, or choose another --out")
-    if target.exists() and not target.is_dir():
-        raise InputError(f"{target}: is a file, expected a folder for the export; choose another --out")
-    if target.resolve() in (source.resolve(), *source.resolve().parents):
-        raise InputError(f"{target}: holds the model that is to be exported; choose another --out")
-    if source.resolve() in target.resolve().parents:
-        raise InputError(f"{target}: is inside the model that is to be exported; choose another --out")
-    if not target.exists() or not any(target.iterdir()):
-        return False
-    if not (target / CARD_FACTS).is_file():
-        raise InputError(f"{target}: not empty, and not an export that could be replaced; choose another --out")
-    written = {*(file.relative_to(source) for file in _files(source)), Path("README.md"), Path(CARD_FACTS)}
-    weights = ("*.safetensors", "*.safetensors.index.json")
-    for file in _files(target):
-        if file.relative_to(target) not in written and not any(file.match(pattern) for pattern in weights):
-            raise InputError(f"{file}: no export wrote it; move it, or choose another --out")
-    return True
-
-
-def _results(test: Path, facts: dict[str, Any], model: str, is_changed: bool) -> dict[str, dict[str, float]]:
-    """The metrics of a test artifact, if it is of this very model, as it is exported."""
+def _of_test(test: Path, facts: dict[str, Any], model: str, is_changed: bool) -> dict[str, Any]:
+    """What a card says of a test artifact, if it is of this very model, as it is exported."""
     if is_changed:
         raise InputError(f"test {test}: results of the model before --prior changes it, expected none with --prior")
     from .fingerprints import model_fingerprint
@@ -177,4 +191,9 @@ def _results(test: Path, facts: dict[str, Any], model: str, is_changed: bool) ->
     results: dict[str, dict[str, float]] | None = artifact.manifest.facts.get("metrics")
     if not results or not all(results.values()):
         raise InputError(f'{test}: holds no metrics; remove it and run "{BY_NAME[stage].line}" again')
-    return results
+    found: dict[str, Any] = {"results": results}
+    if "lang" in artifact.table.column_names:
+        found["languages"] = sorted({one for one in artifact.table["lang"].to_pylist() if one})
+    if "leakage" in artifact.manifest.facts:
+        found["near_duplicates"] = list(leakage_lines(artifact.manifest.facts["leakage"]))
+    return found

@@ -1,4 +1,4 @@
-"""Languages by ISO 639 code: their script, and what translation models call them."""
+"""Languages by ISO 639 code: their FLORES code, and their script."""
 
 import difflib
 import re

@@ -114,7 +114,7 @@ def test_a_datamodule_of_ones_own_trains_validates_and_predicts(tiny_bert: Path,
     trainer = Trainer(max_epochs=8, **QUIET)
     trainer.fit(student, data)
     assert trainer.callback_metrics["dev/accuracy"] > 0.7
-    predicted = [name for batch in trainer.predict(student, data) for name in batch["prediction"]]
+    predicted = [name for batch in trainer.predict(student, data) for name in batch["columns"]["prediction"]]
     assert len(predicted) == 8
     assert sum(name == row["label"] for name, row in zip(predicted, GOLD, strict=True)) > 5
 

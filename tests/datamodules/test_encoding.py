@@ -8,10 +8,12 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from labelbridge.datamodules import Collate
 from labelbridge.datamodules.batches import RowBatches
 from labelbridge.datamodules.encoding import encode
 from labelbridge.datamodules.windows import MicroBatch
 from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.protocols import EncodedBatch
 
 TEXTS = ["good", "the table was very cold and slow", "a kind of blue", "unheard words here"]
 
@@ -54,6 +56,14 @@ def test_rows_bring_their_columns_and_numbers(tokenizer, task: Task):
     assert batch["row"].tolist() == [3, 1]
     assert batch["label"].tolist() == [13, 11]
     assert batch["real"].tolist() == [True, True]
+
+
+def test_a_batch_has_the_keys_that_its_type_names(tokenizer, task: Task):
+    encoded = encode(pa.table({"text": TEXTS}), task.columns, tokenizer, 32)
+    named = set(EncodedBatch.__required_keys__) | {"window_rows", "ends_window"}
+    assert set(batch_of(encoded, tokenizer, [1])) == named
+    collated = set(Collate(tokenizer, task)([{"text": "good", "label": task.labels[0]}]))
+    assert EncodedBatch.__required_keys__ < collated < EncodedBatch.__required_keys__ | EncodedBatch.__optional_keys__
 
 
 def test_an_empty_micro_batch_stands_in_with_one_row(tokenizer, task: Task):

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Command
-from doors import BY_PROMPT, EXPORT, REPORT, SELECT, assert_line, assert_refused, assert_untouched, contents
+from conftest import QUIET, Command
+from doors import BY_PROMPT, EXPORT, REPORT, SELECT, TEACHER, assert_line, assert_refused, assert_untouched, contents
 
 from labelbridge.lightning_app.core.errors import InputError
 from workflow.grid import read
@@ -203,3 +203,46 @@ def test_a_grid_that_cannot_be_run(key: str, value: Any):
 
 def test_the_grid_is_right_without_these_faults():
     assert read(copy.deepcopy(GRID)).seeds == [0, 1]
+
+
+# A callback's method and what it does -> what is said of it.
+CALLBACKS: dict[str, tuple[str, str]] = {
+    "raises when it is made": ("__init__(self)", "raise ValueError('no')"),
+    "ends the program when it is made": ("__init__(self)", "raise SystemExit(0)"),
+    "raises before training": ("setup(self, *_, **__)", "1 / 0"),
+    "takes nothing": ("on_train_start(self)", "pass"),
+    "raises in training": ("on_train_batch_end(self, *_, **__)", "raise KeyError('a\\nb')"),
+    "calls itself": ("on_train_start(self, *_)", "self.on_train_start()"),
+    "reads what is not there": ("on_train_start(self, *_)", "open('nowhere/at/all')"),
+    "ends the program": ("on_train_start(self, *_)", "raise SystemExit(0)"),
+    "ends the program with a text": ("on_train_start(self, *_)", "import sys; sys.exit('enough')"),
+    "raises when a checkpoint is saved": ("on_save_checkpoint(self, *_)", "raise RuntimeError('no')"),
+    "raises at the end": ("on_fit_end(self, *_)", "raise RuntimeError('no')"),
+    "raises while it is cleaned up": ("teardown(self, *_, **__)", "raise RuntimeError('no')"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CALLBACKS)
+def test_a_callback_that_fails(world: Path, cli: Command, name: str):
+    """The run ends with one line that names it, or its line; nothing of the user's is lost."""
+    method, body = CALLBACKS[name]
+    Path("mine.py").write_text(
+        f"import lightning.pytorch as L\nclass Mine(L.Callback):\n    def {method}:\n        {body}\n"
+    )
+    before = contents(world)
+    outcome = cli(*TEACHER, "--trainer.callbacks+=mine.Mine")
+    assert_refused(outcome, "mine|Mine")
+    after = contents(world)
+    assert {file: after.get(file) for file in before} == before
+
+
+@pytest.mark.parametrize("body", ["raise KeyError(3)", "raise SystemExit(0)", "return None", "return {'text': ['a']}"])
+@pytest.mark.slow
+def test_an_engine_that_fails(world: Path, cli: Command, body: str):
+    Path("mine.py").write_text(
+        "from labelbridge.modules.generator import GeneratorModule\nclass Mine(GeneratorModule):\n"
+        f"    def answer(self, ids, *_):\n        {body}\n"
+    )
+    words = ("--model=mine.Mine", "--model.model=m", "--data.count=6", "--out=o", *QUIET)
+    assert_refused(cli("predict", "--config=generate.yaml", *words), "mine|engine")

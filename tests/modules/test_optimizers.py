@@ -1,15 +1,21 @@
-"""AdamW in one kernel where that can be had, and clipped gradients everywhere."""
+"""AdamW in one kernel where that can be had, clipped gradients everywhere, and optimizers from the configuration."""
+
+from pathlib import Path
 
 import pytest
 import torch
+from conftest import Stages
 from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
-from labelbridge.modules.optimizers import adamw_with_linear_decay
+from labelbridge.modules.optimizers import optimizer_and_schedule
 
 
 class Line(LightningModule):
     """The smallest thing that can be fitted."""
+
+    learning_rate, weight_decay, adam_epsilon, warmup_ratio = 0.1, 0.01, 1e-8, 0.25
+    optimizer = lr_scheduler = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -20,7 +26,7 @@ class Line(LightningModule):
         return (self.layer(batch) - 1).square().mean()
 
     def configure_optimizers(self):
-        return adamw_with_linear_decay(self, 0.1, 0.01, 1e-8, 0.25)
+        return optimizer_and_schedule(self, self)
 
 
 def fitted(precision: str) -> tuple[Line, Trainer]:
@@ -55,3 +61,41 @@ def test_the_fused_step_is_adamws():
         optimizer.step()
     torch.testing.assert_close(module.layer.weight, plain.layer.weight)
     torch.testing.assert_close(module.layer.bias, plain.layer.bias)
+
+
+RECIPE = """model:
+  init_args:
+    optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.5, momentum: 0.9}}
+    lr_scheduler: {class_path: torch.optim.lr_scheduler.StepLR, init_args: {step_size: 2, gamma: 0.1}}
+"""
+
+
+def test_a_config_names_another_optimizer_and_schedule_which_count_in_the_runs_identity(
+    stages: Stages, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO")
+    Path("sgd.yaml").write_text(RECIPE, encoding="utf-8")
+    outcome = stages.teacher("--config=sgd.yaml", "--trainer.max_epochs=1")
+    assert outcome.code == 0, outcome.err
+    assert "model.optimizer: SGD with lr 0.5; learning_rate, weight_decay and adam_epsilon" in caplog.text
+    assert "model.lr_scheduler: StepLR; model.warmup_ratio is not used" in caplog.text
+    again = stages.teacher("--config=sgd.yaml", "--trainer.max_epochs=1", "--model.optimizer.momentum=0.8")
+    assert again.code == 2
+    assert "optimizer" in again.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["optimizer=torch.optim.SDG"], "model.optimizer is 'torch.optim.SDG': module 'torch.optim' has no attribute"),
+        (["optimizer=torch.optim.SGD", "optimizer.lr=x"], "model.optimizer.lr is 'x', expected float"),
+        (["optimizer=torch.optim.SGD", "optimizer.lr=-1"], "model.optimizer: Invalid learning rate: -1.0; change its"),
+        (["optimizer=torch.optim.LBFGS"], "model.optimizer is LBFGS, which computes the loss of a step several times"),
+        (["lr_scheduler=torch.optim.lr_scheduler.CosineAnnealingLR"], "model.lr_scheduler.T_max is not given"),
+        (["lr_scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau"], "which waits for a metric, expected a schedule"),
+    ],
+)
+def test_what_cannot_move_weights_is_refused_in_one_line(stages: Stages, words: list[str], says: str):
+    outcome = stages.teacher(*(f"--model.{word}" for word in words))
+    assert (outcome.code, says in outcome.err, len(outcome.err.splitlines())) == (2, True, 1), outcome.err
+    assert not Path("teacher").exists()

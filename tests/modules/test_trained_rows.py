@@ -1,6 +1,7 @@
 """Leaving out the embeddings that never occur changes nothing: neither weights, nor predictions, nor files."""
 
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class Seen(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         self.layer = pl_module.network.get_input_embeddings()
-        self.largest = max(weight.shape[0] for weight in trainer.optimizers[0].state)
+        self.largest = max(weight.shape[0] for weight in trainer.optimizers[0].param_groups[0]["params"])
 
 
 def fit(files: Files, model: Path, clip: float | None = 1.0, every_row: bool = False, **settings: Any):
@@ -83,8 +84,13 @@ def test_a_fit_is_the_same_as_with_every_row(files: Files, wide: Path, clip: flo
     )
 
 
-@pytest.mark.parametrize("settings", [{"weight_decay": 0.01}, {"frozen_layers": 0}])
-def test_with_weight_decay_every_row_moves_and_frozen_ones_stay(files: Files, wide: Path, settings: dict[str, Any]):
+@pytest.mark.parametrize(
+    "settings",
+    [{"weight_decay": 0.01}, {"frozen_layers": 0}, {"optimizer": partial(torch.optim.SGD, lr=0.1, weight_decay=0.1)}],
+)
+def test_every_row_is_trained_with_weight_decay_or_another_optimizer_and_none_where_they_are_frozen(
+    files: Files, wide: Path, settings: dict[str, Any]
+):
     _, seen, _ = fit(files, wide, **settings)
     assert not isinstance(seen.layer, TrainedRows)
 

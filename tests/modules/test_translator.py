@@ -10,6 +10,7 @@ import torch
 
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.data.sources import Source
+from labelbridge.lightning_app.protocols import TextBatch
 from labelbridge.lightning_app.translation.gates import Gates
 from labelbridge.lightning_app.translation.rows import translated_rows
 from labelbridge.modules import LexiconTranslator, TransformersTranslator
@@ -94,6 +95,14 @@ def test_a_mistake_in_the_input_stops_the_run():
         Refusing().translate_or_say_why(["a", "b"])
 
 
+def text_batch(texts: list[str]) -> TextBatch:
+    rows = torch.arange(len(texts))
+    return {
+        "text": texts, "row": rows, "real": rows >= 0, "n_rows": len(texts), "n_tokens": len(texts),
+        "n_cells": len(texts),
+    }  # fmt: skip
+
+
 def engine(model: Path, **settings: Any) -> TransformersTranslator:
     made = TransformersTranslator(
         model=str(model), **{"target_language": "hi", "num_beams": 1, "max_new_tokens": 12, **settings}
@@ -126,8 +135,8 @@ def test_a_real_engines_failure_loses_and_repeats_no_other_row(tiny_nllb: Path, 
         return generate(**given)
 
     made.network.generate = fails
-    told = [made.predict_step({"text": batch, "n_rows": len(batch)}, number) for number, batch in enumerate(batches)]
-    found = [text for batch in told for text in batch["translation"]]
+    steps = [made.predict_step(text_batch(batch), number) for number, batch in enumerate(batches)]
+    found = [text for step in steps for text in step["columns"]["translation"]]
     assert found == [None if number in lost else text for number, text in enumerate(expected)]
     assert calls == [2, 2, 1, 1, 1]
 

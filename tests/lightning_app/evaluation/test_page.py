@@ -225,3 +225,19 @@ def test_a_browser_shows_the_rows(tmp_path: Path, task: Task):
     assert "4 of 4 rows" in shown
     assert "good &lt;b&gt;film&lt;/b&gt;" in shown  # in the table that the script fills
     assert re.search(r"<option value=\"0\">top</option>", shown)
+
+
+def test_every_selection_has_its_diversity_where_the_pool_has_embeddings(tmp_path: Path, task: Task):
+    """Two rows at a right angle have 1; what a strategy has recorded itself is kept."""
+    write_chain(tmp_path, task)
+    embedded = {"id": [f"movies/{n}" for n in range(4)], "embedding": [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]}
+    artifacts.write(
+        tmp_path / "embed", pa.table(embedded), stage="embed", inputs={"pool": reference(tmp_path / "clean")}
+    )
+    for strategy, facts in (("top", {}), ("random", {"diversity": 0.25})):
+        old = artifacts.read(tmp_path / strategy)
+        inputs = {**old.manifest.inputs, "embeddings": reference(tmp_path / "embed")}
+        kept = {name: value for name, value in old.manifest.facts.items() if name != "diversity"}
+        artifacts.write(tmp_path / strategy, old.table, stage="select", facts={**kept, **facts}, inputs=inputs)
+    (view,) = pool_views([read(tmp_path / "T-top"), read(tmp_path / "T-random")])
+    assert {one.name: one.diversity for one in view.selections} == {"top": pytest.approx(1.0), "random": 0.25}

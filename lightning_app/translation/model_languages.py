@@ -1,4 +1,4 @@
-"""What translation models call the languages, and how a language is requested."""
+"""How the source and the target language are set in a translation model."""
 
 from collections.abc import Container
 from typing import Any
