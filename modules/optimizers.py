@@ -11,7 +11,6 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from transformers import get_linear_schedule_with_warmup
 
 from labelbridge.lightning_app.core.errors import InputError
 
@@ -52,6 +51,8 @@ def optimizer_and_schedule(module: LightningModule, recipe: Recipe) -> Optimizer
             "are not used", type(optimizer).__name__, rate,
         )  # fmt: skip
     if recipe.lr_scheduler is None:
+        from transformers import get_linear_schedule_with_warmup  # with the Trainer of that library, seconds to import
+
         steps = int(module.trainer.estimated_stepping_batches)
         schedule: Any = get_linear_schedule_with_warmup(optimizer, round(recipe.warmup_ratio * steps), steps)
     else:

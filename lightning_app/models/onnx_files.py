@@ -129,7 +129,12 @@ def _write_int8(source: Path, file: Path) -> None:
     with _quiet():
         # Weights of seven bits: sums of two products do not overflow on processors without VNNI.
         quantize_dynamic(
-            source, file, weight_type=QuantType.QInt8, reduce_range=True, use_external_data_format=is_large
+            source,
+            file,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            reduce_range=True,
+            use_external_data_format=is_large,
         )
 
 
