@@ -5,6 +5,7 @@ if not __name__.startswith("labelbridge."):
     raise ImportError(f"'{__name__}' is a part of Labelbridge; import it as 'labelbridge.{__name__}'")
 
 from .averaging import AverageWeights
+from .boards import ShowOnBoards
 from .cartography import CartographyCallback
 from .export import ExportBest
 from .finite import StopAtNonFinite
@@ -20,6 +21,7 @@ __all__ = [
     "Resume",
     "RowWriter",
     "RunProgressBar",
+    "ShowOnBoards",
     "StopAtNonFinite",
     "Throughput",
 ]

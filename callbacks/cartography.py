@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.utils.data import SequentialSampler
 
+from labelbridge.lightning_app.boards.show import show_figure
 from labelbridge.lightning_app.core import artifacts
 from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.runs import command_line
@@ -58,7 +59,7 @@ class CartographyCallback(Callback):
             are never scored twice: where an epoch ends with such a step, there is one check.
         before_training: Score also before the first step.
         dtype: `float16` halves the files.
-        figure: Draw the data map after every epoch (TensorBoard; `data_map.png` and `.svg` in `out`, for set NAME
+        figure: Draw the data map after every epoch (also on the board; `data_map.png` and `.svg` in `out`, for set NAME
             `data_map-NAME`).
     """
 
@@ -194,10 +195,7 @@ class CartographyCallback(Callback):
             figure = data_map(statistics(checks, reference_N), reference_N, list(rows.labels), name, rows.says)
             for suffix in ("png", "svg"):  # not in the folder, where a Parquet reader would stumble over them
                 figure.savefig(self.out / f"{folder.name.replace('dynamics', 'data_map')}.{suffix}", dpi=150)
-            for logger in trainer.loggers:
-                add_figure = getattr(getattr(logger, "experiment", None), "add_figure", None)
-                if add_figure is not None:
-                    add_figure(f"data_map/{name}", figure, global_step=trainer.global_step)
+            show_figure(trainer.loggers, f"data_map/{name}", figure, trainer.global_step)
 
 
 def _score_rows(module: LightningModule, batch: Any) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import AutoConfig
 
+from labelbridge.lightning_app.boards.show import ONCE
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.ranges import check_range
 from labelbridge.lightning_app.core.task import Task
@@ -149,7 +150,8 @@ class TokenizedDataModule(StageDataBase):
         encoded.stats.report(name)
         logger = getattr(self.trainer, "logger", None)
         if logger is not None:
-            logger.log_metrics(encoded.stats.as_metrics(name), step=0)
+            numbers = {f"{ONCE}/{key}": value for key, value in encoded.stats.as_metrics(name).items()}
+            logger.log_metrics(numbers, step=0)
 
     def windows_of(
         self,

@@ -62,9 +62,9 @@ class TokenStats:
             )  # fmt: skip
 
     def as_metrics(self, name: str) -> dict[str, float]:
-        """The numbers under TensorBoard names."""
+        """The numbers by name."""
         shown = ("rows", "truncated", "unknown_rate", "tokens_per_word")
-        return {f"data/{name}/{key}": float(getattr(self, key)) for key in shown}
+        return {f"{name}/{key}": float(getattr(self, key)) for key in shown}
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ CALLBACKS = {
     "export": "ExportBest",
     "rows": "RowWriter",
     "throughput": "Throughput",
+    "boards": "ShowOnBoards",
     "average": "AverageWeights",
     "resume": "Resume",
 }

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NotRequired, Protoc
 import numpy as np
 import pyarrow as pa
 
+from .core.artifacts import Artifact
 from .core.contracts import Reference
 from .core.shards import Shard
 from .core.task import Task
@@ -322,6 +323,27 @@ class HasTrainingTokens(Protocol):
 
     def training_tokens(self) -> np.ndarray | None:
         """All tokens that a training batch can hold, each once; None where they are not known yet."""
+        ...
+
+
+@runtime_checkable
+class KeepsDevRows(Protocol):
+    """A classifier that keeps what its last check on the source dev set has computed."""
+
+    task: Task
+    dev_rows: "tuple[Tensor, ...]"
+    """Logits (N, C) and labels (N,), on the CPU; empty before the first check."""
+
+
+@runtime_checkable
+class HasSelection(Protocol):
+    """A DataModule whose training set holds a selection."""
+
+    task: Task
+
+    @property
+    def selected(self) -> Artifact:
+        """The selection."""
         ...
 
 

@@ -214,8 +214,8 @@ def test_tensorboard_shows_the_scalars_of_a_fit(loop: Stages):
     assert {
         "dev/accuracy", "dev/macro_f1", "dev/ece", "dev/loss", "train/loss", "train/ce", "train/kl", "train/gold_rows",
         "train/synthetic_rows", "train/learning_rate", "throughput/rows_per_s", "throughput/tokens_per_s",
-        "throughput/padding_share", "data/train/rows", "data/train/truncated", "data/train/unknown_rate",
-        "data/train/tokens_per_word", "data/dev/rows", "data/selection/rows",
+        "throughput/padding_share", "values/train/rows", "values/train/truncated", "values/train/unknown_rate",
+        "values/train/tokens_per_word", "values/dev/rows", "values/selection/rows",
     } <= set(events.Tags()["scalars"])  # fmt: skip
     assert sum(one.value for one in events.Scalars("train/gold_rows")) == 2 * 37  # twice, in two epochs
     kept = artifacts.read_manifest(Path("select")).rows

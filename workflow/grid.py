@@ -11,11 +11,13 @@ import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from labelbridge.lightning_app.core.errors import InputError, shorten
+from labelbridge.lightning_app.core.yaml_files import load_mapping
 from labelbridge.lightning_app.data.readers import Source
 from labelbridge.lightning_app.evaluation.report import report
 from labelbridge.lightning_app.selection.select import select
@@ -25,7 +27,7 @@ TRANSLATE_TEST = "translate-test"
 TRAINER_STAGES = ("translate", "teacher", "pseudolabel", "embed", "student", "test")
 STAGES = ("clean", "select", *TRAINER_STAGES)
 KEYS = (
-    "out", "seeds", "seed_chain", "keep_models", "task", "raw", "pool", "gold", "targets", "target_text",
+    "out", "seeds", "seed_chain", "teachers", "keep_models", "task", "raw", "pool", "gold", "targets", "target_text",
     "translations", "unions", "translate_test", "overlays", "trainer", "teacher", "student", "report", "pseudolabels",
     "selections", "methods",
 )  # fmt: skip
@@ -36,7 +38,7 @@ NEEDS = {
 }  # fmt: skip
 # The first part of the settings of a Trainer command that a grid may change.
 TRAINER_SETTINGS = (
-    "model", "data", "trainer", "cartography", "export", "rows", "throughput", "average", "resume", "method",
+    "model", "data", "trainer", "cartography", "export", "rows", "throughput", "boards", "average", "resume", "method",
     "setting",
 )  # fmt: skip
 # Folders inside `out`, or inside a place's folder, that a method or a place must not be named after.
@@ -115,7 +117,10 @@ class Translation:
 
 @dataclass(frozen=True)
 class Grid:
-    """A checked grid; workflow/paper.yaml and workflow/languages.yaml show the keys of the file."""
+    """A checked grid; workflow/paper.yaml and workflow/languages.yaml show the keys of the file.
+
+    `teachers` is the grid whose English teachers this one uses; None where it trains its own.
+    """
 
     out: str
     seeds: list[int]
@@ -138,6 +143,7 @@ class Grid:
     pseudolabels: dict[str, Pseudolabels]
     selections: dict[str, Selection]
     methods: dict[str, Method]
+    teachers: "Grid | None" = None
 
     @property
     def places(self) -> list[str]:
@@ -206,7 +212,9 @@ def read(config: Mapping[str, Any]) -> Grid:
         pseudolabels=pseudolabels,
         selections={name: _selection(name, entry, methods) for name, entry in selections.items()},
         methods=methods,
+        teachers=_teachers(raw.get("teachers")),
     )
+    _check_teachers(grid)
     _check_folders(grid)
     _check_rows(grid)
     return grid
@@ -355,6 +363,29 @@ def _out(value: Any) -> str:
     if not text.strip() or text.startswith(("-", "~")) or re.search(r"[{}\x00-\x1f\x7f]", text):
         raise InputError(f"out: is {shorten(value)}, expected a folder without braces and control characters")
     return os.path.normpath(text)
+
+
+def _teachers(value: Any) -> Grid | None:
+    """The grid of another file, whose teachers are used."""
+    return None if value is None else read(load_mapping(Path(str(value)), "a grid, such as workflow/paper.yaml"))
+
+
+def _check_teachers(grid: Grid) -> None:
+    """Refuse teachers that were not trained as this grid says."""
+    other = grid.teachers
+    if other is None:
+        return
+    if other.teachers is not None or other.raw:
+        raise InputError("teachers: names a grid that cleans its pool or has no teachers of its own; name another one")
+    for key in ("task", "gold", "trainer", "teacher"):
+        if getattr(grid, key) != getattr(other, key):
+            raise InputError(f"{key}: differs from that of the grid named by `teachers`; write the same in both")
+    if grid.overlays.get("teacher") != other.overlays.get("teacher"):
+        raise InputError("overlays.teacher: differs from that of the grid named by `teachers`; write the same in both")
+    if grid.any_needs("dynamics") and (grid.pool, grid.seeds[0]) != (other.pool, other.seeds[0]):
+        raise InputError("pool: the grid named by `teachers` records training dynamics of another pool, or other seed")
+    if grid.any_needs("dynamics") and not other.any_needs("dynamics"):
+        raise InputError("teachers: names a grid that records no training dynamics, which a selection here reads")
 
 
 def _seeds(value: Any) -> list[int]:

@@ -56,6 +56,7 @@ class Jobs:
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
         self.out = grid.out
+        self.teachers = self if grid.teachers is None else Jobs(grid.teachers)
         # With raw generations in the grid, the pool is what `clean` makes of them.
         self.cleaned = [manifest(f"{self.out}/clean")] if grid.raw else []
         self.tests = [
@@ -77,6 +78,8 @@ class Jobs:
 
     def inputs_of_teacher(self, place: str, seed: int) -> list[str]:
         """The place's gold, and its pool where the pool's training dynamics will be looked at."""
+        if self._shares(place):
+            return self.teachers.inputs_of_teacher(place, seed)
         pool = self._rows_made(place, "pool") if self._is_scored(seed) else []
         return [*self._gold_made(place), *pool]
 
@@ -141,6 +144,8 @@ class Jobs:
 
     def teacher(self, place: str, seed: int) -> str:
         """The teacher of a place, with the training dynamics of the pool where they will be looked at."""
+        if self._shares(place):
+            return self.teachers.teacher(place, seed)
         pool = self._pool(place, "data.pool") if self._is_scored(seed) else {}
         settings = {**self._fit_settings("teacher", place), "seed_everything": seed, **pool}
         return self._command("fit", self._teacher(place, seed), settings, "teacher")
@@ -214,7 +219,13 @@ class Jobs:
     def _folder(self, place: str) -> str:
         return self.out if place == ENGLISH else f"{self.out}/{place}"
 
+    def _shares(self, place: str) -> bool:
+        """Whether the teacher of a place is another grid's."""
+        return place == ENGLISH and self.grid.teachers is not None
+
     def _teacher(self, place: str, seed: int) -> str:
+        if self._shares(place):
+            return self.teachers._teacher(place, seed)
         return f"{self._folder(place)}/teacher/seed{seed}"
 
     def _pseudolabels(self, place: str, labels: str, seed: int) -> str:

@@ -57,6 +57,7 @@ FORCED_HARMLESS: Mapping[str, tuple[str, ...]] = {
     "resume": ("out", "every_minutes", "every_n_steps"),
     "rows": ("out", "flush_seconds"),
     "throughput": ("report_seconds",),
+    "boards": ("figures", "samples"),
 }
 MODEL_HARMLESS: Mapping[str, str] = {
     "model": "recorded by its fingerprint",

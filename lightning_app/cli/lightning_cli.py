@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from ..boards.show import ONCE, settings_of, show_outcome, show_predictions, show_settings
 from ..core import artifacts, fingerprint
 from ..core.errors import InputError
 from ..core.runs import CHECKPOINTS, CONFIG, DYNAMICS, LOGS, Run, State, command_line, output_folder
@@ -160,6 +161,7 @@ class Cli(LightningCLI):
             checkpoint = run.out / CHECKPOINTS / "last.ckpt"
             if arguments.get("ckpt_path") is None and resumable(checkpoint, print_of_run):
                 arguments.update(ckpt_path=str(checkpoint), weights_only=True)
+            show_settings(self.trainer.loggers, settings_of(facts, run.identity))
             self.trainer.fit(**arguments)
             if self.trainer.is_global_zero:
                 self._finish_fit(run)
@@ -190,11 +192,7 @@ class Cli(LightningCLI):
             facts = {"metrics": metrics, **self._near_duplicates(texts, task)}
             self._write(run, table, facts, files=[run.out / artifacts.METRICS])
             _log_metrics(metrics)
-            if self.trainer.logger is not None:
-                for target, values in metrics.items():
-                    numbers = {f"test/{target}/{name}": value for name, value in _numbers(values).items()}
-                    self.trainer.logger.log_metrics(numbers)
-                self.trainer.logger.save()
+            self._show_test(run, table, metrics)
             self._warn_of_one_class(run, table)
 
         self._stage_name("test")
@@ -287,6 +285,24 @@ class Cli(LightningCLI):
             return "model is not ours"
         variant = self._data.next_variant(facts)
         return variant if variant in BY_NAME[stage].next else None
+
+    def _show_test(self, run: Run, table: Any, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+        """Show a test's numbers on the run's board, and of a classifier what it confuses."""
+        loggers, task = self.trainer.loggers, self._data.stage_task
+        by_target = {target: _numbers(values) for target, values in metrics.items()}
+        for logger in loggers:
+            for target, values in by_target.items():
+                logger.log_metrics({f"{ONCE}/{target}/{name}": value for name, value in values.items()}, step=0)
+        facts = {**card_facts(self.model.model_name), **self._facts()}
+        compared = {
+            f"{ONCE}/{target}/{name}": values[name]
+            for target, values in by_target.items()
+            for name in ("accuracy", "macro_f1")
+            if name in values
+        }
+        if task is not None and compared:
+            show_predictions(loggers, table, task)
+            show_outcome(loggers, settings_of(facts, run.identity), compared, 0)
 
     def _class_facts(self, run: Run, table: Any) -> dict[str, Any]:
         """How often each class was predicted, if these are pseudolabels."""
@@ -399,6 +415,10 @@ class Cli(LightningCLI):
             command=command_line(),
         )
         shutil.rmtree(run.out / CHECKPOINTS, ignore_errors=True)
+        facts = card_facts(str(model))
+        if "task" in facts:
+            numbers = {f"{ONCE}/{name}": value for name, value in facts["dev"].items()}
+            show_outcome(self.trainer.loggers, settings_of(facts, run.identity), numbers, facts["step"])
         log.info("%s: finished, best model in %s", run.out, model)
 
     @property
