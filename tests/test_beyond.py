@@ -311,7 +311,7 @@ def test_an_estimate_needs_predictions_of_this_model(skewed: Stages, tiny_classi
     refused(skewed.cli(*export, "--target=other"), "target other: predictions of", "expected those of teacher/model")
     refused(
         skewed.cli("export", "--model=teacher/model", "--prior=uniform", "--target=other", "--out=x"),
-        "expected prior em or bbse",
+        "expected none without --prior em or bbse",
     )
     assert not Path("x").exists()
     assert not list(Path().glob(".x*"))

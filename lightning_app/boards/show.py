@@ -119,7 +119,8 @@ def settings_of(facts: Mapping[str, Any], identity: Mapping[str, Any]) -> dict[s
         "rows_per_step": identity.get("rows_per_step"),
     }
     single = {name: value for name, value in chosen.items() if _is_shown(value)}
-    return {"stage": identity["stage"], "task": facts["task"]["name"], **named, **rows, **single, **named}
+    task = {"task": facts["task"]["name"]} if "task" in facts else {}
+    return {"stage": identity["stage"], **task, **named, **rows, **single, **named}
 
 
 def _is_shown(value: Any) -> bool:

@@ -62,11 +62,13 @@ USUAL = {
 }  # fmt: skip
 # What is told of some settings in place of Lightning's own, longer words.
 TOLD = {
+    "model.optimizer": "Another optimizer, such as torch.optim.SGD, with settings of its own.",
+    "model.lr_scheduler": "Another schedule, of torch.optim.lr_scheduler or your own.",
     "seed_everything": "Seed of the head, of the order of rows and of dropout.",
     "trainer.max_epochs": "Number of epochs.",
     "trainer.accumulate_grad_batches": "Batches whose gradients make up one optimizer step.",
     "trainer.devices": "Number of devices, or a list of them.",
-    "trainer.precision": "bf16-mixed, 16-mixed, 32-true and others of Lightning; bf16-mixed on a CPU that has it.",
+    "trainer.precision": "bf16-mixed, 16-mixed, 32-true and others; bf16-mixed on a device that has it.",
 }
 CLASSES = {"model": "The class of the model", "data": "The class of the data"}
 WIDTH = 34  # of the column of keys

@@ -293,7 +293,8 @@ class Cli(LightningCLI):
         for logger in loggers:
             for target, values in by_target.items():
                 logger.log_metrics({f"{ONCE}/{target}/{name}": value for name, value in values.items()}, step=0)
-        facts = {**card_facts(self.model.model_name), **self._facts()}
+        known = {} if self._model_folder is None else card_facts(self._model_folder)
+        facts = {**known, **self._facts()}
         compared = {
             f"{ONCE}/{target}/{name}": values[name]
             for target, values in by_target.items()

@@ -17,7 +17,7 @@ from ..data.readers import Source
 # Part of the configuration -> its settings that hold a source or a list of sources; "" is the top level, which function
 # commands use. A test compares all of this with the annotations of the commands, modules and DataModules.
 SOURCES: Mapping[str, frozenset[str]] = {
-    "": frozenset({"pool", "raw", "rows", "exclude", "exclude_targets"}),
+    "": frozenset({"pool", "raw", "compare_on", "exclude", "exclude_targets"}),
     "data": frozenset({"train", "dev", "pool", "rows", "source"}),
     "model": frozenset({"lexicon"}),
 }

@@ -88,10 +88,12 @@ def _logged(folder: Path) -> tuple[float | None, float | None, dict[int, float]]
         for event in LegacyEventFileLoader(str(file)).Load():
             for value in event.summary.value:
                 times.append(event.wall_time)
+                if value.tag not in (CURVE, _TOKENS):  # images, texts, hyperparameters
+                    continue
                 number = float(make_ndarray(value.tensor)) if value.HasField("tensor") else value.simple_value
                 if value.tag == CURVE:
                     curve[event.step] = number
-                elif value.tag == _TOKENS:
+                else:
                     rates.append(number)
         seconds += max(times) - min(times) if times else 0
     if not seconds:

@@ -41,7 +41,7 @@ def export(
     target: str | None = None,
     selection: str | None = None,
     onnx: Literal["float", "int8"] | None = None,
-    rows: Source | list[Source] | None = None,
+    compare_on: Source | list[Source] | None = None,
     license: str | None = None,  # noqa: A002 - what the Hub calls it
     languages: list[str] | None = None,
     push: str | None = None,
@@ -63,7 +63,7 @@ def export(
         selection: A selection to export as a data set, in the place of a model.
         onnx: Also write the network as ONNX: `float`, or `int8` for both; compared with the network row by row, and
             refused if a float32 probability differs by more than 1e-4.
-        rows: Labelled rows to compare the ONNX files on; by default the targets of `test`.
+        compare_on: Labelled rows to compare the ONNX files on; by default the targets of `test`.
         license: The licence that the card names, by the Hub's identifier: `apache-2.0`, `cc-by-4.0`.
         languages: The languages that the card names; by default those of the tested, or selected, rows.
         push: Upload the folder to USER/NAME on the Hub; a new repository is private.
@@ -72,11 +72,11 @@ def export(
     if push is not None:
         check_push(push)
     if selection is not None:
-        _refuse_of_models(test=test, average=average, prior=prior, target=target, onnx=onnx, rows=rows)
+        _refuse_of_models(test=test, average=average, prior=prior, target=target, onnx=onnx, compare_on=compare_on)
         export_rows(selection, output_folder(out), license, languages, overwrite)
     else:
         named = {"license": license, "languages": languages}
-        _export_model(model, output_folder(out), test, average, prior, target, onnx, rows, named, overwrite)
+        _export_model(model, output_folder(out), test, average, prior, target, onnx, compare_on, named, overwrite)
     log.info("%s: ready for the Hub", out)
     if push is not None:
         log.info("%s: on the Hub", upload(output_folder(out), push, "model" if selection is None else "dataset"))
@@ -97,7 +97,7 @@ def _export_model(
     prior: Any,
     target: str | None,
     onnx: Literal["float", "int8"] | None,
-    rows: Source | list[Source] | None,
+    compare_on: Source | list[Source] | None,
     named: dict[str, Any],
     overwrite: bool,
 ) -> None:
@@ -118,7 +118,7 @@ def _export_model(
         facts.update(_of_test(Path(test), facts, model, prior is not None))
     facts.update({name: value for name, value in named.items() if value is not None})
     facts["lineage"] = [one for folder in folders or [source] for one in lineage_of(folder)]
-    compared = None if onnx is None else _rows_to_compare(rows, test, facts)
+    compared = None if onnx is None else _rows_to_compare(compare_on, test, facts)
 
     def write(place: Path) -> None:
         _copy(source, place)
@@ -156,10 +156,10 @@ def _rows_to_compare(rows: Source | list[Source] | None, test: str | None, facts
         named = configured_sources(Path(test), "targets")
         rows = [replace(one, id_prefix=f"{name}/{one.id_prefix}") for name, one in named.items()]
     if not rows:
-        raise InputError("onnx: no rows to compare it with the network on; give --rows FILE, or --test RUN/test")
+        raise InputError("onnx: no rows to compare it with the network on; give --compare_on FILE, or --test RUN/test")
     found = load_rows(rows, Task(**facts["task"]), "label")
     if not found.ids:
-        raise InputError(f"rows {', '.join(found.places)}: no rows, expected at least one")
+        raise InputError(f"compare_on {', '.join(found.places)}: no rows, expected at least one")
     return found
 
 

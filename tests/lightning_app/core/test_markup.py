@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import Stages
 
 from labelbridge.lightning_app.core.markup import code, inline
@@ -29,8 +30,10 @@ def facts_named(name: str) -> dict[str, Any]:
 def test_a_card_has_its_own_lines_and_cells_alone():
     nasty, usual = model_card(facts_named(NASTY)), model_card(facts_named("n"))
     assert nasty.count("\n") == usual.count("\n")
-    cells = [line.replace(r"\|", "").count("|") for line in nasty.splitlines()]
-    assert cells == [line.count("|") for line in usual.splitlines()]
+    body, usual_body = (card.split("\n---\n", 1)[1].splitlines() for card in (nasty, usual))  # below what is YAML
+    cells = [line.replace(r"\|", "").count("|") for line in body]
+    assert cells == [line.count("|") for line in usual_body]
+    assert yaml.safe_load(nasty.split("---\n")[1])["tags"][1] == NASTY
     assert "\x1b" not in nasty
     assert "# c" not in [line[:3] for line in nasty.splitlines()]
 

@@ -255,7 +255,7 @@ def test_onnx_files_say_what_the_network_says(
     )
     from labelbridge.lightning_app.data.sources import Source
 
-    export(str(model), str(tmp_path / "hub"), onnx="int8", rows=Source(str(rows)))
+    export(str(model), str(tmp_path / "hub"), onnx="int8", compare_on=Source(str(rows)))
     measured = json.loads((tmp_path / "hub" / "labelbridge.json").read_text())["onnx"]
     assert set(measured) == {"onnx/model.onnx", "onnx/model_int8.onnx"}
     assert measured["onnx/model.onnx"]["rows"] == 71
@@ -273,7 +273,7 @@ def test_an_onnx_file_that_says_something_else_is_refused(model: Path, tmp_path:
     monkeypatch.setattr("labelbridge.lightning_app.models.onnx_files.MOST_DIFFERENT", -1.0)
     rows = write_jsonl(tmp_path / "rows.jsonl", labelled(5, 5))
     with pytest.raises(InputError, match=r"onnx: row '5/\d' has probabilities .* cannot be exported faithfully"):
-        export(str(model), str(tmp_path / "hub"), onnx="float", rows=Source(str(rows)))
+        export(str(model), str(tmp_path / "hub"), onnx="float", compare_on=Source(str(rows)))
     assert not (tmp_path / "hub").exists()
 
 
