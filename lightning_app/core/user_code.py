@@ -41,7 +41,15 @@ def user_code(what: str, expected: str = "") -> Iterator[None]:
 def mistake_in_user_code(error: BaseException) -> InputError | None:
     """An error that came through a user's own code (a callback, a module) as one line; None where it did not."""
     place = place_of(error)
-    return None if place is None else InputError(f"{place}: {_reason(error)}; fix this code")
+    if place is None or (isinstance(error, SystemExit) and not _is_raised_by_the_user(error)):
+        return None
+    return InputError(f"{place}: {_reason(error)}; fix this code")
+
+
+def _is_raised_by_the_user(error: BaseException) -> bool:
+    """Whether a user's own line has raised an error; a signal may end the program while such a line runs."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and _is_the_users(frames[-1].filename)
 
 
 def _reason(error: BaseException) -> str:

@@ -41,7 +41,7 @@ def loading(name: str, what: str = "", remedy: str = "give a local folder or a H
         yield
     except InputError:
         raise
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - unrelated types, and code that comes with a model
+    except Exception as error:  # noqa: BLE001 - the libraries raise a score of unrelated types
         kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         if "ignore_mismatched_sizes" in str(error):  # an option of the library's, which is no help here
             kind, error = "", ValueError("its weights are of other shapes than its config.json says")

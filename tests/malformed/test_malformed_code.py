@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import QUIET, Command
+from conftest import PROJECT, QUIET, Command
 from doors import BY_PROMPT, EXPORT, REPORT, SELECT, TEACHER, assert_line, assert_refused, assert_untouched, contents
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.user_code import import_file, mistake_in_user_code
+from labelbridge.lightning_app.models.loading import loading
 from labelbridge.modules.generator import completed
 from workflow.grid import read
 
@@ -262,3 +264,14 @@ def test_an_engine_that_returns_something_else(answer: Any):
     with pytest.raises(InputError) as caught:
         completed(answer, "text", 2)
     assert_line(str(caught.value), "the engine returned")
+
+
+def test_a_signal_is_no_fault_of_the_code_that_it_stops(tmp_path: Path):
+    """SIGTERM ends the program by an exception of our own, whichever line is running or loading a model."""
+    (tmp_path / "mine.py").write_text("def run(stop):\n    stop()\n")
+    ours: dict[str, Any] = {}
+    exec(compile("def stop():\n    raise SystemExit(143)", str(PROJECT / "callbacks/stopping.py"), "exec"), ours)
+    with pytest.raises(SystemExit) as caught, loading("bundled"):
+        import_file(tmp_path / "mine.py", "mine").run(ours["stop"])
+    assert caught.value.code == 143
+    assert mistake_in_user_code(caught.value) is None
