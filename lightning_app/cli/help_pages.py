@@ -62,11 +62,12 @@ USUAL = {
 }  # fmt: skip
 # What is told of some settings in place of Lightning's own, longer words.
 TOLD = {
+    "data.max_length": "Longer rows are cut to this many tokens.",
     "model.optimizer": "Another optimizer, such as torch.optim.SGD, with settings of its own.",
-    "model.lr_scheduler": "Another schedule, of torch.optim.lr_scheduler or your own.",
+    "model.lr_scheduler": "Another schedule than the linear one.",
     "seed_everything": "Seed of the head, of the order of rows and of dropout.",
     "trainer.max_epochs": "Number of epochs.",
-    "trainer.accumulate_grad_batches": "Batches whose gradients make up one optimizer step.",
+    "trainer.accumulate_grad_batches": "Batches that make up one optimizer step.",
     "trainer.devices": "Number of devices, or a list of them.",
     "trainer.precision": "bf16-mixed, 16-mixed, 32-true and others; bf16-mixed on a device that has it.",
 }
