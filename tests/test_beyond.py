@@ -255,7 +255,7 @@ def test_the_mean_of_several_runs(stages: Stages):
     assert "dev" not in facts
     assert "mean of the weights of 2 runs" in Path("mean/README.md").read_text()
     assert stages.test("--model.model=mean").code == 0
-    refused(stages.cli("export", "--average=[run0]", "--out=x"), "1 runs, expected two or more")
+    refused(stages.cli("export", "--average=[run0]", "--out=x"), "expected two or more different runs")
     refused(stages.cli("export", "--average=[run0, data]", "--out=x"), "average data: no labelbridge.json")
     assert not Path("x").exists()
 

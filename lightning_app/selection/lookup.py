@@ -44,10 +44,11 @@ def with_options(strategy: Strategy, name: str, options: Mapping[str, Any]) -> S
         raise InputError(f"strategy '{name}': {shorten(strategy)}, expected {EXPECTED}") from None
     parameters = list(signature.parameters.values())
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_function_arguments(
-        strategy.func if isinstance(strategy, partial) else strategy, nested_key="options", fail_untyped=False,
-        skip={parameter.name for parameter in parameters[:1]},
-    )  # fmt: skip
+    if options:  # the parser finds nothing to check in a function that was made without a module
+        parser.add_function_arguments(
+            strategy.func if isinstance(strategy, partial) else strategy, nested_key="options", fail_untyped=False,
+            skip={parameter.name for parameter in parameters[:1]},
+        )  # fmt: skip
     known = {parameter.name for parameter in parameters[1:] if parameter.kind is not parameter.VAR_KEYWORD}
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     settings: dict[str, Any] = {}
