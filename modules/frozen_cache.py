@@ -131,7 +131,8 @@ class FrozenCache:
     ) -> list[bytes]:
         """What tells a row from every other: the frozen weights, the precision, and all that the network is given."""
         device = inputs["input_ids"].device.type
-        facts = f"{self._frozen} {device} {computed_in} {torch.__version__}".encode()
+        # The Trainer may have changed the precision of the weights since they were digested.
+        facts = f"{self._frozen} {self._network.dtype} {device} {computed_in} {torch.__version__}".encode()
         digests = [hashlib.blake2b(facts, digest_size=20) for _ in lengths]
         for name in sorted(set(inputs) - {"attention_mask"}):
             for digest, row, length in zip(digests, inputs[name].cpu(), lengths, strict=True):

@@ -120,7 +120,7 @@ def settings_of(facts: Mapping[str, Any], identity: Mapping[str, Any]) -> dict[s
     }
     single = {name: value for name, value in chosen.items() if _is_shown(value)}
     task = {"task": facts["task"]["name"]} if "task" in facts else {}
-    return {"stage": identity["stage"], **task, **named, **rows, **single, **named}
+    return {"stage": identity["stage"], **task, **rows, **single, **named}
 
 
 def _is_shown(value: Any) -> bool:

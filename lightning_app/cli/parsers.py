@@ -1,5 +1,6 @@
 """Parsers of the commands: a value as it is written, and what is wrong with one in a line."""
 
+import argparse
 import difflib
 import importlib
 import inspect
@@ -116,8 +117,9 @@ def _keys(value: object, before: str = "") -> Iterator[str]:
 def _known_keys(message: str, parser: Any) -> set[str]:
     """The command's keys, and those of the class that the unknown one was meant for."""
     known = {action.dest for action in parser._actions}
-    for subparser in getattr(getattr(parser, "_subcommands_action", None), "choices", {}).values():
-        known |= {action.dest for action in subparser._actions}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            known |= {inner.dest for subparser in action.choices.values() for inner in subparser._actions}
     for path in re.findall(r"class_path '([\w.]+)'", message):
         module, _, name = path.rpartition(".")
         for base in getattr(importlib.import_module(module), name).__mro__:

@@ -25,10 +25,18 @@ def key_of(text: str) -> str:
 
 @dataclass(frozen=True)
 class Sketch:
-    """A row as it is compared: the word triples of each side (premise and hypothesis), and their MinHash."""
+    """A row as it is compared: the `key_of` each side (premise and hypothesis), and the MinHash of their word triples.
 
-    sides: tuple[frozenset[str], ...]
+    The triples themselves would take many times the memory of the texts; few rows come so near that they are needed.
+    """
+
+    key: tuple[str, ...]
     min_hash: Any
+
+    @property
+    def sides(self) -> list[set[str]]:
+        """The word triples of each side."""
+        return [_shingles(text) for text in self.key]
 
 
 def sketch(key: Sequence[str]) -> Sketch:
@@ -39,10 +47,9 @@ def sketch(key: Sequence[str]) -> Sketch:
     """
     from rensa import RMinHash
 
-    sides = tuple(_shingles(text) for text in key)
-    min_hash = RMinHash(num_perm=PERMUTATIONS, seed=42)
-    min_hash.update([f"{side} {one}" for side, shingles in enumerate(sides) for one in sorted(shingles)])
-    return Sketch(sides, min_hash)
+    made = Sketch(tuple(key), RMinHash(num_perm=PERMUTATIONS, seed=42))
+    made.min_hash.update([f"{side} {one}" for side, shingles in enumerate(made.sides) for one in sorted(shingles)])
+    return made
 
 
 class NearDuplicates:
@@ -93,10 +100,10 @@ def leakage_lines(found: LeakageFacts) -> Iterator[str]:
                 )
 
 
-def _shingles(key: str) -> frozenset[str]:
+def _shingles(key: str) -> set[str]:
     words = key.split()
-    return frozenset(" ".join(words[at : at + SHINGLE]) for at in range(max(1, len(words) - SHINGLE + 1)))
+    return {" ".join(words[at : at + SHINGLE]) for at in range(max(1, len(words) - SHINGLE + 1))}
 
 
-def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
+def _jaccard(one: set[str], other: set[str]) -> float:
     return len(one & other) / len(one | other)

@@ -112,6 +112,16 @@ def test_a_file_serves_several_encoders(encoder: Path, tiny_bert: Path, tmp_path
         torch.testing.assert_close(logits_from(cache, network, inputs), network(**inputs).logits)
 
 
+def test_a_file_serves_several_precisions(encoder: Path, tmp_path: Path):
+    """Also where the Trainer changes that of the weights after the file was opened."""
+    inputs = batch_of(encoder, TEXTS)
+    for dtype in (torch.float32, torch.float64, torch.float32):
+        network = network_of(encoder).eval()
+        cache = FrozenCache(tmp_path / "frozen.sqlite", network, 2, "three")
+        network.to(dtype)
+        torch.testing.assert_close(logits_from(cache, network, inputs), network(**inputs).logits)
+
+
 def test_a_copy_of_the_network_computes_its_own(encoder: Path, tmp_path: Path):
     """Averaged weights are a deep copy."""
     network, inputs = network_of(encoder).eval(), batch_of(encoder, TEXTS)
