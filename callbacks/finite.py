@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.models.finite import not_finite
 
 REMEDY = "lower model.learning_rate, clip gradients (trainer.gradient_clip_val), or train in 32-true"
 
@@ -53,7 +54,7 @@ class StopAtNonFinite(Callback):
 
     @staticmethod
     def _check_weights(trainer: Trainer, pl_module: LightningModule) -> None:
-        wrong = [name for name, weight in pl_module.named_parameters() if not bool(torch.isfinite(weight).all())]
+        wrong = not_finite(pl_module.named_parameters())
         if trainer.strategy.reduce_boolean_decision(bool(wrong), all=False):
             names = f"{len(wrong)} weights hold nan or inf, the first is {wrong[0]}" if wrong else "another rank's do"
             raise InputError(f"step {trainer.global_step}: {names}; {REMEDY}")

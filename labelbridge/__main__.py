@@ -48,6 +48,12 @@ def main(argv: list[str] | None = None) -> int:
         The exit status: 0, 2 for a mistake in the input, which is told in one line, or 130 after Ctrl-C.
     """
     current_folder_last()
+    if argv is None and "LABELBRIDGE_PRELOADED" in os.environ:
+        from .lightning_app.cli.preloaded import run_in_copy
+
+        status = run_in_copy(sys.argv)
+        if status is not None:
+            return status
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] in ("-h", "--help", "help"):
         from .lightning_app.core.program import as_called

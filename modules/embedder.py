@@ -12,6 +12,7 @@ from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.packages import require
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint
+from labelbridge.lightning_app.models.finite import not_finite
 from labelbridge.lightning_app.models.loading import absent_weights, loading
 from labelbridge.lightning_app.models.locate import locate
 from labelbridge.lightning_app.protocols import EncodedBatch, StepRows, batch_rows
@@ -82,7 +83,7 @@ class EmbedderModule(StageModuleBase):
                     f"model {self.model_name}: weights missing for {absent[:3]}, they would be made at random; give an "
                     "encoder with all of its weights"
                 )
-        wrong = [name for name, weight in network.state_dict().items() if not bool(torch.isfinite(weight).all())]
+        wrong = not_finite(network.state_dict().items())
         if wrong:
             raise InputError(
                 f"model {self.model_name}: {len(wrong)} of its weights hold nan or inf, the first is {wrong[0]}; give "

@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.task import Task, fold
+from labelbridge.lightning_app.models.finite import not_finite
 from labelbridge.lightning_app.models.loading import loading
 from labelbridge.lightning_app.models.locate import locate
 
@@ -199,17 +200,12 @@ def check_complete(missing: Collection[str], model: Any, name: str, expected: st
     if missing:
         first = sorted(missing)[:3]
         raise InputError(f"model {name}: weights missing for {first}, they would be made at random; give {expected}")
-    wrong = not_finite(model.state_dict())
+    wrong = not_finite(model.state_dict().items())
     if wrong:
         raise InputError(
             f"model {name}: {len(wrong)} of its weights hold nan or inf, the first is {wrong[0]}; take the model from "
             "an earlier check, or another one"
         )
-
-
-def not_finite(weights: Mapping[str, Tensor]) -> list[str]:
-    """Names of the tensors that hold a number that is not finite."""
-    return [name for name, one in weights.items() if one.is_floating_point() and not bool(torch.isfinite(one).all())]
 
 
 def _put_in_order(model: Any, outputs: list[list[int]], name: str, is_trained: bool) -> None:

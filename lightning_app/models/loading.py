@@ -94,10 +94,12 @@ def read_weights(file: Path) -> dict[str, Any]:
     """
     from safetensors.torch import load_file
 
+    from .finite import not_finite
+
     remedy = "copy the model folder again from its run"
     with loading(str(file.parent), file.name, remedy):
         weights: dict[str, Any] = load_file(file)
-    wrong = [name for name, tensor in weights.items() if not bool(tensor.isfinite().all())]
+    wrong = not_finite(weights.items())
     if wrong:
         raise InputError(f"{file}: {len(wrong)} weights hold nan or inf, the first is {wrong[0]}; {remedy}")
     return weights
