@@ -40,22 +40,21 @@ def run(request: Request) -> int:
     return main(request.words[1:])
 
 
-def serve(address: str) -> Request | None:
+def serve(listener: socket.socket) -> Request | None:
     """Import the packages, then copy this process for each request until the one that started it has ended.
 
     Args:
-        address: Path of the socket to listen on.
+        listener: The socket on which requests come in; its folder is removed in the end.
 
     Returns:
         The request, in a copy; None in the process itself, at the end.
     """
     current_folder_last()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(address)
-        listener.listen(128)  # commands wait here while the packages are imported
-        request = Copies(listener).make() if _import_packages() else None
+    environment = dict(os.environ)  # packages set more
+    folder = Path(listener.getsockname()).parent
+    request = Copies(listener, environment).make() if _import_packages() else None
     if request is None:
-        shutil.rmtree(Path(address).parent, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
     return request
 
 
@@ -64,10 +63,12 @@ class Copies:
 
     Args:
         listener: The socket on which requests come in.
+        environment: What a command's environment must be.
     """
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, environment: Mapping[str, str]) -> None:
         self.listener = listener
+        self.environment = _fixed(environment)
         self.selector = selectors.DefaultSelector()
         self.processes: dict[int, tuple[int, socket.socket]] = {}  # file descriptor of a copy -> its id and its caller
 
@@ -84,7 +85,7 @@ class Copies:
 
     def _take_request(self) -> Request | None:
         connection, _ = self.listener.accept()
-        request, files = _receive(connection)
+        request, files = self._receive(connection)
         pid = os.fork() if request is not None else None
         if pid == 0 and request is not None:
             self._leave(connection)
@@ -98,6 +99,18 @@ class Copies:
         else:
             self._watch(pid, connection)
         return None
+
+    def _receive(self, connection: socket.socket) -> tuple[Request | None, list[int]]:
+        """A request and the caller's input and output; none where it is of another environment, or has gone away."""
+        files: list[int] = []
+        try:
+            _, files, _, _ = socket.recv_fds(connection, 1, 3)
+            with connection.makefile("r") as lines:
+                request = Request(*json.loads(lines.readline()))
+        except (OSError, ValueError, TypeError):
+            return None, files
+        is_same = request.program == program_of_this_process() and _fixed(request.environment) == self.environment
+        return (request if is_same and len(files) == 3 else None), files
 
     def _watch(self, pid: int, connection: socket.socket) -> None:
         process = os.pidfd_open(pid)
@@ -149,24 +162,12 @@ def _import_packages() -> bool:
     return not torch.accelerator.is_available()
 
 
-def _receive(connection: socket.socket) -> tuple[Request | None, list[int]]:
-    """A request and the caller's input and output; none where it is of another environment, or has gone away."""
-    files: list[int] = []
-    try:
-        _, files, _, _ = socket.recv_fds(connection, 1, 3)
-        with connection.makefile("r") as lines:
-            request = Request(*json.loads(lines.readline()))
-    except (OSError, ValueError, TypeError):
-        return None, files
-    is_same = request.program == program_of_this_process() and _fixed(request.environment) == _fixed(os.environ)
-    return (request if is_same and len(files) == 3 else None), files
-
-
 def _become(request: Request, files: list[int]) -> None:
     """Take a caller's place: its folder, environment, input and output."""
     for number, file in enumerate(files):
         os.dup2(file, number)
-    os.environ.clear()
+    for key in _FREE - request.environment.keys():
+        os.environ.pop(key, None)
     os.environ.update(request.environment)
     os.chdir(request.folder)
 
@@ -176,5 +177,5 @@ def _fixed(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    asked = serve(sys.argv[1])
+    asked = serve(socket.socket(fileno=int(sys.argv[1])))
     sys.exit(0 if asked is None else run(asked))

@@ -44,14 +44,18 @@ def start(environment: Mapping[str, str]) -> None:
     if sys.platform != "linux" or os.environ.get(ADDRESS):
         return
     address = str(Path(tempfile.mkdtemp(prefix="labelbridge-")) / "socket")
-    process = subprocess.Popen(  # noqa: S603 - our own words
-        [sys.executable, "-m", "labelbridge.copies", address],
-        env={**os.environ, **environment},
-        stdin=subprocess.PIPE,  # closes when this process ends, however it does
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C goes to the commands, which pass it on
-    )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(address)
+        listener.listen(128)  # commands wait here while the packages are imported
+        process = subprocess.Popen(  # noqa: S603 - our own words
+            [sys.executable, "-m", "labelbridge.copies", str(listener.fileno())],
+            env={**os.environ, **environment},
+            pass_fds=[listener.fileno()],
+            stdin=subprocess.PIPE,  # closes when this process ends, however it does
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C goes to the commands, which pass it on
+        )
     _started.append(process)
     os.environ[ADDRESS] = address
 
@@ -65,22 +69,36 @@ def run_in_copy(words: Sequence[str]) -> int | None:
     Returns:
         The exit status; None where there is no such process, and the command is to be run here.
     """
+    copy: list[int] = []  # its process id, once it runs
+    early: list[int] = []  # signals from before that
+
+    def pass_on(number: int, _: object) -> None:
+        if copy:
+            send_signal(copy[0], number)
+        else:
+            early.append(number)
+
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        before = {number: signal.signal(number, pass_on) for number in PASSED_ON}
         try:
             connection.connect(os.environ[ADDRESS])
             request = Request(program_of_this_process(), list(words), str(Path.cwd()), dict(os.environ))
             socket.send_fds(connection, [b"\n"], [0, 1, 2])
             connection.sendall(json.dumps(request).encode() + b"\n")
             with connection.makefile("r") as answers:
-                copy = answers.readline()  # its process id, as soon as it runs
-                if not copy:
-                    return None
-                for one in PASSED_ON:
-                    signal.signal(one, lambda number, _: send_signal(int(copy), number))
-                status = answers.readline()
+                copy += [int(line) for line in [answers.readline()] if line]
+                if copy:
+                    for number in early:
+                        send_signal(copy[0], number)
+                    return int(answers.readline() or 1)
         except OSError:
-            return None
-    return int(status) if status else 1
+            if copy:
+                return 1  # it may still be at work
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    for number in early:
+        signal.raise_signal(number)
+    return None
 
 
 def program_of_this_process() -> list[str]:
