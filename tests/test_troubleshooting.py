@@ -10,7 +10,9 @@ from conftest import PROJECT
 
 ROOMS = ("lightning_app", "datamodules", "modules", "callbacks")
 PAGE = (PROJECT / "docs/troubleshooting.md").read_text(encoding="utf-8")
-MESSAGES = [quoted[3:-3] if quoted.startswith("``") else quoted[1:-1] for quoted in re.findall("^> (`.*`)$", PAGE, re.MULTILINE)]
+MESSAGES = [
+    quoted[3:-3] if quoted.startswith("``") else quoted[1:-1] for quoted in re.findall("^> (`.*`)$", PAGE, re.MULTILINE)
+]
 
 
 def _messages(tree: ast.AST) -> Iterator[str]:
