@@ -189,6 +189,9 @@ def report(
     class_shares: bool = False,
     max_leakage: float | None = None,
     html: bool = True,
+    sentiwordnet: str | None = None,
+    sentiwordnet_tagger: Literal["nltk"] | None = "nltk",
+    umap: bool = False,
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> reports.Report:
@@ -204,6 +207,9 @@ def report(
         class_shares: Add the class shares of gold, selection, predictions and target.
         max_leakage: Refuse to report if a larger share of a target's rows nearly repeats training data.
         html: Also write `report.html`.
+        sentiwordnet: SentiWordNet's file, to compute the sentiment richness of each selection of English rows.
+        sentiwordnet_tagger: `nltk` counts a word's senses of its part of speech in the text; None those of all parts.
+        umap: The page's map also lays out embeddings by UMAP.
         out: Where to write the report; by default nothing is written.
         overwrite: Replace the artifact of another stage in `out`.
 
@@ -213,8 +219,9 @@ def report(
     listed = [runs] if isinstance(runs, str | PathLike | Artifact | Result) else list(runs)
     places = [place for run in listed if (place := _path(run)) is not None]
     return reports.make_report(
-        places, _path(out), metric, baseline, prior, by, groups, class_shares, max_leakage, html, overwrite
-    )
+        places, _path(out), metric, baseline, prior, by, groups, class_shares, max_leakage, html, sentiwordnet,
+        sentiwordnet_tagger, umap, overwrite,
+    )  # fmt: skip
 
 
 def read(folder: str | PathLike[str]) -> Artifact:

@@ -303,7 +303,7 @@ def _pool(view: PoolView) -> dict[str, Any]:
                 "name": one.name, "methods": one.methods, "path": str(one.path), "rows": len(one.ids),
                 "classes": [counts.get(label, {}) for label in view.task.labels],
                 "agreement": float(np.mean(agreeing)) if agreeing else None,
-                "diversity": one.diversity,
+                "diversity": one.diversity, "richness": one.richness,
                 "domains": [known.count(domain) / len(known) if known else None for domain in domains],
             }
         )  # fmt: skip
@@ -312,7 +312,7 @@ def _pool(view: PoolView) -> dict[str, Any]:
     overlap |= {(b, a): share for (a, b), share in overlap.items()}
     return {
         "path": view.path, "task": view.task.name, "rows": len(view.ids), "labels": view.task.labels,
-        "selections": selections, "domains": domains,
+        "selections": selections, "domains": domains, "is_rich": any(one["richness"] for one in selections),
         "overlap": [[overlap.get((a, b)) for b in ids] for a in ids],
         "layouts": [axes.name for axes in view.axes],
         "shown": min(len(view.ids), MOST_ROWS),

@@ -2,7 +2,7 @@
 
 # N = rows, C = classes, D = dimensions
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pyarrow as pa
 from ..core import artifacts
 from ..core.ancestors import ancestors
 from ..core.artifacts import Manifest
+from ..core.packages import require
 from ..core.task import Task
 from ..dynamics.statistics import statistics
 from ..dynamics.store import read_dynamics
@@ -21,6 +22,8 @@ from .predictions import Tested
 
 BETWEEN_TEXTS = " ‖ "  # between the texts of a pair
 _SAMPLE = 20_000  # rows that principal components are computed from
+Reduce = Callable[[np.ndarray], np.ndarray]
+"""Embeddings of shape (N, D) -> a plane of shape (N, 2)."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,24 @@ class Axes:
 
 
 @dataclass(frozen=True)
+class Richness:
+    """How much sentiment words carry: sums of SentiWordNet's scores over the number of words.
+
+    Args:
+        positive: By positive scores.
+        negative: By negative scores.
+    """
+
+    positive: float
+    negative: float
+
+    @property
+    def overall(self) -> float:
+        """Both together."""
+        return self.positive + self.negative
+
+
+@dataclass(frozen=True)
 class Selection:
     """A selection from the pool.
 
@@ -53,6 +74,7 @@ class Selection:
         manifest: Its manifest.
         ids: The ids of its rows.
         diversity: Mean cosine distance between its rows; None where the pool has no embeddings.
+        richness: Its sentiment richness, where it was asked for and the rows are English.
     """
 
     path: Path
@@ -61,6 +83,7 @@ class Selection:
     manifest: Manifest
     ids: list[str]
     diversity: float | None = None
+    richness: Richness | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +97,7 @@ class PoolView:
         texts: The rows' texts, pairs joined; None where no artifact holds it.
         prompt_labels: The classes that the prompts asked for, None where unknown.
         domains: The domains, None where unknown.
+        languages: The languages, None where unknown.
         probs_NC: The teacher's probabilities, if pseudolabels are there.
         axes: Layouts, the data map first.
         selections: The selections from this pool.
@@ -86,17 +110,26 @@ class PoolView:
     texts: list[str | None]
     prompt_labels: list[str | None]
     domains: list[str | None]
+    languages: list[str | None]
     probs_NC: np.ndarray | None
     axes: list[Axes]
     selections: list[Selection]
     ancestry: list[tuple[str, str]] = field(default_factory=list)
 
 
-def pool_views(tested: Sequence[Tested]) -> list[PoolView]:
+def pool_views(tested: Sequence[Tested], umap: bool = False) -> list[PoolView]:
     """The pools that the tested models' selections were made from, in the order of the runs.
 
     Artifacts are read where the runs read them; what is gone is left out.
+
+    Args:
+        tested: The runs.
+        umap: Also lay out embeddings by UMAP.
+
+    Raises:
+        InputError: If UMAP is not installed.
     """
+    reduce = _umap() if umap else None
     groups: dict[tuple[str, str], dict[Path, tuple[Manifest, list[str], Task]]] = {}
     for run in tested:
         for folder, manifest in ancestors(Path(run.path)):
@@ -105,17 +138,17 @@ def pool_views(tested: Sequence[Tested]) -> list[PoolView]:
                 known = groups.setdefault((", ".join(pool["paths"]), pool["fingerprint"]), {})
                 methods = known.setdefault(folder, (manifest, [], run.task))[1]
                 methods += [run.method] if run.method not in methods else []
-    return [_view(path, found) for (path, _), found in groups.items()]
+    return [_view(path, found, reduce) for (path, _), found in groups.items()]
 
 
-def _view(pool: str, found: dict[Path, tuple[Manifest, list[str], Task]]) -> PoolView:
+def _view(pool: str, found: dict[Path, tuple[Manifest, list[str], Task]], reduce: Reduce | None) -> PoolView:
     task = next(iter(found.values()))[2]
     tables = {folder: artifacts.read(folder).table for folder in found}
     near = {place: manifest for folder in found for place, manifest in ancestors(folder)}
     base = _rows_of_pool(pool, near, task, tables)
     ids: list[str] = base["id"].to_pylist()
     kept = pa.concat_tables(
-        [table.select([name for name in (*task.columns, "id", "prompt_label") if name in table.column_names])
+        [table.select([name for name in (*task.columns, "id", "prompt_label", "lang") if name in table.column_names])
          for table in tables.values()],
         promote_options="permissive",
     )  # fmt: skip
@@ -134,8 +167,9 @@ def _view(pool: str, found: dict[Path, tuple[Manifest, list[str], Task]]) -> Poo
     return PoolView(
         pool, task, ids, texts, column("prompt_label"),
         [None if value is None else str(value) for value in column("domain")],
+        column("lang"),
         probs_NC,
-        [*_dynamics(near, ids, task), *_probabilities(probs_NC), *_embeddings(embedded_ND)],
+        [*_dynamics(near, ids, task), *_probabilities(probs_NC), *_embeddings(embedded_ND, reduce)],
         [_with_diversity(one, ids, embedded_ND) for one in _named(found, tables)],
         [(manifest.stage, str(folder)) for folder, manifest in near.items() if manifest.stage != "select"],
     )  # fmt: skip
@@ -228,14 +262,30 @@ def _with_diversity(selection: Selection, ids: Sequence[str], embedded_ND: np.nd
     return replace(selection, diversity=diversity_score(embedded_ND[[places[row] for row in selection.ids]]))
 
 
-def _embeddings(rows_ND: np.ndarray | None) -> Iterator[Axes]:
-    """The first two principal components, where every row has an embedding."""
+def _embeddings(rows_ND: np.ndarray | None, reduce: Reduce | None) -> Iterator[Axes]:
+    """The first two principal components, and UMAP where it is asked for, if every row has an embedding."""
     if rows_ND is not None:
         sample_ND = rows_ND[np.random.default_rng(0).permutation(len(rows_ND))[:_SAMPLE]].astype(np.float64)
         centre_ND = sample_ND.mean(axis=0)
         _, vectors = np.linalg.eigh(np.cov((sample_ND - centre_ND).T))
         plane = (rows_ND - centre_ND) @ vectors[:, [-1, -2]]
         yield Axes("embeddings", "first principal component", "second principal component", plane[:, 0], plane[:, 1])
+        if reduce is not None and len(rows_ND) > 2:
+            placed_NK = reduce(rows_ND)
+            yield Axes("embeddings by UMAP", "first coordinate", "second coordinate", placed_NK[:, 0], placed_NK[:, 1])
+
+
+def _umap() -> Reduce:
+    """UMAP (arXiv 1802.03426) with its own settings, by cosine; the seed makes it repeatable, on a single thread."""
+    package = require("umap", "umap", "umap")
+
+    def reduce(rows_ND: np.ndarray) -> np.ndarray:
+        neighbours = min(15, len(rows_ND) - 1)
+        model = package.UMAP(n_neighbors=neighbours, metric="cosine", random_state=0, n_jobs=1)
+        placed_NK: np.ndarray = np.asarray(model.fit_transform(rows_ND), dtype=np.float64)
+        return placed_NK
+
+    return reduce
 
 
 def _named(found: dict[Path, tuple[Manifest, list[str], Task]], tables: dict[Path, pa.Table]) -> list[Selection]:

@@ -24,8 +24,9 @@ from .exports import csv_tables, latex, write_csv
 from .metrics import NAMES, classification_metrics
 from .overlaps import check_overlaps, overlap_lines, overlaps_of
 from .page import page
-from .pool_view import pool_views
+from .pool_view import PoolView, pool_views
 from .predictions import AS_TRAINED, DIVIDED, Tested, check_priors, read
+from .richness import nltk_tagger, read_lexicon, with_richness
 from .significance import RESAMPLES
 from .tables import markdown
 from .training_curves import trainings
@@ -68,6 +69,9 @@ def report(
     class_shares: bool = False,
     max_leakage: float | None = None,
     html: bool = True,
+    sentiwordnet: str | None = None,
+    sentiwordnet_tagger: Literal["nltk"] | None = "nltk",
+    umap: bool = False,
     overwrite: bool = False,
 ) -> Report:
     """Write tables of methods and targets, and one HTML page with all of it; an earlier report in `out` is replaced.
@@ -88,9 +92,16 @@ def report(
         max_leakage: The largest share of a target's rows that may nearly repeat rows of gold, pool or selection, 0 to
             1; above it nothing is reported.
         html: Also write `report.html`: all of it as one page that needs no network, with the pool row by row.
+        sentiwordnet: SentiWordNet's file; the page and `report.json` then have the sentiment richness of each selection
+            of English rows.
+        sentiwordnet_tagger: `nltk` counts a word's senses of its part of speech in the text; null those of all parts.
+        umap: The page's map also lays out embeddings by UMAP; requires the extra `umap`.
         overwrite: Replace the artifact of another stage in `out`.
     """
-    made = make_report(runs, out, metric, baseline, prior, by, groups, class_shares, max_leakage, html, overwrite)
+    made = make_report(
+        runs, out, metric, baseline, prior, by, groups, class_shares, max_leakage, html, sentiwordnet,
+        sentiwordnet_tagger, umap, overwrite,
+    )  # fmt: skip
     print(made.markdown)
     if out is not None:
         log.info("%s: %s", out, ", ".join(_files(html)))
@@ -108,11 +119,16 @@ def make_report(
     class_shares: bool = False,
     max_leakage: float | None = None,
     html: bool = True,
+    sentiwordnet: str | None = None,
+    sentiwordnet_tagger: Literal["nltk"] | None = "nltk",
+    umap: bool = False,
     overwrite: bool = False,
 ) -> Report:
     """The tables of `report`, without printing them."""
     metrics = _metrics(metric)
     check_range("max_leakage", max_leakage, least=0, most=1)
+    lexicon = None if sentiwordnet is None else read_lexicon(sentiwordnet)
+    tagger = nltk_tagger() if lexicon is not None and sentiwordnet_tagger == "nltk" else None
     folders = _folders(_listed(runs))
     tested = [read(folder) for folder in folders]
     shown = [AS_TRAINED, DIVIDED] if prior == "both" else [prior]
@@ -128,10 +144,14 @@ def make_report(
         text += "\n".join(share_lines(shares, {run.task.name: run.task.labels for run in tested})) + "\n"
     text += "\n".join([*overlap_lines(tested), ""])
     inputs = {f"run.{folder}": artifacts.reference(folder, artifacts.read_manifest(folder)) for folder in folders}
+    views = pool_views(tested, umap) if (html and out is not None) or lexicon is not None else []
+    if lexicon is not None:
+        views = [with_richness(view, lexicon, tagger) for view in views]
     settings = {"metric": metric, "baseline": baseline, "prior": prior, "by": by, "groups": groups}
     summary = {
         **settings, **_as_json(results, tested, priors), "class_shares": shares,
         "leakage": [{**asdict(one), "share": one.share} for one in overlaps_of(tested)],
+        **({"richness": _richness(views)} if lexicon is not None else {}),
     }  # fmt: skip
     made = Report(_table(results), summary, markdown=text)
     if out is None:
@@ -145,7 +165,7 @@ def make_report(
         for name, rows in csv_tables(results, made.table).items():
             write_csv(Path(out) / name, rows)
         if html:
-            text_of_page = page(results, metrics, shown, trainings(tested), pool_views(tested), tested)
+            text_of_page = page(results, metrics, shown, trainings(tested), views, tested)
             (Path(out) / PAGE).write_text(text_of_page, encoding="utf-8", errors="backslashreplace")
         shared: dict[str, Any] = {
             "inputs": inputs, "config": {"runs": runs, **settings}, "command": command_line(),
@@ -154,6 +174,21 @@ def make_report(
         files = [*(Path(out) / name for name in _files(html)), *artifacts.files_of(Path(out) / CELLS)]
         artifacts.write(Path(out), None, stage="report", fingerprint_of_files=cells.fingerprint, files=files, **shared)
     return replace(made, path=Path(out))
+
+
+def _richness(views: Sequence[PoolView]) -> list[dict[str, Any]]:
+    """The sentiment richness of every selection; null where its rows are not English, or their texts not known."""
+    return [
+        {
+            "selection": one.name,
+            "path": str(one.path),
+            "methods": one.methods,
+            **dict.fromkeys(("positive", "negative", "overall")),
+            **({} if one.richness is None else {**asdict(one.richness), "overall": one.richness.overall}),
+        }
+        for view in views
+        for one in view.selections
+    ]
 
 
 def _files(html: bool) -> list[str]:

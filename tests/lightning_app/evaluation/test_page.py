@@ -188,7 +188,7 @@ def test_texts_are_cut_until_the_page_is_small_enough(task: Task, monkeypatch: p
     texts = ["".join(rng.choice(list("abcdefghij"), 1000)) for _ in range(400)]
     rows = np.arange(400.0)
     view = PoolView(
-        "pool", task, [str(n) for n in range(400)], list(texts), [None] * 400, [None] * 400, None,
+        "pool", task, [str(n) for n in range(400)], list(texts), [None] * 400, [None] * 400, [None] * 400, None,
         [Axes("any", "x", "y", rows, rows)], [],
     )  # fmt: skip
     monkeypatch.setattr(pages, "MOST_BYTES", 130_000)
