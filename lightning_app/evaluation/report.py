@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ..core import artifacts
 from ..core.errors import InputError
-from ..core.ranges import check_range
+from ..core.ranges import Share, check_ranges
 from ..core.results import Result
 from ..core.runs import Run, command_line, output_folder
 from ..stages import BY_NAME
@@ -57,6 +57,7 @@ class Report(Result):
     markdown: str = ""
 
 
+@check_ranges()
 def report(
     runs: str | list[str],
     out: str | None = "runs/report",
@@ -66,7 +67,7 @@ def report(
     by: str | None = None,
     groups: str | None = None,
     class_shares: bool = False,
-    max_leakage: float | None = None,
+    max_leakage: Share | None = None,
     html: bool = True,
     overwrite: bool = False,
 ) -> Report:
@@ -112,7 +113,6 @@ def make_report(
 ) -> Report:
     """The tables of `report`, without printing them."""
     metrics = _metrics(metric)
-    check_range("max_leakage", max_leakage, least=0, most=1)
     folders = _folders(_listed(runs))
     tested = [read(folder) for folder in folders]
     shown = [AS_TRAINED, DIVIDED] if prior == "both" else [prior]
