@@ -54,6 +54,7 @@ from .corrections import Corrections
 from .dev_scores import DevScores
 from .frozen_cache import FrozenCache
 from .heads import check_single_label, freeze_lower_layers, label_outputs, load_classifier, load_config, save_network
+from .length_groups import in_groups
 from .losses import ClassCounts, RowLosses
 from .optimizers import check_optimizer, optimizer_and_schedule
 from .trained_rows import train_all_rows, train_rows_that_occur
@@ -96,6 +97,8 @@ class ClassifierModule(StageModuleBase):
         frozen_cache: A file on a local disk, shared by any runs, in which the outputs of the frozen layers are kept:
             each row passes through them once, then only the other layers are computed. They have no dropout then.
             See `frozen_cache.py`.
+        length_groups: Whether a batch of fit passes through the network in groups of rows of similar length, which
+            saves padding; see `length_groups.py`. null does so on a CPU.
         head_seed: Seed of a new head alone; null takes `seed`. Weights of several runs can be averaged only if their
             heads began alike.
         logit_adjustment: tau of gold rows; see `corrections.Corrections`.
@@ -115,8 +118,8 @@ class ClassifierModule(StageModuleBase):
     # Arguments that play no part in scoring rows.
     TRAINING_ALONE: ClassVar[tuple[str, ...]] = (
         "learning_rate", "weight_decay", "adam_epsilon", "warmup_ratio", "optimizer", "lr_scheduler", "dropout",
-        "pooling", "frozen_layers", "frozen_cache", "seed", "objective", "synthetic_labels", "temperature",
-        "teacher_temperature", "kl_weight", "t_squared",
+        "pooling", "frozen_layers", "frozen_cache", "length_groups", "seed", "objective", "synthetic_labels",
+        "temperature", "teacher_temperature", "kl_weight", "t_squared",
     )  # fmt: skip
 
     @check_ranges("model.")
@@ -138,6 +141,7 @@ class ClassifierModule(StageModuleBase):
         pooling: Literal["first", "mean"] | None = None,
         frozen_layers: int | None = None,
         frozen_cache: str | None = None,
+        length_groups: bool | None = None,
         head_seed: Seed | None = None,
         logit_adjustment: Strength = 0.0,
         class_weighting: Strength = 0.0,
@@ -165,6 +169,7 @@ class ClassifierModule(StageModuleBase):
         self.pooling = pooling
         self.frozen_layers = frozen_layers
         self.frozen_cache = frozen_cache
+        self.length_groups = length_groups
         self.head_seed = head_seed
         self.corrections = Corrections(
             logit_adjustment=logit_adjustment, class_weighting=class_weighting, label_smoothing=label_smoothing
@@ -342,13 +347,16 @@ class ClassifierModule(StageModuleBase):
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """Logits in the task's order; float32 or wider, whatever the precision of the network. Shape (B, C)."""
-        assert self.network is not None, "configure_model loads the network"
         known = self._known(inputs)
-        given = nullcontext() if self._frozen_outputs is None else self._frozen_outputs.outputs_given(known)
-        with given:
+        wanted = self.device.type == "cpu" if self.length_groups is None else self.length_groups
+        logits_BC = in_groups(self._logits, known) if self.training and wanted else self._logits(known)
+        return logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32))
+
+    def _logits(self, known: dict[str, Tensor]) -> Tensor:
+        assert self.network is not None, "configure_model loads the network"
+        with nullcontext() if self._frozen_outputs is None else self._frozen_outputs.outputs_given(known):
             logits_BC: Tensor = self.network(**known).logits
-        wide_BC: Tensor = logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32))
-        return wide_BC
+        return logits_BC
 
     def _known(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """What the network takes: some tokenizers mark the texts of a pair for networks that make no use of it."""
@@ -518,7 +526,12 @@ class ClassifierModule(StageModuleBase):
             "seed",
         )
         without_dropout = None if self.frozen_cache is None else True  # in the frozen layers
-        more = {"frozen_cache": without_dropout, "head_seed": self.head_seed, "consistency": self.consistency or None}
+        more = {
+            "frozen_cache": without_dropout,
+            "length_groups": self.length_groups,
+            "head_seed": self.head_seed,
+            "consistency": self.consistency or None,
+        }
         changed = {name: value for name, value in more.items() if value is not None}
         return {**{name: getattr(self, name) for name in names}, **changed, **self.corrections.changed}
 
