@@ -160,10 +160,10 @@ def _check_values(settings: Mapping[str, Any]) -> None:
     if isinstance(seed, int) and not isinstance(seed, bool):
         Range(least=0, below=2**32).check("seed_everything", seed)
     trainer = settings.get("trainer")
-    for name, limits in TRAINER_RANGES.items():
+    for name, allowed in TRAINER_RANGES.items():
         number = trainer.get(name) if isinstance(trainer, dict) else None
         if isinstance(number, int | float) and not isinstance(number, bool):
-            limits.check(f"trainer.{name}", number)
+            allowed.check(f"trainer.{name}", number)
     for key in CLASSES:
         given, known = settings.get(key), settings_of(str(class_of(settings, key)))
         if not isinstance(given, dict):
