@@ -69,17 +69,17 @@ def select(
             row, higher is better.
         quota: Rows per class: a number, or a map from label to number.
         task: Text columns and labels; may be omitted if `pseudolabels` is an artifact, which says it.
-        class_from: As for the command `select`, like all that follow.
-        variant: See there.
-        agreement: See there.
-        min_words: See there.
-        dynamics: See there.
-        embeddings: See there.
-        target_embeddings: See there.
+        class_from: `teacher`, `prompt` or `last_epoch`: whose class a row has; None is what the strategy usually takes.
+        variant: Where the paper's text and its code differ, which of them.
+        agreement: Keep only rows whose teacher prediction equals the prompt label.
+        min_words: Keep only rows with so many words in each text column.
+        dynamics: Training dynamics for the pool (`ambiguous`, `easy`, `ccs`).
+        embeddings: Embeddings of the pool (`diverse`, `near_target`); with them the selection's diversity is computed.
+        target_embeddings: Embeddings of unlabelled target text (`near_target`).
         options: Settings of the strategy.
         seed: Seed of random draws and of ties.
-        allow_empty: See there.
-        prompt_labels: See there.
+        allow_empty: Accept a selection without rows, or without rows of all but one of the classes asked for.
+        prompt_labels: False for unlabelled target text (self-training); a test refuses rows with such a text.
         out: Where to write the artifact; by default nothing is written.
         overwrite: Replace what another run left there.
 
@@ -135,20 +135,21 @@ def clean(
     Args:
         raw: Rows with `text`, `prompt_label` and perhaps `domain`, `finish`, `error`.
         task: Text columns and labels.
-        text_column: As for the command `clean`, like all that follow.
-        min_words: See there.
-        max_words: See there.
-        keep_cut: See there.
-        language: See there.
-        near_duplicates: See there.
+        text_column: The task's column that the generated text becomes; the last one by default.
+        min_words: Fewest words of a text, and of each side of a pair.
+        max_words: Most words.
+        keep_cut: Keep text that was cut at the token limit.
+        language: The language that texts must be in, as an ISO 639-1 code; None for no check.
+        near_duplicates: Jaccard similarity of word triples from which a later row is a near duplicate; None for exact
+            duplicates alone.
         exclude: Rows whose texts must not be in the pool: gold.
         exclude_targets: Target rows whose texts are removed.
-        prompts: See there.
-        embeddings: See there.
-        semantic_duplicates: See there.
-        size: See there.
+        prompts: The prompt file that the rows were written by; its few-shot examples are removed too.
+        embeddings: Embeddings of these rows, to compare them by meaning too.
+        semantic_duplicates: Cosine from which a later row says the same.
+        size: Keep at most so many rows, drawn by the seed.
         seed: Seed of the draw of `size`.
-        allow_empty: See there.
+        allow_empty: Accept a pool without rows.
         out: Where to write the artifact; by default nothing is written.
         overwrite: Replace what another run left there.
 
@@ -195,14 +196,14 @@ def report(
 
     Args:
         runs: A folder of `test`, a pattern such as `runs/*/test`, or a list of them.
-        metric: As for the command `report`, like all that follow.
-        baseline: See there.
-        prior: See there.
-        by: See there.
-        groups: See there.
-        class_shares: See there.
-        max_leakage: See there.
-        html: See there.
+        metric: `accuracy`, `macro_f1`, `ece`, `ce`, or a list of them: one table each.
+        baseline: The method, or a list of methods, that all others are compared with; the first method by default.
+        prior: Predictions `as_trained`, with the label prior of the gold `divided` out, or `both`.
+        by: A column of the test rows by which a further table splits the targets.
+        groups: A column of the test rows: rows with one value of it are resampled together.
+        class_shares: Add the class shares of gold, selection, predictions and target.
+        max_leakage: Refuse to report if a larger share of a target's rows nearly repeats training data.
+        html: Also write `report.html`.
         out: Where to write the report; by default nothing is written.
         overwrite: Replace the artifact of another stage in `out`.
 

@@ -11,14 +11,15 @@ import layout
 import pytest
 import yaml
 from code_blocks import ALL, Block, apply_diff, of_language
-from conftest import PROJECT, Command, Stages
+from conftest import PROJECT, QUIET, Command, Stages
 from test_installed import copy_of_the_checkout
 
 from labelbridge.lightning_app import stages
 from labelbridge.lightning_app.stages import FUNCTIONS, TRAINER_COMMANDS
 
 COMMANDS = [(block, words) for block in of_language("bash") for words in block.commands()]
-OURS = [(block, words[2:]) for block, words in COMMANDS if words[:2] == ["python", "main.py"]]
+# By `python main.py`, or by what starts several processes of it.
+OURS = [(block, words[words.index("main.py") + 1 :]) for block, words in COMMANDS if "main.py" in words]
 
 
 def named(cases: list[tuple[Block, list[str]]]) -> list[object]:
@@ -101,6 +102,24 @@ def test_other_commands_name_what_is_there():
             assert find_spec(words[2]) is not None, place
         for extra in re.findall(r"\[([\w,]+)\]", " ".join(words)) if "pip" in words else []:
             assert all(f"\n{name} = [" in extras for name in extra.split(",")), place
+
+
+@pytest.mark.slow
+def test_the_ten_commands_of_the_quickstart_run_one_after_the_other(cli: Command, tiny_xlmr: Path):
+    """With a tiny encoder in the place of the bundled one, which may give every row one class."""
+    commands = [words for block, words in OURS if str(block).startswith("docs/quickstart.md")]
+    assert len(commands) == 10
+    for words in commands:
+        fit = [f"--model.model={tiny_xlmr}"] if words[0] == "fit" else []
+        trainer = list(QUIET) if words[0] in TRAINER_COMMANDS else []
+        accepted = ["--allow_empty=true"] if words[0] == "select" else []
+        outcome = cli(*words, *fit, *trainer, *accepted)
+        assert outcome.code == 0, (words, outcome.err)
+    named = re.findall(r"`(runs/[\w/-]+)`", (PROJECT / "docs/quickstart.md").read_text(encoding="utf-8"))
+    assert len(named) > 6
+    assert all(Path(path).is_dir() for path in named)
+    assert Path("runs/report/report.html").is_file()
+    assert Path("runs/teacher/data_map.png").is_file()
 
 
 @pytest.mark.slow
