@@ -20,7 +20,7 @@ def run(full: bool = False) -> dict[str, float | int]:
     count = 200_000 if full else 20_000
     task = Task("sentiment", ["text"], ["negative", "neutral", "positive"])
     with tempfile.TemporaryDirectory() as folder:
-        raw = _raw(Path(folder) / "raw.jsonl", count)
+        raw = write_raw(Path(folder) / "raw.jsonl", count)
         began = time.perf_counter()
         clean(task, Source(path=str(raw)), out=f"{folder}/pool")
         took = time.perf_counter() - began
@@ -29,7 +29,7 @@ def run(full: bool = False) -> dict[str, float | int]:
     return {"rows_per_s": count / took, "seconds": took, "rows": count, "kept": kept, "peak_gb": peak}
 
 
-def _raw(path: Path, count: int) -> Path:
+def write_raw(path: Path, count: int) -> Path:
     """Halves of the sample's sentences put together, some with the usual flaws."""
     rng = random.Random(0)  # noqa: S311 - made-up rows
     words = [json.loads(line)["text"].split() for line in SAMPLE.read_text(encoding="utf-8").splitlines()]

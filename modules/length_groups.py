@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-GROUP_COST = 64  # positions whose computation takes as long as what a further group costs beside its own
+GROUP_COST = 128  # positions whose computation takes as long as what a further group costs beside its own
 
 
 def in_groups(network: Callable[[dict[str, Tensor]], Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
