@@ -6,6 +6,7 @@ Lightning's loggers agree on numbers only. A logger that is not known here gets 
 # N = rows, C = classes
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
+from ..core.ancestors import ancestors
+from ..core.paths import find
 from ..core.task import Task
 from .confusion import confusion_figure
 from .trackio_logger import TrackioLogger
 
 # Numbers that a run has only once are below this name: it sorts after the curves, so that these come first.
 ONCE = "values"
+# Settings of a module by which methods differ.
+COMPARED = (
+    "objective", "synthetic_labels", "temperature", "teacher_temperature", "kl_weight", "learning_rate",
+    "frozen_layers",
+)  # fmt: skip
 
 
 def show_figure(loggers: Iterable[Logger], name: str, figure: Any, step: int) -> None:
@@ -97,31 +105,37 @@ def show_predictions(loggers: Iterable[Logger], table: pa.Table, task: Task) -> 
 
 
 def settings_of(facts: Mapping[str, Any], identity: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
-    """The settings by which runs are compared.
+    """The settings that tell methods apart, and no others: a column for each has to be read on one screen.
 
     Args:
         facts: What the model's card says of it.
-        identity: The settings of the run that count; of them, those with a single value are shown.
+        identity: The settings of the run that count; of a tested model those of its training.
     """
     rows = {
         f"{kind}_rows": sum(facts[f"{kind}_counts"].values())
         for kind in ("gold", "synthetic")
         if f"{kind}_counts" in facts
     }
-    names = ("method", "setting", "seed", "base")
-    named = {name: facts[name] for name in names if name in facts}
-    trainer = identity.get("trainer", {})
-    chosen = {
-        **identity.get("model", {}),
-        "max_epochs": trainer.get("max_epochs"),
-        "max_steps": trainer.get("max_steps"),
-        "precision": trainer.get("precision"),
-        "rows_per_step": identity.get("rows_per_step"),
-    }
-    single = {name: value for name, value in chosen.items() if _is_shown(value)}
+    named = {name: facts[name] for name in ("method", "setting", "seed", "base") if name in facts}
     task = {"task": facts["task"]["name"]} if "task" in facts else {}
-    return {"stage": identity["stage"], **task, **rows, **single, **named}
+    model = identity.get("model", {})
+    chosen = {
+        **{name: model.get(name) for name in COMPARED},
+        "epochs": identity.get("trainer", {}).get("max_epochs"),
+        "rows_per_step": identity.get("rows_per_step"),
+        **_selection(facts),
+    }
+    single = {name: value for name, value in chosen.items() if isinstance(value, bool | int | float | str)}
+    return {"stage": identity["stage"], **named, **task, **single, **rows}
 
 
-def _is_shown(value: Any) -> bool:
-    return isinstance(value, bool | int | float) or (isinstance(value, str) and not value.startswith("sha256:"))
+def _selection(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Strategy, rows per class and origin of the classes of the selection that a model learned from, if it is there."""
+    for place in facts.get("inputs", {}).get("selection", {}).get("paths", []):
+        for _, manifest in ancestors(find(place) or Path(place)):
+            if manifest.stage == "select":
+                quotas = list(dict.fromkeys(manifest.facts["quota"].values()))
+                per_class = quotas[0] if len(quotas) == 1 else "/".join(map(str, manifest.facts["quota"].values()))
+                shown = {"selection": manifest.facts["strategy"], "k": per_class}
+                return {**shown, "class_from": manifest.facts["class_from"]}
+    return {}

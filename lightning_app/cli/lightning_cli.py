@@ -32,7 +32,7 @@ from ..evaluation.metrics import conformal_metrics
 from ..evaluation.predicted_classes import count_classes, one_class_warnings, table_lines
 from ..evaluation.unseen import check_unseen
 from ..models.fingerprints import check_model_fresh, model_files, model_fingerprint
-from ..models.locate import CARD_FACTS, card_facts
+from ..models.locate import CARD_FACTS, card_facts, locate
 from ..protocols import StageData, StageModule
 from ..stages import BY_NAME
 from . import identity
@@ -310,7 +310,13 @@ class Cli(LightningCLI):
         }
         if task is not None and compared:
             show_predictions(loggers, table, task)
-            show_outcome(loggers, settings_of(facts, run.identity), compared, 0)
+            show_outcome(loggers, settings_of(facts, {**self._training(run), "stage": run.stage}), compared, 0)
+
+    def _training(self, run: Run) -> Mapping[str, Any]:
+        """The settings under which a tested model was trained, if its run is there; else those of the test."""
+        folder = self._model_folder
+        trained = artifacts.manifest_of(Path(locate(folder)).parent) if folder is not None else None
+        return trained.config if trained is not None and "model" in trained.config else run.identity
 
     def _class_facts(self, run: Run, table: Any) -> dict[str, Any]:
         """How often each class was predicted, if these are pseudolabels."""

@@ -43,6 +43,12 @@ def test_a_fit_shows_its_checks_its_selection_and_its_outcome(stages: Stages):
     assert shown["stage"] == "student"
     assert shown["gold_rows"] == 37
     assert shown["learning_rate"] > 0
+    assert (shown["selection"], shown["k"], shown["class_from"]) == ("top", 6, "teacher")
+    assert set(shown) <= {
+        "base", "class_from", "epochs", "frozen_layers", "gold_rows", "k", "kl_weight", "learning_rate", "method",
+        "objective", "rows_per_step", "seed", "selection", "setting", "stage", "synthetic_labels", "synthetic_rows",
+        "task", "teacher_temperature", "temperature",
+    }  # fmt: skip
     assert [one.value for one in events.Scalars("values/dev/accuracy")] == [
         max(one.value for one in events.Scalars("dev/accuracy"))
     ]
@@ -50,7 +56,7 @@ def test_a_fit_shows_its_checks_its_selection_and_its_outcome(stages: Stages):
     assert stages.test(LOGGED).code == 0
     events = events_of("test")
     target = next(tag.split("/")[1] for tag in events.Tags()["images"] if tag.startswith("confusion/"))
-    assert settings(events)["method"] == "T-top-k"
+    assert settings(events) == {**shown, "stage": "test"}
     assert f"values/{target}/macro_f1" in events.Tags()["scalars"]
     assert stages.student(LOGGED, "--boards.figures=false", "--boards.samples=0", "--out=plain").code == 0
     assert "selection/text_summary" not in events_of("plain").Tags()["tensors"]
