@@ -1,12 +1,12 @@
 """The mean of a run's weights over its dev checks or steps, checked and exported in the place of the last ones."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.ranges import Range, check_ranges
 
 
 class AverageWeights(Callback):
@@ -28,11 +28,13 @@ class AverageWeights(Callback):
         decay: How much less an earlier term counts than the next one.
     """
 
-    def __init__(self, every: Literal["check", "step"] | None = None, start: float = 0.0, decay: float = 1.0) -> None:
-        if not 0 <= start < 1:
-            raise InputError(f"average.start is {start}, expected 0 <= start < 1, a share of the optimizer steps")
-        if not 0 < decay <= 1:
-            raise InputError(f"average.decay is {decay}, expected 0 < decay <= 1; 1 is the plain mean")
+    @check_ranges("average.")
+    def __init__(
+        self,
+        every: Literal["check", "step"] | None = None,
+        start: Annotated[float, Range(least=0, below=1, remedy="a share of the optimizer steps")] = 0.0,
+        decay: Annotated[float, Range(above=0, most=1, remedy="1 is the plain mean")] = 1.0,
+    ) -> None:
         self.every = every
         self.start = start
         self.decay = decay

@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from labelbridge.lightning_app.boards.confusion import confusion_figure
 from labelbridge.lightning_app.boards.samples import sample_rows
 from labelbridge.lightning_app.boards.show import show_curves, show_figure, show_text
-from labelbridge.lightning_app.core.ranges import check_range
+from labelbridge.lightning_app.core.ranges import NonNegativeInt, check_ranges
 from labelbridge.lightning_app.models.correction import dev_confusion
 from labelbridge.lightning_app.protocols import HasSelection, KeepsDevRows, datamodule_of
 
@@ -21,8 +21,8 @@ class ShowOnBoards(Callback):
         samples: Rows of each class of the selection that are shown.
     """
 
-    def __init__(self, figures: bool = True, samples: int = 5) -> None:
-        check_range("boards.samples", samples, least=0)
+    @check_ranges("boards.")
+    def __init__(self, figures: bool = True, samples: NonNegativeInt = 5) -> None:
         self.figures = figures
         self.samples = samples
 

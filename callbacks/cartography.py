@@ -19,7 +19,7 @@ from torch.utils.data import SequentialSampler
 
 from labelbridge.lightning_app.boards.show import show_figure
 from labelbridge.lightning_app.core import artifacts
-from labelbridge.lightning_app.core.ranges import check_range
+from labelbridge.lightning_app.core.ranges import PositiveInt, check_ranges
 from labelbridge.lightning_app.core.runs import command_line
 from labelbridge.lightning_app.dynamics import store
 from labelbridge.lightning_app.dynamics.data_map import data_map
@@ -63,17 +63,17 @@ class CartographyCallback(Callback):
             `data_map-NAME`).
     """
 
+    @check_ranges("cartography.")
     def __init__(
         self,
         out: str,
         rows: Any = None,
         score: Any = None,
-        every_n_steps: int | None = None,
+        every_n_steps: PositiveInt | None = None,
         before_training: bool = False,
         dtype: Literal["float32", "float16"] = "float32",
         figure: bool = True,
     ) -> None:
-        check_range("cartography.every_n_steps", every_n_steps, least=1)
         self.out = Path(out)
         self.rows: dict[str, ScoredRows] | None = rows
         self.score: Score = score or _score_rows

@@ -4,7 +4,7 @@ import math
 import shutil
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 from labelbridge.lightning_app.calibration.priors import prior_vector
 from labelbridge.lightning_app.core.artifacts import follow_umask, write_json
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.ranges import Range, check_ranges
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.models.card import model_card
 from labelbridge.lightning_app.models.correction import (
@@ -48,6 +49,7 @@ class ExportBest(Callback):
             the true label this often; a test then reports how often they do on each target, and how large they are.
     """
 
+    @check_ranges("export.")
     def __init__(
         self,
         out: str,
@@ -57,12 +59,10 @@ class ExportBest(Callback):
         choose: Literal["best", "last"] = "best",
         temperature: bool = False,
         prior: Literal["uniform"] | dict[str, float] | None = None,
-        conformal_alpha: float | None = None,
+        conformal_alpha: Annotated[float, Range(above=0, below=1)] | None = None,
     ) -> None:
         if mode not in ("max", "min"):
             raise InputError(f"export.mode is {mode!r}, expected max or min")
-        if conformal_alpha is not None and not 0 < conformal_alpha < 1:
-            raise InputError(f"export.conformal_alpha is {conformal_alpha}, expected 0 < conformal_alpha < 1")
         self.folder = Path(out) / "model"
         self.monitor = monitor
         self.mode = mode

@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from labelbridge.lightning_app.core.artifacts import follow_umask, settle
-from labelbridge.lightning_app.core.ranges import check_range
+from labelbridge.lightning_app.core.ranges import NonNegativeFloat, PositiveInt, check_ranges
 from labelbridge.lightning_app.core.runs import CHECKPOINTS
 from labelbridge.lightning_app.protocols import CutsWindows, Windows
 
@@ -36,9 +36,10 @@ class Resume(Callback):
         every_n_steps: If given, optimizer steps between checkpoints instead.
     """
 
-    def __init__(self, out: str, every_minutes: float = 10.0, every_n_steps: int | None = None) -> None:
-        check_range("resume.every_minutes", every_minutes, least=0)
-        check_range("resume.every_n_steps", every_n_steps, least=1)
+    @check_ranges("resume.")
+    def __init__(
+        self, out: str, every_minutes: NonNegativeFloat = 10.0, every_n_steps: PositiveInt | None = None
+    ) -> None:
         self.path = Path(out) / CHECKPOINTS / CHECKPOINT
         self.every_minutes = every_minutes
         self.every_n_steps = every_n_steps

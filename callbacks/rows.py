@@ -9,7 +9,7 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from labelbridge.lightning_app.core.errors import InputError, shorten
-from labelbridge.lightning_app.core.ranges import check_range
+from labelbridge.lightning_app.core.ranges import NonNegativeFloat, check_ranges
 from labelbridge.lightning_app.core.spool import Spool
 from labelbridge.lightning_app.protocols import HandsOver, StepRows
 
@@ -46,8 +46,8 @@ class RowWriter(Callback):
         flush_seconds: Finished rows are on the disk after this time at the latest, however long the next batch takes.
     """
 
-    def __init__(self, out: str, flush_seconds: float = 20.0) -> None:
-        check_range("rows.flush_seconds", flush_seconds, least=0)
+    @check_ranges("rows.")
+    def __init__(self, out: str, flush_seconds: NonNegativeFloat = 20.0) -> None:
         self.out = Path(out)
         self.flush_seconds = flush_seconds
         self.spool = Spool(self.out)

@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
-from labelbridge.lightning_app.core.ranges import check_range
+from labelbridge.lightning_app.core.ranges import NonNegativeFloat, check_ranges
 from labelbridge.lightning_app.protocols import Counts, PlansBatches, StepRows
 
 log = logging.getLogger(__name__)
@@ -24,8 +24,8 @@ class Throughput(Callback):
         report_seconds: Time between two lines in predict and test.
     """
 
-    def __init__(self, report_seconds: float = 30.0) -> None:
-        check_range("throughput.report_seconds", report_seconds, least=0)
+    @check_ranges("throughput.")
+    def __init__(self, report_seconds: NonNegativeFloat = 30.0) -> None:
         self.report_seconds = report_seconds
         self._reset()
 

@@ -14,11 +14,10 @@ from transformers import AutoConfig
 
 from labelbridge.lightning_app.boards.show import ONCE
 from labelbridge.lightning_app.core.errors import InputError
-from labelbridge.lightning_app.core.ranges import check_range
+from labelbridge.lightning_app.core.ranges import FEWEST_TOKENS, Length, PositiveInt, Threads, check_ranges
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Rows
 from labelbridge.lightning_app.models.loading import (
-    FEWEST_TOKENS,
     check_together,
     load_tokenizer,
     loading,
@@ -52,19 +51,17 @@ class TokenizedDataModule(StageDataBase):
     NEEDS_FAST: ClassVar[bool] = True  # one in plain Python is slow on many rows
     ENCODES_TEXT_ALONE: ClassVar[bool] = True  # not what puts a code such as >>hin<< before a text
 
+    @check_ranges("data.")
     def __init__(
         self,
         model: str,
         trust_remote_code: bool = False,
         revision: str | None = None,
-        max_length: int = 128,
-        tokens_per_batch: int = 4096,
-        num_workers: int = 0,
+        max_length: Length = 128,
+        tokens_per_batch: PositiveInt = 4096,
+        num_workers: Threads = 0,
     ) -> None:
         super().__init__()
-        check_range("data.max_length", max_length, least=FEWEST_TOKENS)
-        check_range("data.tokens_per_batch", tokens_per_batch, least=1)
-        check_range("data.num_workers", num_workers, least=0, most=1024)
         self.model_name = model
         self.trust_remote_code = trust_remote_code
         self.revision = revision

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from labelbridge.lightning_app.core.errors import InputError, shorten
+from labelbridge.lightning_app.core.ranges import Length, NonNegativeInt, check_ranges
 from labelbridge.lightning_app.core.task import Task
 
 
@@ -43,13 +44,14 @@ class Collate:
         >>> trainer.fit(StudentModule(task=task, model="FacebookAI/xlm-roberta-base"), loader)
     """
 
+    @check_ranges("collate.")
     def __init__(
         self,
         tokenizer: Any,
         task: Task,
-        max_length: int = 128,
-        n_gold: int | None = None,
-        n_synthetic: int | None = None,
+        max_length: Length = 128,
+        n_gold: NonNegativeInt | None = None,
+        n_synthetic: NonNegativeInt | None = None,
         synthetic_labels: Literal["teacher", "teacher_hard", "prompt"] = "teacher",
     ) -> None:
         self.tokenizer = tokenizer

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from labelbridge.lightning_app.core.contracts import Reference
 from labelbridge.lightning_app.core.errors import InputError
-from labelbridge.lightning_app.core.ranges import check_range
+from labelbridge.lightning_app.core.ranges import PositiveInt, Seed, check_ranges
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
 from labelbridge.lightning_app.evaluation.metrics import target_metrics
@@ -54,6 +54,7 @@ class GoldDataModule(RowsDataModule):
         **rows: As for `RowsDataModule`.
     """
 
+    @check_ranges("data.")
     def __init__(
         self,
         train: Source | list[Source] | None = None,
@@ -63,12 +64,11 @@ class GoldDataModule(RowsDataModule):
         gold_dynamics: bool = False,
         class_balanced: bool = False,
         views: str | list[str] | None = None,
-        batch_size: int = 32,
-        seed: int = 0,
+        batch_size: PositiveInt = 32,
+        seed: Seed = 0,
         **rows: Any,
     ) -> None:
         super().__init__(**rows)
-        check_range("data.batch_size", batch_size, least=1)
         self.train = train
         self.dev = dev
         self.targets = targets or {}

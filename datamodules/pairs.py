@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from labelbridge.lightning_app.core.contracts import Reference
 from labelbridge.lightning_app.core.errors import InputError
-from labelbridge.lightning_app.core.ranges import check_range
+from labelbridge.lightning_app.core.ranges import Length, PositiveInt, Seed, check_ranges
 from labelbridge.lightning_app.data.sources import Rows, Source, load_texts
 from labelbridge.lightning_app.evaluation.translation import bleu_of, translation_metrics
 from labelbridge.lightning_app.protocols import EncodedBatch, PairBatch, TextBatch
@@ -54,6 +54,7 @@ class PairsDataModule(TokenizedDataModule):
     NEEDS_FAST: ClassVar[bool] = False  # M2M100's and OPUS-MT's are in plain Python, and there is no other
     ENCODES_TEXT_ALONE: ClassVar[bool] = False
 
+    @check_ranges("data.")
     def __init__(
         self,
         target_language: str,
@@ -64,14 +65,13 @@ class PairsDataModule(TokenizedDataModule):
         train: Source | list[Source] | None = None,
         dev: Source | list[Source] | None = None,
         tests: dict[str, Source] | None = None,
-        batch_size: int = 16,
-        seed: int = 0,
+        batch_size: PositiveInt = 16,
+        seed: Seed = 0,
         model: str = "",
-        max_length: int = 256,
+        max_length: Length = 256,
         **tokenized: Any,
     ) -> None:
         super().__init__(model=model, max_length=max_length, **tokenized)
-        check_range("data.batch_size", batch_size, least=1)
         self.source_language = language(source_language, "model.source_language")
         self.target_language = language(target_language, "model.target_language")
         self.source_code = source_code

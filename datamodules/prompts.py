@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from labelbridge.lightning_app.core import artifacts, fingerprint
 from labelbridge.lightning_app.core.contracts import Reference
 from labelbridge.lightning_app.core.errors import InputError
-from labelbridge.lightning_app.core.ranges import check_range
+from labelbridge.lightning_app.core.ranges import PositiveInt, Range, Seed, Tokens, check_ranges
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
 from labelbridge.lightning_app.generation.prompts import PromptSpec, prompt_rows, read_spec
@@ -41,20 +41,19 @@ class PromptDataModule(StageDataBase):
         seed: Seed of the attributes; linked to `seed_everything`.
     """
 
+    @check_ranges("data.")
     def __init__(
         self,
         task: Task,
         prompts: str,
-        count: int = 1000,
+        count: Annotated[int, Range(least=1, most=MOST_PROMPTS)] = 1000,
         source: Source | None = None,
         language: str | None = None,
-        max_new_tokens: int = 256,
-        tokens_per_batch: int = 16_384,
-        seed: int = 0,
+        max_new_tokens: Tokens = 256,
+        tokens_per_batch: PositiveInt = 16_384,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        check_range("data.count", count, least=1, most=MOST_PROMPTS)
-        check_range("data.tokens_per_batch", tokens_per_batch, least=1)
         self.task = task
         self.prompts = prompts
         self.count = count

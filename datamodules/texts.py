@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from labelbridge.lightning_app.core.artifacts import is_selection
 from labelbridge.lightning_app.core.contracts import Reference
 from labelbridge.lightning_app.core.errors import InputError
-from labelbridge.lightning_app.core.ranges import check_range
+from labelbridge.lightning_app.core.ranges import PositiveInt, check_ranges
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
 from labelbridge.lightning_app.protocols import TextBatch, Written
@@ -57,6 +57,7 @@ class TextDataModule(StageDataBase):
         allow_empty: Write the translation even if no row passes the gates.
     """
 
+    @check_ranges("data.")
     def __init__(
         self,
         task: Task,
@@ -66,12 +67,11 @@ class TextDataModule(StageDataBase):
         label_column: Literal["label", "prompt_label"] | None = "label",
         gates: Gates | None = None,
         failing: Failing = "aside",
-        tokens_per_batch: int = 4096,
+        tokens_per_batch: PositiveInt = 4096,
         allow_empty: bool = False,
     ) -> None:
         super().__init__()
         self.allow_empty = allow_empty
-        check_range("data.tokens_per_batch", tokens_per_batch, least=1)
         self.task = task
         self.rows = rows
         self.target = language(target_language, "model.target_language")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NotRequired, Protoc
 
 import numpy as np
 import pyarrow as pa
+from typing_extensions import TypedDict as ExtensibleDict
 
 from .core.artifacts import Artifact
 from .core.contracts import Reference
@@ -197,8 +198,14 @@ class Written:
     allow_empty: bool = False
 
 
+class ModuleIdentity(ExtensibleDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
+    """What of a module determines what a run writes; `model` is the fingerprint of its weights, or the model's name."""
+
+    model: str
+
+
 class StageModule(Protocol):
-    """The module of a stage. Its identity has the key `model`: the fingerprint of its weights, or the model's name."""
+    """The module of a stage."""
 
     HAS_FILES: ClassVar[bool]
     """Whether the model's name stands for files, not for a server's model or an engine without weights."""
@@ -220,7 +227,7 @@ class StageModule(Protocol):
         """The names of models whose outputs are averaged with this one's."""
         ...
 
-    def identity(self, subcommand: str) -> dict[str, Any]:
+    def identity(self, subcommand: str) -> ModuleIdentity:
         """What of this module determines the rows or weights that a run writes; JSON values."""
         ...
 

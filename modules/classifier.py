@@ -26,7 +26,15 @@ from transformers import PreTrainedModel
 
 from labelbridge.lightning_app.calibration.priors import prior_vector
 from labelbridge.lightning_app.core.errors import InputError
-from labelbridge.lightning_app.core.ranges import check_range
+from labelbridge.lightning_app.core.ranges import (
+    NonNegativeFloat,
+    Part,
+    PositiveFloat,
+    Seed,
+    Share,
+    Strength,
+    check_ranges,
+)
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.evaluation.predicted_classes import one_class_warning
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint, tokenizer_fingerprint
@@ -114,6 +122,7 @@ class ClassifierModule(StageModuleBase):
         "temperature", "teacher_temperature", "kl_weight", "t_squared",
     )  # fmt: skip
 
+    @check_ranges("model.")
     def __init__(
         self,
         task: Task,
@@ -121,37 +130,29 @@ class ClassifierModule(StageModuleBase):
         label_map: dict[str, str | None] | None = None,
         trust_remote_code: bool = False,
         revision: str | None = None,
-        learning_rate: float = 5e-5,
-        weight_decay: float = 0.0,
-        adam_epsilon: float = 1e-8,
-        warmup_ratio: float = 0.0,
+        learning_rate: NonNegativeFloat = 5e-5,
+        weight_decay: NonNegativeFloat = 0.0,
+        adam_epsilon: PositiveFloat = 1e-8,  # 0 would divide by zero for weights without a gradient
+        warmup_ratio: Share = 0.0,
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
-        dropout: float | None = None,
+        dropout: Share | None = None,
         gradient_checkpointing: bool = False,
         pooling: Literal["first", "mean"] | None = None,
         frozen_layers: int | None = None,
         frozen_cache: str | None = None,
         length_groups: bool | None = None,
-        head_seed: int | None = None,
-        logit_adjustment: float = 0.0,
-        class_weighting: float = 0.0,
-        label_smoothing: float = 0.0,
-        consistency: float = 0.0,
+        head_seed: Seed | None = None,
+        logit_adjustment: Strength = 0.0,
+        class_weighting: Strength = 0.0,
+        label_smoothing: Part = 0.0,
+        consistency: NonNegativeFloat = 0.0,
         prior: Literal["uniform"] | dict[str, float] | None = None,
         source_prior: dict[str, float] | None = None,
         ensemble: list[str] | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        check_range("model.learning_rate", learning_rate, least=0)
-        check_range("model.weight_decay", weight_decay, least=0)
-        check_range("model.adam_epsilon", adam_epsilon, above=0)  # 0 divides by zero for weights without a gradient
-        check_range("model.warmup_ratio", warmup_ratio, least=0, most=1)
-        check_range("model.dropout", dropout, least=0, most=1)
-        check_range("model.consistency", consistency, least=0)
-        check_range("model.head_seed", head_seed, least=0, below=2**32)
-        check_range("model.seed", seed, least=0, below=2**32)
         self.task = task
         self.model_name = model
         self.label_map = label_map

@@ -7,7 +7,7 @@ and from constants of the whole set, so that a window's gradient does not depend
 # B = rows of a micro-batch, C = classes
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.ranges import Clip, Part, Strength, check_fields
 
 
 @dataclass(frozen=True)
@@ -44,23 +45,16 @@ class Corrections:
         InputError: If a number is out of its range.
     """
 
-    logit_adjustment: float = 0.0
-    synthetic_logit_adjustment: float = 0.0
-    class_weighting: float = 0.0
-    label_smoothing: float = 0.0
-    gce_q: float = 0.0
-    importance_clip: float | None = None
-    min_confidence: float = 0.0
+    logit_adjustment: Strength = 0.0
+    synthetic_logit_adjustment: Strength = 0.0
+    class_weighting: Strength = 0.0
+    label_smoothing: Part = 0.0
+    gce_q: Part = 0.0
+    importance_clip: Clip | None = None
+    min_confidence: Part = 0.0
 
     def __post_init__(self) -> None:
-        most = {"label_smoothing": 1.0, "gce_q": 1.0, "min_confidence": 1.0}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if (value is not None and not 0 <= value <= most.get(field.name, math.inf)) or value == math.inf:
-                limit = "0 <= x <= 1" if field.name in most else "0 or more"
-                raise InputError(f"model.{field.name} is {value}, expected {limit}; 0 turns it off")
-        if self.importance_clip == 0:
-            raise InputError("model.importance_clip is 0, expected a number above 0, or null to turn it off")
+        check_fields(self, "model.")
         if self.gce_q and self.label_smoothing:
             raise InputError(
                 f"model.gce_q is {self.gce_q} and model.label_smoothing is {self.label_smoothing}, expected one of the "

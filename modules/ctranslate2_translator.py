@@ -2,14 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.packages import require
 from labelbridge.lightning_app.core.paths import find
-from labelbridge.lightning_app.core.ranges import check_range
+from labelbridge.lightning_app.core.ranges import Range, Threads, check_ranges
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint, tokenizer_fingerprint
 from labelbridge.lightning_app.models.locate import CARD_FACTS, CONVERTED
 
@@ -37,6 +37,7 @@ class CTranslate2Translator(SequenceTranslator):
         **sequence: As for `SequenceTranslator`.
     """
 
+    @check_ranges("model.")
     def __init__(
         self,
         tokenizer: str | None = None,
@@ -44,13 +45,11 @@ class CTranslate2Translator(SequenceTranslator):
             "default", "auto", "float32", "float16", "bfloat16", "int8", "int8_float32", "int8_float16",
             "int8_bfloat16", "int16",
         ] = "default",
-        inter_threads: int = 1,
-        intra_threads: int = 0,
+        inter_threads: Annotated[int, Range(least=1, most=1024)] = 1,
+        intra_threads: Threads = 0,
         **sequence: Any,
     ) -> None:  # fmt: skip
         super().__init__(**sequence)
-        check_range("model.inter_threads", inter_threads, least=1, most=1024)
-        check_range("model.intra_threads", intra_threads, least=0, most=1024)
         self.tokenizer_source = tokenizer
         self.compute_type = compute_type
         self.inter_threads = inter_threads

@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from labelbridge.lightning_app.core.errors import InputError, is_unicode, shorten
-from labelbridge.lightning_app.core.ranges import check_range
+from labelbridge.lightning_app.core.ranges import NonNegativeFloat, Range, Seed, Tokens, check_ranges
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.protocols import Batch, Counts, HandOver, PromptBatch, StepRows, batch_rows
 
 from .base import StageModuleBase
 
 Answers = dict[str, list[Any]]
+
+COLDEST = 1e-3  # logits over a smaller temperature may leave float32
 
 
 class GeneratorModule(StageModuleBase):
@@ -32,19 +34,19 @@ class GeneratorModule(StageModuleBase):
 
     HAS_FILES: ClassVar[bool] = False
 
+    @check_ranges("model.")
     def __init__(
         self,
         task: Task,
         model: str,
-        max_new_tokens: int = 256,
-        temperature: float = 1.5,
-        top_p: float = 0.9,
-        seed: int = 0,
+        max_new_tokens: Tokens = 256,
+        temperature: NonNegativeFloat = 1.5,
+        top_p: Annotated[float, Range(above=0, most=1)] = 0.9,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        check_range("model.max_new_tokens", max_new_tokens, least=1)
-        check_range("model.temperature", temperature, least=0)
-        check_range("model.top_p", top_p, above=0, most=1)
+        if 0 < temperature < COLDEST:
+            raise InputError(f"model.temperature is {temperature}, expected {COLDEST} or more, or 0 for the likeliest")
         self.task = task
         self.model_name = model
         self.max_new_tokens = max_new_tokens

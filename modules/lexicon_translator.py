@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.packages import require
-from labelbridge.lightning_app.core.ranges import check_range
+from labelbridge.lightning_app.core.ranges import Share, check_ranges
 from labelbridge.lightning_app.data.sources import Source
 from labelbridge.lightning_app.translation.lexicon import (
     Lexicon,
@@ -36,19 +36,18 @@ class LexiconTranslator(TranslatorModule):
         **translator: As for `TranslatorModule`.
     """
 
+    @check_ranges("model.")
     def __init__(
         self,
         lexicon: Source | list[Source],
-        ratio: float = 1.0,
-        sentence_ratio: float = 1.0,
+        ratio: Share = 1.0,
+        sentence_ratio: Share = 1.0,
         choice: Literal["first", "random"] = "first",
         lemmatize: bool = True,
         tagger: Literal["nltk"] | None = None,
         **translator: Any,
     ) -> None:
         super().__init__(**translator)
-        check_range("model.ratio", ratio, least=0, most=1)
-        check_range("model.sentence_ratio", sentence_ratio, least=0, most=1)
         self.files = [lexicon] if isinstance(lexicon, Source) else lexicon
         self.model_name = ", ".join(source.place for source in self.files)
         self.ratio = ratio

@@ -11,7 +11,6 @@ minimises `sum_i w_i loss_i / W` with `w = N/|D|` for gold rows and `w = N/(|C| 
 
 # B = rows of a micro-batch, C = classes
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.ranges import NonNegativeFloat, PositiveFloat, check_fields
 
 from .corrections import Corrections, class_weights, importance_weights, log_shares
 
@@ -46,19 +46,13 @@ class Objective:
 
     objective: Literal["paper", "released"] = "paper"
     synthetic_labels: SyntheticLabels = "teacher"
-    temperature: float = 1.5
-    teacher_temperature: float = 1.0
-    kl_weight: float = 1.0
+    temperature: PositiveFloat = 1.5
+    teacher_temperature: PositiveFloat = 1.0
+    kl_weight: NonNegativeFloat = 1.0
     t_squared: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("temperature", "teacher_temperature"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(
-                    f"model.{name} {getattr(self, name)}: expected a number above 0; the paper has 1.5 and 1"
-                )
-        if not 0 <= self.kl_weight < math.inf:
-            raise InputError(f"model.kl_weight {self.kl_weight}: expected a number of 0 or more; the paper has 1")
+        check_fields(self, "model.")
 
     @property
     def is_soft(self) -> bool:

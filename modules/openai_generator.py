@@ -7,12 +7,12 @@ import time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from logging import getLogger
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from labelbridge.lightning_app.core.errors import InputError, shorten
 from labelbridge.lightning_app.core.packages import require
-from labelbridge.lightning_app.core.ranges import check_range
+from labelbridge.lightning_app.core.ranges import NonNegativeInt, PositiveFloat, Range, check_ranges
 from labelbridge.lightning_app.core.secrets import mask, mask_text
 from labelbridge.lightning_app.protocols import Counts, PromptBatch, StepRows
 
@@ -54,22 +54,19 @@ class OpenAIGenerator(GeneratorModule):
         **generator: As for `GeneratorModule`.
     """
 
+    @check_ranges("model.")
     def __init__(
         self,
         base_url: str,
         api_key_variable: str = "OPENAI_API_KEY",
-        concurrency: int = 16,
-        requests_per_minute: float | None = None,
-        timeout: float = 120.0,
-        retries: int = 5,
+        concurrency: Annotated[int, Range(least=1, most=10_000)] = 16,
+        requests_per_minute: PositiveFloat | None = None,
+        timeout: PositiveFloat = 120.0,
+        retries: NonNegativeInt = 5,
         extra: dict[str, Any] | None = None,
         **generator: Any,
     ) -> None:
         super().__init__(**generator)
-        check_range("model.concurrency", concurrency, least=1, most=10_000)
-        check_range("model.timeout", timeout, above=0)
-        check_range("model.retries", retries, least=0)
-        check_range("model.requests_per_minute", requests_per_minute, above=0)
         if not _is_address(base_url):
             raise InputError(
                 f"model: base_url {shorten(base_url)}, expected an address such as http://localhost:8000/v1"

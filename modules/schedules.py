@@ -7,7 +7,7 @@ window, so that a window's gradient does not depend on how the window is cut.
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.ranges import NonNegativeFloat, PositiveFloat, Turn, check_fields
 
 from .losses import Objective
 
@@ -19,10 +19,10 @@ class Schedules:
     """Settings of the schedules; all off by default.
 
     Args:
-        sets: `synthetic_first`: up to `turn` of the training gold weighs 0 and synthetic rows 1 / turn, then gold
+        sets: `synthetic_first`: up to the turn gold weighs 0 and synthetic rows 1 / turn, then gold
             1 / (1 - turn) and synthetic rows 0. `shift`: gold weighs 2u and synthetic rows 2 (1 - u) at progress u. The
             mean of either weight over the training is 1.
-        turn: Where `synthetic_first` turns, as a share of the optimizer steps.
+        schedule_turn: Where `synthetic_first` turns, as a share of the optimizer steps.
         temperature_end: T at the end, to which it goes linearly from `temperature`; null keeps it.
         kl_weight_end: The same for `kl_weight`.
 
@@ -31,22 +31,17 @@ class Schedules:
     """
 
     sets: SetSchedule | None = None
-    turn: float = 0.5
-    temperature_end: float | None = None
-    kl_weight_end: float | None = None
+    schedule_turn: Turn = 0.5
+    temperature_end: PositiveFloat | None = None
+    kl_weight_end: NonNegativeFloat | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.turn < 1:
-            raise InputError(f"model.schedule_turn is {self.turn}, expected 0 < schedule_turn < 1")
-        if self.temperature_end is not None and self.temperature_end <= 0:
-            raise InputError(f"model.temperature_end is {self.temperature_end}, expected a number above 0")
-        if self.kl_weight_end is not None and self.kl_weight_end < 0:
-            raise InputError(f"model.kl_weight_end is {self.kl_weight_end}, expected 0 or more")
+        check_fields(self, "model.")
 
     @property
     def changed(self) -> dict[str, Any]:
         """The settings that are on."""
-        turn = {"schedule_turn": self.turn} if self.sets == "synthetic_first" else {}
+        turn = {"schedule_turn": self.schedule_turn} if self.sets == "synthetic_first" else {}
         own = {
             "schedule": self.sets, "temperature_end": self.temperature_end, "kl_weight_end": self.kl_weight_end,
         }  # fmt: skip
@@ -57,7 +52,8 @@ class Schedules:
         if self.sets == "shift":
             return 2 * progress, 2 * (1 - progress)
         if self.sets == "synthetic_first":
-            return (0.0, 1 / self.turn) if progress < self.turn else (1 / (1 - self.turn), 0.0)
+            turn = self.schedule_turn
+            return (0.0, 1 / turn) if progress < turn else (1 / (1 - turn), 0.0)
         return 1.0, 1.0
 
     def objective(self, objective: Objective, progress: float) -> Objective:

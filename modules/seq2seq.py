@@ -14,7 +14,7 @@ from torch.nn import functional
 from torchmetrics import MeanMetric
 
 from labelbridge.lightning_app.core.errors import InputError
-from labelbridge.lightning_app.core.ranges import check_range
+from labelbridge.lightning_app.core.ranges import NonNegativeFloat, PositiveFloat, Seed, Share, check_ranges
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint
 from labelbridge.lightning_app.protocols import PairBatch
 from labelbridge.lightning_app.translation.languages import language
@@ -55,6 +55,7 @@ class Seq2SeqModule(StageModuleBase):
         seed: Seed of the adapters and of dropout; linked to `seed_everything`.
     """
 
+    @check_ranges("model.")
     def __init__(
         self,
         model: str,
@@ -65,26 +66,21 @@ class Seq2SeqModule(StageModuleBase):
         prefix: str = "",
         lora: Lora | None = None,
         dtype: Literal["float32", "bfloat16"] = "float32",
-        dropout: float | None = None,
-        learning_rate: float = 2e-4,
-        weight_decay: float = 0.0,
-        adam_epsilon: float = 1e-8,
-        warmup_ratio: float = 0.03,
+        dropout: Share | None = None,
+        learning_rate: NonNegativeFloat = 2e-4,
+        weight_decay: NonNegativeFloat = 0.0,
+        adam_epsilon: PositiveFloat = 1e-8,
+        warmup_ratio: Share = 0.03,
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
         gradient_checkpointing: bool = False,
         trust_remote_code: bool = False,
         revision: str | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
         if dtype != "float32" and lora is None:
             raise InputError(f"model.dtype {dtype}: too coarse for weights that are trained; set lora, or float32")
-        check_range("model.learning_rate", learning_rate, least=0)
-        check_range("model.weight_decay", weight_decay, least=0)
-        check_range("model.adam_epsilon", adam_epsilon, above=0)
-        check_range("model.warmup_ratio", warmup_ratio, least=0, most=1)
-        check_range("model.dropout", dropout, least=0, most=1)
         self.model_name = model
         self.source = language(source_language, "model.source_language")
         self.target = language(target_language, "model.target_language")

@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import nn
@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
 
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.packages import require
+from labelbridge.lightning_app.core.ranges import PositiveInt, Range, check_fields
 from labelbridge.lightning_app.models.fingerprints import check_base
 from labelbridge.lightning_app.models.loading import loading
 from labelbridge.lightning_app.models.locate import adapter_base, adapter_base_revision, locate
@@ -29,17 +30,15 @@ class Lora:
             `q_proj`, `k_proj`, `v_proj` in NLLB, M2M100, BART and OPUS-MT.
     """
 
-    r: int = 16
-    alpha: int = 32
-    dropout: float = 0.05
+    r: PositiveInt = 16
+    alpha: PositiveInt = 32
+    dropout: Annotated[float, Range(least=0, below=1)] = 0.05
     targets: list[str] = field(default_factory=lambda: ["q", "k", "v"])
 
     def __post_init__(self) -> None:
-        if self.r < 1 or not 0 <= self.dropout < 1 or not self.targets:
-            raise InputError(
-                f"model.lora: r {self.r}, dropout {self.dropout}, targets {self.targets}; expected at least 1, a rate "
-                "from 0 to below 1, one or more names of layers"
-            )
+        check_fields(self, "model.lora.")
+        if not self.targets:
+            raise InputError("model.lora.targets is [], expected one or more names of layers")
 
 
 def load_seq2seq(

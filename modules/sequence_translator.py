@@ -2,9 +2,9 @@
 
 import logging
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from labelbridge.lightning_app.core.ranges import check_range
+from labelbridge.lightning_app.core.ranges import NonNegativeInt, Range, Tokens, check_ranges
 from labelbridge.lightning_app.models.loading import load_tokenizer
 from labelbridge.lightning_app.models.locate import card_facts
 from labelbridge.lightning_app.translation.model_languages import Lead, set_languages
@@ -12,6 +12,8 @@ from labelbridge.lightning_app.translation.model_languages import Lead, set_lang
 from .translator import TranslatorModule
 
 log = logging.getLogger(__name__)
+
+MOST_BEAMS = 100  # each is a copy of what the decoder keeps; nothing has been found to gain from more
 
 
 class SequenceTranslator(TranslatorModule):
@@ -34,25 +36,22 @@ class SequenceTranslator(TranslatorModule):
 
     HAS_FILES: ClassVar[bool] = True
 
+    @check_ranges("model.")
     def __init__(
         self,
         model: str,
         source_code: str | None = None,
         target_code: str | None = None,
         prefix: str | None = None,
-        num_beams: int = 4,
-        max_new_tokens: int = 256,
-        max_length: int = 256,
-        no_repeat_ngram_size: int = 0,
+        num_beams: Annotated[int, Range(least=1, most=MOST_BEAMS)] = 4,
+        max_new_tokens: Tokens = 256,
+        max_length: Tokens = 256,
+        no_repeat_ngram_size: NonNegativeInt = 0,
         trust_remote_code: bool = False,
         revision: str | None = None,
         **translator: Any,
     ) -> None:
         super().__init__(**translator)
-        check_range("model.num_beams", num_beams, least=1)
-        check_range("model.max_new_tokens", max_new_tokens, least=1)
-        check_range("model.max_length", max_length, least=1)
-        check_range("model.no_repeat_ngram_size", no_repeat_ngram_size, least=0)
         self.model_name = model
         self.source_code = source_code
         self.target_code = target_code

@@ -7,6 +7,15 @@ import torch
 from torch import Tensor
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.ranges import (
+    Clip,
+    NonNegativeFloat,
+    Part,
+    PositiveFloat,
+    Strength,
+    Turn,
+    check_ranges,
+)
 from labelbridge.lightning_app.protocols import EncodedBatch
 
 from .classifier import ClassifierModule
@@ -38,22 +47,23 @@ class StudentModule(ClassifierModule):
 
     FIT_BATCH: ClassVar[tuple[str, ...]] = ("label", "probs", "synthetic", "n_gold", "n_synthetic")
 
+    @check_ranges("model.")
     def __init__(
         self,
         objective: Literal["paper", "released"] = "paper",
         synthetic_labels: SyntheticLabels = "teacher",
-        temperature: float = 1.5,
-        teacher_temperature: float = 1.0,
-        kl_weight: float = 1.0,
+        temperature: PositiveFloat = 1.5,
+        teacher_temperature: PositiveFloat = 1.0,
+        kl_weight: NonNegativeFloat = 1.0,
         t_squared: bool = False,
-        synthetic_logit_adjustment: float = 0.0,
-        gce_q: float = 0.0,
-        importance_clip: float | None = None,
-        min_confidence: float = 0.0,
+        synthetic_logit_adjustment: Strength = 0.0,
+        gce_q: Part = 0.0,
+        importance_clip: Clip | None = None,
+        min_confidence: Part = 0.0,
         schedule: SetSchedule | None = None,
-        schedule_turn: float = 0.5,
-        temperature_end: float | None = None,
-        kl_weight_end: float | None = None,
+        schedule_turn: Turn = 0.5,
+        temperature_end: PositiveFloat | None = None,
+        kl_weight_end: NonNegativeFloat | None = None,
         **classifier: Any,
     ) -> None:
         super().__init__(**classifier)

@@ -18,6 +18,7 @@ from transformers import (
 
 from labelbridge.lightning_app.core.documents import read_json
 from labelbridge.lightning_app.core.errors import InputError, shorten
+from labelbridge.lightning_app.core.ranges import NonNegativeInt, check_ranges
 from labelbridge.lightning_app.models.chat_templates import check_chat_template, render_chat, template_errors
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint
 from labelbridge.lightning_app.models.loading import check_vocabulary, load_tokenizer, loading, longest_sequence
@@ -54,11 +55,12 @@ class TransformersGenerator(GeneratorModule):
 
     HAS_FILES: ClassVar[bool] = True
 
+    @check_ranges("model.")
     def __init__(
         self,
         trust_remote_code: bool = False,
         revision: str | None = None,
-        top_k: int = 0,
+        top_k: NonNegativeInt = 0,
         no_repeated_bigrams: Literal["generated", "with_prompt", "off"] = "generated",
         quantization: Literal["nf4"] | None = None,
         dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16",

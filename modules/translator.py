@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.ranges import Seed, check_ranges
 from labelbridge.lightning_app.protocols import StepRows, TextBatch, batch_rows
 from labelbridge.lightning_app.translation.languages import language
 
@@ -37,7 +38,8 @@ class TranslatorModule(StageModuleBase):
 
     HAS_FILES: ClassVar[bool] = False
 
-    def __init__(self, target_language: str, source_language: str = "en", seed: int = 0) -> None:
+    @check_ranges("model.")
+    def __init__(self, target_language: str, source_language: str = "en", seed: Seed = 0) -> None:
         super().__init__()
         self.source = language(source_language, "model.source_language")
         self.target = language(target_language, "model.target_language")

@@ -344,7 +344,7 @@ def test_an_adapter_of_another_base_is_refused(words, cli: Command, tmp_path: Pa
     ("more", "said"),
     [
         (["--model.lora.targets=[q_proj, v]"], r"model.lora.targets ['q_proj']: not in "),
-        (["--model.lora.r=0"], "model.lora: r 0"),
+        (["--model.lora.r=0"], "model.lora.r is 0, expected 1 <= r"),
         (["--model.lora=null", "--model.dtype=bfloat16"], "model.dtype bfloat16: too coarse"),
         (["--data.train.columns={target: tgt}"], "no column 'tgt' among ['id', 'source', 'target']"),
         (["--data.train=null"], "data.train: not given, expected a source of sentence pairs"),

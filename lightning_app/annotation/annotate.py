@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from ..core.errors import InputError, shorten
 from ..core.hashing import seeded_hash
 from ..core.markup import inline
 from ..core.paths import find
-from ..core.ranges import check_range
+from ..core.ranges import PositiveInt, Range, Seed, Share, check_ranges
 from ..core.results import Result
 from ..core.runs import Run, State, command_line
 from ..core.task import Task
@@ -41,13 +41,14 @@ class Judged(Result):
     rejected: pa.Table = field(default_factory=lambda: pa.table({}))
 
 
+@check_ranges()
 def annotate(
     task: Task,
     selection: str = "runs/select",
-    rows: int = 100,
-    above: float = 0.0,
-    annotators: int = 2,
-    seed: int = 0,
+    rows: PositiveInt = 100,
+    above: Share = 0.0,
+    annotators: Annotated[int, Range(least=1, most=MOST_ANNOTATORS)] = 2,
+    seed: Seed = 0,
     answers: list[str] | None = None,
     out: str = "runs/annotate",
     overwrite: bool = False,
@@ -68,9 +69,6 @@ def annotate(
     """
     if answers is not None:
         return _judge(Path(out), [Path(name) for name in answers], task, overwrite)
-    check_range("rows", rows, least=1)
-    check_range("above", above, least=0, most=1)
-    check_range("annotators", annotators, least=1, most=MOST_ANNOTATORS)
     folder = find(selection)
     if folder is None:
         raise InputError(f"{selection}: no such folder, expected a selection; make it with `select`")

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ..core import artifacts
+from ..core import artifacts, ranges
 from ..core.errors import InputError
 from ..core.paths import find
-from ..core.ranges import check_range
+from ..core.ranges import Range, range_of
 from ..core.task import Task
 from ..core.yaml_files import YamlError, load_mapping, load_yaml
 from ..data.readers import Source, check_path
@@ -37,13 +37,13 @@ LABELS = {"train": "label", "dev": "label", "targets": "label", "pool": "prompt_
 GOLD = ("GoldDataModule", "MixedDataModule")
 CLASSIFIERS = ("TeacherModule", "StudentModule", "ClassifierModule")
 # What Lightning itself takes without a word, and stumbles over later.
-TRAINER_RANGES: Mapping[str, Mapping[str, float]] = {
-    "accumulate_grad_batches": {"least": 1},
-    "gradient_clip_val": {"least": 0},
-    "val_check_interval": {"above": 0},
-    "check_val_every_n_epoch": {"least": 1},
-    "limit_train_batches": {"least": 0},
-    "limit_val_batches": {"least": 0},
+TRAINER_RANGES: Mapping[str, Range] = {
+    "accumulate_grad_batches": Range(least=1, most=ranges.MOST),
+    "gradient_clip_val": Range(least=0),
+    "val_check_interval": Range(above=0),
+    "check_val_every_n_epoch": Range(least=1),
+    "limit_train_batches": Range(least=0),
+    "limit_val_batches": Range(least=0),
 }
 MOST_BYTES = 8_000_000  # larger files are read once, in the run itself
 
@@ -155,22 +155,28 @@ def _check_keys(subcommand: str, layers: Sequence[Layer], callbacks: Mapping[str
 
 
 def _check_values(settings: Mapping[str, Any]) -> None:
-    """Refuse null where a class expects a value, and a seed that no random-number generator takes."""
+    """Refuse null where a class expects a value, and numbers outside of their range."""
     seed = settings.get("seed_everything")
     if isinstance(seed, int) and not isinstance(seed, bool):
-        check_range("seed_everything", seed, least=0, below=2**32)
+        Range(least=0, below=2**32).check("seed_everything", seed)
     trainer = settings.get("trainer")
-    for name, limits in TRAINER_RANGES.items():
+    for name, allowed in TRAINER_RANGES.items():
         number = trainer.get(name) if isinstance(trainer, dict) else None
         if isinstance(number, int | float) and not isinstance(number, bool):
-            check_range(f"trainer.{name}", number, **limits)
+            allowed.check(f"trainer.{name}", number)
     for key in CLASSES:
         given, known = settings.get(key), settings_of(str(class_of(settings, key)))
         if not isinstance(given, dict):
             continue
         for name, setting in (known or {}).items():
-            if name in given and given[name] is None and setting.annotation and "None" not in setting.annotation:
-                raise InputError(f"{key}.{name} is null, expected {setting.annotation}")
+            named = vars(ranges).get(setting.annotation.removesuffix(" | None"))  # such as PositiveInt
+            limits, value = range_of(named), given.get(name)
+            if name in given and value is None and setting.annotation and "None" not in setting.annotation:
+                plain = setting.annotation.removeprefix("Annotated[").partition(", Range")[0]
+                said = limits.of(name) if limits is not None else plain
+                raise InputError(f"{key}.{name} is null, expected {said}")
+            if limits is not None and isinstance(value, int | float) and not isinstance(value, bool):
+                limits.check(f"{key}.{name}", value)
 
 
 def _check_argument(

@@ -40,6 +40,7 @@ from .fits import check_ends_with_model, given_checkpoint, resumable
 from .memory import keep_freed_memory
 from .next_steps import Finished, next_line
 from .parsers import OneLineErrors
+from .returned import check_returned
 from .stage_of_run import stage_of_run
 
 log = logging.getLogger(__name__)
@@ -122,6 +123,12 @@ class Cli(LightningCLI):
                 parser.link_arguments("out", f"{name}.out")
         for target, source in LINKS.items():
             parser.link_arguments(source, target)
+
+    def instantiate_classes(self) -> None:
+        """Make module, DataModule and Trainer; what a user's own methods return is checked from here on."""
+        super().instantiate_classes()
+        check_returned(self.model, StageModule)
+        check_returned(self.datamodule, StageData)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the progress bar and the TensorBoard logger, unless the user chose others."""

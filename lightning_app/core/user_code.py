@@ -49,7 +49,7 @@ def mistake_in_user_code(error: BaseException) -> InputError | None:
 def _is_raised_by_the_user(error: BaseException) -> bool:
     """Whether a user's own line has raised an error; a signal may end the program while such a line runs."""
     frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and _is_the_users(frames[-1].filename)
+    return bool(frames) and is_the_users(frames[-1].filename)
 
 
 def _reason(error: BaseException) -> str:
@@ -103,18 +103,19 @@ def code_of_class(kind: type) -> str | None:
         file = inspect.getsourcefile(kind)
     except TypeError:  # typed into an interpreter
         return None
-    return of_files([Path(file)]) if file is not None and _is_the_users(file) else None
+    return of_files([Path(file)]) if file is not None and is_the_users(file) else None
 
 
 def place_of(error: BaseException) -> str | None:
     """The last line of the user's code that an error came through; None where it came through none."""
-    if isinstance(error, SyntaxError) and error.filename and _is_the_users(error.filename):
+    if isinstance(error, SyntaxError) and error.filename and is_the_users(error.filename):
         return f"{error.filename} line {error.lineno}"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_the_users(frame.filename)]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_the_users(frame.filename)]
     return f"{frames[-1].filename} line {frames[-1].lineno}" if frames else None
 
 
-def _is_the_users(filename: str) -> bool:
+def is_the_users(filename: str) -> bool:
+    """Whether a file with code is the user's own: no library's, and none of this project's."""
     path = Path(filename).resolve()
     is_ours = any(path.is_relative_to(_PROJECT / room) for room in _ROOMS)
     return path.is_file() and not is_ours and not _is_installed(path)  # compiled code names files that are not there

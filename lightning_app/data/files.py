@@ -1,4 +1,4 @@
-"""Rows of a local file: JSONL, JSON, CSV, TSV or Parquet, read afresh every time and checked row by row.
+"""Rows of a local file: JSONL, JSON, CSV, TSV, Parquet or trees, read afresh every time and checked row by row.
 
 Nothing is cached, so what a run sees is what the file holds now. Cells of CSV and TSV are text whatever they look like,
 and an empty cell is null. Rows of JSON may lack keys, which are null then, and a column may hold values of several
@@ -11,6 +11,7 @@ import gzip
 import io
 import itertools
 import json
+import re
 import stat
 import zlib
 from collections.abc import Collection, Iterable, Iterator
@@ -24,7 +25,7 @@ from ..core.contracts import check_no_duplicates
 from ..core.documents import without_duplicates
 from ..core.errors import InputError, shorten, system_error
 
-FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".txt": "trees"}
 MOST_CHARACTERS = 2**31 - 1  # of a cell; the csv module's own limit is 131,072
 _TORN = (EOFError, gzip.BadGzipFile, zlib.error)
 
@@ -52,7 +53,7 @@ def read_file(path: Path) -> pa.Table:
             table = _read_parquet(path)
         else:
             with _opened(path) as stream:
-                table = _read_csv(stream, path) if kind == "csv" else _read_json(stream, path)
+                table = _READERS[kind](stream, path)
     except _TORN as error:
         raise InputError(
             f"{path}: cannot be read ({error}); the file is incomplete or damaged, save it again"
@@ -74,7 +75,7 @@ def lines_of(path: Path, rows: Collection[int]) -> dict[int, int]:
     wanted = set(rows)
     try:
         with _opened(path) as stream:
-            if _suffix(path) == ".jsonl":
+            if _suffix(path) in (".jsonl", ".txt"):
                 lines: Iterable[int] = (number for number, _ in _filled_lines(stream))
             elif FORMATS.get(_suffix(path)) == "csv":
                 records = _records(stream, path)
@@ -232,6 +233,51 @@ def _records(stream: IO[bytes], path: Path) -> Iterator[tuple[int, list[str]]]:
         if cells:
             yield number, cells
         number = reader.line_num + 1
+
+
+# Trees
+
+
+_TREE = re.compile(r"\s*(?:\((\d+)|([^\s()]+)|(\)))")
+_BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{", "-RCB-": "}"}
+
+
+def _read_trees(stream: IO[bytes], path: Path) -> pa.Table:
+    """Trees as in the Stanford Sentiment Treebank, one a line: `text` is the words, `label` that of the root."""
+    texts, labels = [], []
+    for row, (number, line) in enumerate(_filled_lines(stream)):
+        place = f"{path}: row {row} (line {number})"
+        try:
+            label, words = _tree(line.decode("utf-8-sig").strip())
+        except ValueError:
+            raise InputError(
+                f"{place}: {shorten(line.decode(errors='replace').strip())}, expected a tree such as (3 (2 Good) (2 "
+                "film)), as format '.txt' is read; save other rows as .tsv or .jsonl, with the names of their columns"
+            ) from None
+        texts.append(" ".join(_BRACKETS.get(word, word) for word in words))
+        labels.append(label)
+    return pa.table({"text": pa.array(texts, pa.string()), "label": pa.array(labels, pa.string())})
+
+
+def _tree(line: str) -> tuple[str, list[str]]:
+    """The root's label, and the words.
+
+    Raises:
+        ValueError: If the line is no tree.
+    """
+    root, words, depth, position = "", list[str](), 0, 0
+    while position < len(line):
+        part = _TREE.match(line, position)
+        if part is None or (depth == 0 and (root or part[1] is None)):
+            raise ValueError
+        root, depth, position = root or part[1], depth + (part[1] is not None) - (part[3] is not None), part.end()
+        words += [part[2]] if part[2] is not None else []
+    if depth or not words:
+        raise ValueError
+    return root, words
+
+
+_READERS = {"csv": _read_csv, "json": _read_json, "trees": _read_trees}
 
 
 # Parquet

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ..core import artifacts
 from ..core.errors import InputError
-from ..core.ranges import check_range
+from ..core.ranges import Share, check_ranges
 from ..core.results import Result
 from ..core.runs import Run, command_line, output_folder
 from ..stages import BY_NAME
@@ -58,6 +58,7 @@ class Report(Result):
     markdown: str = ""
 
 
+@check_ranges()
 def report(
     runs: str | list[str],
     out: str | None = "runs/report",
@@ -67,7 +68,7 @@ def report(
     by: str | None = None,
     groups: str | None = None,
     class_shares: bool = False,
-    max_leakage: float | None = None,
+    max_leakage: Share | None = None,
     html: bool = True,
     sentiwordnet: str | None = None,
     sentiwordnet_tagger: Literal["nltk"] | None = "nltk",
@@ -126,7 +127,6 @@ def make_report(
 ) -> Report:
     """The tables of `report`, without printing them."""
     metrics = _metrics(metric)
-    check_range("max_leakage", max_leakage, least=0, most=1)
     lexicon = None if sentiwordnet is None else read_lexicon(sentiwordnet)
     tagger = nltk_tagger() if lexicon is not None and sentiwordnet_tagger == "nltk" else None
     folders = _folders(_listed(runs))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from ..core import artifacts, fingerprint
 from ..core.contracts import Reference
 from ..core.errors import InputError
 from ..core.paths import find
-from ..core.ranges import check_range
+from ..core.ranges import NonNegativeInt, PositiveInt, Range, Seed, check_ranges
 from ..core.results import Result
 from ..core.runs import Run, State, command_line, output_folder
 from ..core.task import Task
@@ -45,22 +45,23 @@ class Pool(Result):
     rejected: pa.Table = field(default_factory=lambda: pa.table({}))
 
 
+@check_ranges()
 def clean(
     task: Task,
     raw: Source | list[Source],
     text_column: str | None = None,
-    min_words: int = 1,
+    min_words: NonNegativeInt = 1,
     max_words: int | None = None,
     keep_cut: bool = False,
     language: str | None = "en",
-    near_duplicates: float | None = SIMILARITY,
+    near_duplicates: Annotated[float, Range(above=0, most=1)] | None = SIMILARITY,
     exclude: list[Source] | None = None,
     exclude_targets: list[Source] | None = None,
     prompts: str | None = None,
     embeddings: str | None = None,
-    semantic_duplicates: float = 0.95,
-    size: int | None = None,
-    seed: int = 0,
+    semantic_duplicates: Annotated[float, Range(above=-1, most=1)] = 0.95,
+    size: PositiveInt | None = None,
+    seed: Seed = 0,
     allow_empty: bool = False,
     out: str | None = "runs/clean",
     overwrite: bool = False,
@@ -91,12 +92,7 @@ def clean(
         overwrite: Replace what another run left there.
     """
     began = time.perf_counter()
-    check_range("min_words", min_words, least=0)
-    check_range("max_words", max_words, least=max(min_words, 1))
-    check_range("near_duplicates", near_duplicates, above=0, most=1)
-    check_range("semantic_duplicates", semantic_duplicates, above=-1, most=1)
-    check_range("size", size, least=1)
-    check_range("seed", seed, least=0, below=2**32)
+    Range(least=max(min_words, 1)).check("max_words", max_words)
     target_column = text_column or task.columns[-1]
     if target_column not in task.columns:
         raise InputError(f"text_column '{target_column}': expected one of the task's columns {task.columns}")

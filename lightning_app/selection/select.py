@@ -14,7 +14,7 @@ import pyarrow as pa
 from ..core import artifacts
 from ..core.contracts import Reference
 from ..core.errors import InputError, shorten
-from ..core.ranges import check_range
+from ..core.ranges import NonNegativeInt, Seed, check_ranges
 from ..core.results import Result
 from ..core.runs import Run, State, command_line, output_folder
 from ..core.task import Task
@@ -67,6 +67,7 @@ class Method:
         return {name: value for name, value in asdict(self).items() if name not in plain or value != plain[name]}
 
 
+@check_ranges()
 def select(
     task: Task,
     pool: Source | list[Source],
@@ -76,12 +77,12 @@ def select(
     variant: Literal["paper", "released"] = "paper",
     quota: int | dict[str, int] = 2500,
     agreement: bool = False,
-    min_words: int = 0,
+    min_words: NonNegativeInt = 0,
     dynamics: str | None = None,
     embeddings: str | None = None,
     target_embeddings: str | None = None,
     options: dict[str, Any] | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     prompt_labels: bool = True,
     allow_empty: bool = False,
     out: str | None = "runs/select",
@@ -123,8 +124,6 @@ def select(
     _refuse_own_columns(rows)
     class_from = class_from or usual_class_from(strategy, variant)
     check_prompt_labels(prompt_labels, class_from, agreement)
-    check_range("seed", seed, least=0, below=2**32)
-    check_range("min_words", min_words, least=0)
     quotas = quotas_by_class(quota, task)
     scorer = find_strategy(strategy, options)
     code = code_of(strategy)

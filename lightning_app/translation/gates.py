@@ -5,10 +5,12 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import regex
 
 from ..core.errors import InputError
+from ..core.ranges import NonNegativeFloat, Range, Share, check_fields
 from ..generation.filters import is_detected, other_language
 from .languages import Language
 
@@ -48,19 +50,16 @@ class Gates:
     """
 
     unknown: bool = True
-    repetition: int | None = 4
-    script: float | None = 0.5
+    repetition: Annotated[int, Range(least=2)] | None = 4
+    script: Share | None = 0.5
     language: bool = True
-    shortest: float | None = 0.3
-    longest: float | None = 3.0
+    shortest: NonNegativeFloat | None = 0.3
+    longest: NonNegativeFloat | None = 3.0
     copy: bool = True
     numbers: bool = True
 
     def __post_init__(self) -> None:
-        if self.repetition is not None and self.repetition < 2:
-            raise InputError(f"gates.repetition {self.repetition}: expected 2 or more, or null")
-        if self.script is not None and not 0 <= self.script <= 1:
-            raise InputError(f"gates.script {self.script}: expected a share from 0 to 1, or null")
+        check_fields(self, "gates.")
         if self.shortest is not None and self.longest is not None and self.shortest > self.longest:
             raise InputError(f"gates.shortest {self.shortest}: above gates.longest {self.longest}")
 

@@ -8,9 +8,11 @@ import pytest
 from conftest import PROJECT, QUIET, Command
 from doors import BY_PROMPT, EXPORT, REPORT, SELECT, TEACHER, assert_line, assert_refused, assert_untouched, contents
 
+from labelbridge.lightning_app.cli.returned import check_returned
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.user_code import import_file, mistake_in_user_code
 from labelbridge.lightning_app.models.loading import loading
+from labelbridge.lightning_app.protocols import StageData, StageModule
 from labelbridge.modules.generator import completed
 from workflow.grid import read
 
@@ -275,3 +277,69 @@ def test_a_signal_is_no_fault_of_the_code_that_it_stops(tmp_path: Path):
         import_file(tmp_path / "mine.py", "mine").run(ours["stop"])
     assert caught.value.code == 143
     assert mistake_in_user_code(caught.value) is None
+
+
+# A method of a module and what it returns -> what is said of it; `torch` is there.
+OF_MODULE: dict[str, tuple[str, str]] = {
+    "training_step(self)": ("return None", "returned None, expected a loss"),
+    "training_step(self, *_)": ("return {'loss': None}", "expected a loss"),
+    "training_step(self, *a)": ("return 1.0", "returned 1.0, expected a loss"),
+    "training_step(self, a=0)": ("return torch.ones(3, requires_grad=True)", "expected a loss"),
+    "training_step(self, a=1)": ("return torch.tensor(1.0)", "a tensor of one number with a gradient"),
+    "configure_optimizers(self)": ("return None", "returned None, expected an optimizer"),
+    "configure_optimizers(self, a=0)": ("return []", r"returned \[\], expected an optimizer"),
+    "configure_optimizers(self, a=1)": ("return {'optimizer': 5}", "expected an optimizer"),
+    "configure_optimizers(self, a=2)": ("return 'adam'", "returned 'adam', expected an optimizer"),
+    "identity(self)": ("return 5", "expected a map"),
+    "identity(self, a=0)": ("return {}", "model is missing"),
+    "identity(self, a=1)": ("return {'model': 'm', 'x': object()}", "not JSON serializable"),
+    "facts(self)": ("return None", "expected a map"),
+    "model_paths(self)": ("return 'm'", r"returned 'm', expected list\[str\]"),
+    "predict_step(self)": ("return None", "returned None, expected a map with `rows`"),
+    "test_step(self)": ("return {'rows': [1, 2], 'columns': {'a': [1]}, 'counts': None}", "each of the 2 rows"),
+}
+OF_DATA: dict[str, tuple[str, str]] = {
+    "inputs(self)": ("return None", "is None, expected a map"),
+    "inputs(self, a=0)": ("return {'gold': 5}", "gold is 5, expected a map"),
+    "inputs(self, a=1)": ("return {'gold': {'paths': 'x', 'fingerprint': 'y'}}", "gold.paths is 'x', expected a list"),
+    "identity(self)": ("return ['a']", "expected a map"),
+    "output_rows(self)": ("return [1]", r"returned \[1\], expected Table"),
+    "finish(self)": ("return None", "returned None, expected Written"),
+    "metrics(self)": ("return {'hi': 0.5}", "hi is 0.5, expected a map"),
+    "known_labels(self)": ("return [1]", r"returned \[1\], expected list\[str\] or None"),
+}
+
+
+@pytest.mark.parametrize(
+    ("contract", "signature", "body", "said"),
+    [
+        *((StageModule, signature, *rest) for signature, rest in OF_MODULE.items()),
+        *((StageData, signature, *rest) for signature, rest in OF_DATA.items()),
+    ],
+)
+def test_a_method_that_returns_what_no_command_can_use(
+    tmp_path: Path, contract: type, signature: str, body: str, said: str
+):
+    """One line that names the user's file and the line of the method."""
+    base = "StageModuleBase" if contract is StageModule else "StageDataBase"
+    head = f"import torch\nfrom labelbridge.{'modules.base' if contract is StageModule else 'datamodules.stage'}"
+    mark = "    @property\n" if signature.startswith("model_paths") else ""
+    (tmp_path / "mine.py").write_text(
+        f"{head} import {base}\nclass Mine({base}):\n{mark}    def {signature}:\n        {body}\n"
+    )
+    part = import_file(tmp_path / "mine.py", "mine").Mine()
+    check_returned(part, contract)
+    name = signature.partition("(")[0]
+    with pytest.raises(InputError) as caught:
+        getattr(part, name)()
+    assert_line(str(caught.value), f"mine.py line 4: Mine.{name} .*{said}")
+
+
+@pytest.mark.slow
+def test_a_module_without_an_optimizer(world: Path, cli: Command):
+    Path("no_optimizer.py").write_text(
+        "from labelbridge.modules import TeacherModule\nclass Mine(TeacherModule):\n"
+        "    def configure_optimizers(self):\n        pass\n"
+    )
+    outcome = cli(*TEACHER, "--model=no_optimizer.Mine", "--model.model=teacher/model")
+    assert_refused(outcome, "no_optimizer.py line 3: Mine.configure_optimizers returned None, expected an optimizer")

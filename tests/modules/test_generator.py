@@ -670,7 +670,7 @@ def test_further_fields_of_a_request(tiny_llama: Path, monkeypatch: pytest.Monke
         (["--model.base_url=http://:80/v1"], "expected an address such as http"),
         (["--model.base_url=http://h:99999/v1"], "expected an address such as http"),
         (["--model.base_url=http://a b/v1"], "expected an address such as http"),
-        (["--model.requests_per_minute=0"], "model.requests_per_minute is 0.0, expected 0 < requests_per_minute"),
+        (["--model.requests_per_minute=0"], "model.requests_per_minute is 0, expected 0 < requests_per_minute"),
         (["--model.concurrency=0"], "model.concurrency is 0, expected 1 <= concurrency"),
     ],
 )

@@ -37,7 +37,7 @@ def test_temperature_and_weight_go_linearly_to_their_ends():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"turn": 1.0}, "model.schedule_turn is 1.0"), ({"temperature_end": 0}, "model.temperature_end is 0"),
+        ({"schedule_turn": 1.0}, "model.schedule_turn is 1.0"), ({"temperature_end": 0}, "model.temperature_end is 0"),
         ({"kl_weight_end": -1}, "model.kl_weight_end is -1"),
     ],
 )  # fmt: skip
