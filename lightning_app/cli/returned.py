@@ -17,6 +17,8 @@ from ..protocols import StepRows
 
 Check = Callable[[Any, Any, str], None]
 
+_WATCHED: set[tuple[type, str]] = set()  # methods that check already
+
 
 def check_returned(part: object, contract: type) -> None:
     """Have whatever methods of a user's class return checked, each time they are called.
@@ -47,7 +49,7 @@ def _watch(kind: type, name: str, check: Check) -> None:
     owner = next((base for base in kind.__mro__ if name in vars(base)), None)
     own = vars(owner)[name] if owner is not None else None
     function = own.fget if isinstance(own, property) else own
-    if owner is None or not isinstance(function, FunctionType) or hasattr(function, "__wrapped__"):
+    if owner is None or not isinstance(function, FunctionType) or (owner, name) in _WATCHED:
         return
     if not is_the_users(function.__code__.co_filename):
         return
@@ -59,6 +61,7 @@ def _watch(kind: type, name: str, check: Check) -> None:
         check(returned, part, place)
         return returned
 
+    _WATCHED.add((owner, name))
     setattr(owner, name, property(checking) if isinstance(own, property) else checking)
 
 

@@ -115,9 +115,9 @@ def test_hinglish_is_judged_by_its_latin_letters():
 
 
 def test_a_gate_that_cannot_be_is_refused():
-    with pytest.raises(InputError, match="gates.script 2"):
+    with pytest.raises(InputError, match="gates.script is 2, expected 0 <= script <= 1"):
         Gates(script=2)
-    with pytest.raises(InputError, match="gates.repetition 1"):
+    with pytest.raises(InputError, match="gates.repetition is 1, expected 2 <= repetition"):
         Gates(repetition=1)
     with pytest.raises(InputError, match="gates.shortest 2"):
         Gates(shortest=2, longest=1)
