@@ -192,6 +192,7 @@ def report(
     sentiwordnet: str | None = None,
     sentiwordnet_tagger: Literal["nltk"] | None = "nltk",
     umap: bool = False,
+    llm_labels: str | None = None,
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> reports.Report:
@@ -210,6 +211,7 @@ def report(
         sentiwordnet: SentiWordNet's file, to compute the sentiment richness of each selection of English rows.
         sentiwordnet_tagger: `nltk` counts a word's senses of its part of speech in the text; None those of all parts.
         umap: The page's map also lays out embeddings by UMAP.
+        llm_labels: A column of the test rows with a zero-shot LLM's labels, shown as the method `LLM`.
         out: Where to write the report; by default nothing is written.
         overwrite: Replace the artifact of another stage in `out`.
 
@@ -220,7 +222,7 @@ def report(
     places = [place for run in listed if (place := _path(run)) is not None]
     return reports.make_report(
         places, _path(out), metric, baseline, prior, by, groups, class_shares, max_leakage, html, sentiwordnet,
-        sentiwordnet_tagger, umap, overwrite,
+        sentiwordnet_tagger, umap, llm_labels, overwrite,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ _ROWS = {
 _FIXED = {
     "SRC": "Trained on gold only; this model is the teacher.",
     "GEN": "Trained on generations only, drawn at random, with prompt labels.",
+    "LLM": "No model of this project: the labels that a zero-shot language model gave to the target rows.",
     "SRC+GEN": "Trained on gold and on generations drawn at random, with prompt labels.",
 }
 _NAME = re.compile(r"(T_pl|T-hard|T)-(rand|top|div|amb|easy|hard|ccs|near-target|certain|coverage)(?:-(\w+))?$")

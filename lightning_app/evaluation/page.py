@@ -224,7 +224,9 @@ def _details(results: Results, priors: Sequence[str]) -> Iterator[dict[str, Any]
                     "confusion": [
                         [(count, count / max(sum(counts), 1)) for count in counts] for counts in one.confusion
                     ],
-                    "figure": figures.reliability(one.bins, f"Reliability of {one.method} on {key[2]}"),
+                    "figure": figures.reliability(one.bins, f"Reliability of {one.method} on {key[2]}")
+                    if one.bins
+                    else "",
                 }
                 for one in group
             ],

@@ -26,6 +26,7 @@ from .overlaps import check_overlaps, overlap_lines, overlaps_of
 from .page import page
 from .pool_view import PoolView, pool_views
 from .predictions import AS_TRAINED, DIVIDED, Tested, check_priors, read
+from .references import llm_runs, without_calibration
 from .richness import nltk_tagger, read_lexicon, with_richness
 from .significance import RESAMPLES
 from .tables import markdown
@@ -73,6 +74,7 @@ def report(
     sentiwordnet: str | None = None,
     sentiwordnet_tagger: Literal["nltk"] | None = "nltk",
     umap: bool = False,
+    llm_labels: str | None = None,
     overwrite: bool = False,
 ) -> Report:
     """Write tables of methods and targets, and one HTML page with all of it; an earlier report in `out` is replaced.
@@ -97,11 +99,13 @@ def report(
             of English rows.
         sentiwordnet_tagger: `nltk` counts a word's senses of its part of speech in the text; null those of all parts.
         umap: The page's map also lays out embeddings by UMAP; requires the extra `umap`.
+        llm_labels: A column of the test rows with the labels that a zero-shot LLM has given them: shown and compared as
+            the method `LLM`. The sources of the test must `keep` it.
         overwrite: Replace the artifact of another stage in `out`.
     """
     made = make_report(
         runs, out, metric, baseline, prior, by, groups, class_shares, max_leakage, html, sentiwordnet,
-        sentiwordnet_tagger, umap, overwrite,
+        sentiwordnet_tagger, umap, llm_labels, overwrite,
     )  # fmt: skip
     print(made.markdown)
     if out is not None:
@@ -123,6 +127,7 @@ def make_report(
     sentiwordnet: str | None = None,
     sentiwordnet_tagger: Literal["nltk"] | None = "nltk",
     umap: bool = False,
+    llm_labels: str | None = None,
     overwrite: bool = False,
 ) -> Report:
     """The tables of `report`, without printing them."""
@@ -137,7 +142,9 @@ def make_report(
     check_overlaps(tested, max_leakage)
     # JSON holds both wherever they are known, whatever the tables show.
     priors = [AS_TRAINED, *([DIVIDED] if DIVIDED in shown or _all_priors_known(tested) else [])]
-    results = results_of(tested, metrics, priors, _listed(baseline or []), by, groups)
+    references = [] if llm_labels is None else llm_runs(tested, llm_labels, metrics)
+    results = results_of([*tested, *references], metrics, priors, _listed(baseline or []), by, groups)
+    without_calibration(results)
     shares = shares_of(tested)
     text = markdown(results, metrics, shown, by)
     if class_shares:
