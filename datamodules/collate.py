@@ -38,7 +38,7 @@ class Collate:
         n_synthetic: |D'|, the number of selected rows.
         synthetic_labels: What the student is fitted to; the same as the module's.
 
-    Example:
+    Examples:
         >>> collate = Collate(tokenizer, task, n_gold=len(gold), n_synthetic=len(selected))
         >>> loader = DataLoader(gold + selected, batch_size=32, shuffle=True, collate_fn=collate)
         >>> trainer.fit(StudentModule(task=task, model="FacebookAI/xlm-roberta-base"), loader)

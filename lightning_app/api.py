@@ -83,7 +83,7 @@ def select(
         out: Where to write the artifact; by default nothing is written.
         overwrite: Replace what another run left there.
 
-    Example:
+    Examples:
         >>> selection = labelbridge.select("runs/clean", "runs/pseudolabel", "top", quota=100)
         >>> selection.to_pandas()[["text", "class", "score"]]
 
