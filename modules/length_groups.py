@@ -16,13 +16,16 @@ from torch import Tensor
 GROUP_COST = 128  # positions whose computation takes as long as what a further group costs beside its own
 
 
-def in_groups(network: Callable[[dict[str, Tensor]], Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
+def in_groups(
+    network: Callable[[dict[str, Tensor]], Tensor], inputs: Mapping[str, Tensor], group_cost: float = GROUP_COST
+) -> Tensor:
     """What the network gives for every row, in the order of the rows.
 
     Args:
         network: From inputs of shape (rows, positions) to a tensor with a row for each.
         inputs: `attention_mask` and others of shape (B, L). Where rows are padded at their start, or an input has
             another shape, they pass through as one.
+        group_cost: See `cut`.
     """
     mask_BL = inputs.get("attention_mask")
     if mask_BL is None or any(value.shape != mask_BL.shape for value in inputs.values()):
@@ -31,7 +34,7 @@ def in_groups(network: Callable[[dict[str, Tensor]], Tensor], inputs: Mapping[st
     if bool((mask_BL[:, 1:] > mask_BL[:, :-1]).any()):
         return network(dict(inputs))
     order_B = lengths_B.argsort(stable=True)
-    groups = cut(lengths_B[order_B].tolist())
+    groups = cut(lengths_B[order_B].tolist(), group_cost)
     if len(groups) == 1:
         return network(dict(inputs))
     parts = []
@@ -46,7 +49,7 @@ def cut(lengths: Sequence[int], group_cost: float = GROUP_COST) -> list[tuple[sl
 
     Args:
         lengths: Tokens of each row, from short to long.
-        group_cost: What each group costs beside its positions.
+        group_cost: What each group costs beside its positions, in positions.
 
     Returns:
         The rows of each group, as a slice of `lengths`, and its longest row.

@@ -145,10 +145,10 @@ def test_the_fingerprint_is_of_the_rows_not_of_the_file(tmp_path: Path, task: Ta
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("a.txt", r"a.txt: format '.txt' is not known.*\.jsonl"), ("a.jsonl", "a.jsonl: no such file or artifact")],
+    [("a.doc", r"a.doc: format '.doc' is not known.*\.jsonl"), ("a.jsonl", "a.jsonl: no such file or artifact")],
 )
 def test_files_that_cannot_be_read(tmp_path: Path, task: Task, name: str, message: str):
-    if name.endswith(".txt"):
+    if name.endswith(".doc"):
         (tmp_path / name).write_text("a")
     with pytest.raises(InputError, match=message):
         load_rows(Source(path=str(tmp_path / name)), task, "label")
