@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT
 
+from labelbridge import copies
 from labelbridge.lightning_app.cli import preloaded
 
 # The server as it is, but for the packages: they are not what is tested, and take ten seconds.
@@ -128,6 +129,16 @@ def test_a_caller_runs_its_command_itself_where_the_packages_may_not_be_copied(t
     server.close()
 
 
+def test_a_kernel_without_descriptors_of_processes_is_noticed(monkeypatch: pytest.MonkeyPatch):
+    assert copies._can_wait_for_processes()
+
+    def refuse(pid: int) -> int:
+        raise PermissionError(pid)
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    assert not copies._can_wait_for_processes()
+
+
 def test_signals_are_passed_on_and_end_the_caller_as_they_end_the_copy(waiting: Server):
     caller = waiting.call("fit")
     assert caller.stdout is not None
@@ -166,6 +177,15 @@ def test_a_copy_at_work_outlives_the_workflow(waiting: Server):
     caller.kill()
     caller.wait(10)
     assert waiting.process.wait(10) == 0
+
+
+def test_a_temporary_folder_with_a_long_name_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    monkeypatch.delenv(preloaded.ADDRESS, raising=False)
+    preloaded.start({})
+    assert preloaded.ADDRESS not in os.environ
 
 
 @pytest.mark.slow

@@ -38,11 +38,18 @@ class Request(NamedTuple):
 def start(environment: Mapping[str, str]) -> None:
     """Start the process that commands are copied from; it ends when this one does.
 
+    Where that cannot be, such as below a temporary folder whose name is too long for a socket, every command runs by
+    itself.
+
     Args:
         environment: What the commands' environment has beyond this process's own.
     """
-    if sys.platform != "linux" or os.environ.get(ADDRESS):
-        return
+    if sys.platform == "linux" and not os.environ.get(ADDRESS):
+        with suppress(OSError):
+            _start(environment)
+
+
+def _start(environment: Mapping[str, str]) -> None:
     address = str(Path(tempfile.mkdtemp(prefix="labelbridge-")) / "socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(address)
