@@ -186,6 +186,7 @@ def test_a_temporary_folder_with_a_long_name_is_done_without(tmp_path: Path, mon
     monkeypatch.delenv(preloaded.ADDRESS, raising=False)
     preloaded.start({})
     assert preloaded.ADDRESS not in os.environ
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.slow

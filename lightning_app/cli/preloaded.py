@@ -50,9 +50,14 @@ def start(environment: Mapping[str, str]) -> None:
 
 
 def _start(environment: Mapping[str, str]) -> None:
-    address = str(Path(tempfile.mkdtemp(prefix="labelbridge-")) / "socket")
+    folder = Path(tempfile.mkdtemp(prefix="labelbridge-"))
+    address = str(folder / "socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(address)
+        try:
+            listener.bind(address)
+        except OSError:
+            folder.rmdir()
+            raise
         listener.listen(128)  # commands wait here while the packages are imported
         process = subprocess.Popen(  # noqa: S603 - our own words
             [sys.executable, "-m", "labelbridge.copies", str(listener.fileno())],
