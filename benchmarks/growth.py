@@ -33,6 +33,8 @@ def run(full: bool = False) -> dict[str, Any]:
         maker = multiprocessing.get_context("spawn").Process(target=_save_tiny_model, args=(model,))
         maker.start()
         maker.join()
+        if maker.exitcode != 0:
+            raise SystemExit("the model could not be made; see above")
         measured = {rows: _stages(Path(folder) / str(rows), rows, model) for rows in sizes}
     before, last = sizes[-2:]
     for stage, (at_start, _) in measured[START].items():
@@ -61,18 +63,9 @@ def _stages(folder: Path, rows: int, model: Path) -> dict[str, tuple[float, floa
     pool, pseudolabels = folder / "pool", folder / "pseudolabels"
     inference = ("--model.model", model, "--trainer.enable_progress_bar", "false")
     select = (
-        "select",
-        "--config",
-        "select.yaml",
-        "--pool",
-        pool,
-        "--pseudolabels",
-        pseudolabels,
-        "--quota",
-        rows // 10,
-        "--class_from",
-        "prompt",
-    )
+        "select", "--config", "select.yaml", "--pool", pool, "--pseudolabels", pseudolabels,
+        "--class_from", "prompt", "--quota", rows // 10,
+    )  # fmt: skip
     commands = {
         "clean": ("clean", "--config", "clean.yaml", "--raw", folder / "raw.jsonl", "--out", pool),
         "predict": (

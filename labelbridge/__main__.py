@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         The exit status: 0, 2 for a mistake in the input, which is told in one line, or 130 after Ctrl-C.
     """
     current_folder_last()
-    if argv is None and "LABELBRIDGE_PRELOADED" in os.environ:
+    if argv is None and "LABELBRIDGE_PRELOADED" in os.environ:  # preloaded.ADDRESS, without its imports
         from .lightning_app.cli.preloaded import run_in_copy
 
         status = run_in_copy(sys.argv)

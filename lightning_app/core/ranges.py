@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
-from typing import Annotated, Any, ParamSpec, TypeVar, get_args
+from typing import Annotated, Any, ParamSpec, TypeVar, get_args, get_origin
 
 from .errors import InputError, shorten
 
@@ -85,8 +85,8 @@ Turn = Annotated[float, Range(above=0, below=1)]
 
 def range_of(annotation: Any) -> Range | None:
     """The range in an annotation, also in that of an argument that may be null; None where there is none."""
-    parts = (annotation, *get_args(annotation))
-    found = (mark for part in parts for mark in getattr(part, "__metadata__", ()) if isinstance(mark, Range))
+    annotated = (part for part in (annotation, *get_args(annotation)) if get_origin(part) is Annotated)
+    found = (mark for part in annotated for mark in part.__metadata__ if isinstance(mark, Range))
     return next(found, None)
 
 

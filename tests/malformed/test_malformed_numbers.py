@@ -69,7 +69,7 @@ def test_a_number_out_of_its_range(place: str):
         assert_line(str(caught.value), f"{name} is .*, expected .* <=? {name}")
 
 
-# What is refused although it is a plain number, and the range that is told.
+# Numbers that are refused, and the range in the message.
 REFUSED: list[tuple[Callable[..., Any], str, Any, str]] = [
     (SequenceTranslator, "num_beams", 100_000, "model.num_beams is 100000, expected 1 <= num_beams <= 100"),
     (SequenceTranslator, "max_new_tokens", 10**12, "expected 1 <= max_new_tokens <= 1000000"),
