@@ -152,9 +152,9 @@ def save_classifier(folder: Path, base: Path, labels: list[str]) -> Path:
             id2label=dict(enumerate(labels)),
             label2id={label: number for number, label in enumerate(labels)},
         )
-    torch.nn.init.normal_(
-        model.classifier.weight if hasattr(model.classifier, "weight") else model.classifier.out_proj.weight
-    )
+        torch.nn.init.normal_(
+            model.classifier.weight if hasattr(model.classifier, "weight") else model.classifier.out_proj.weight
+        )
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(base).save_pretrained(folder)
     return folder

@@ -13,7 +13,7 @@ from labelbridge.__main__ import CALLBACKS
 from labelbridge.lightning_app.cli import commands
 from labelbridge.lightning_app.cli.early import check_early
 from labelbridge.lightning_app.cli.signatures import parser_keys, settings_of
-from labelbridge.lightning_app.core import runs
+from labelbridge.lightning_app.core import hub, runs
 from labelbridge.lightning_app.core.errors import InputError
 
 CONFIGS = {
@@ -86,6 +86,17 @@ def test_a_wrong_path_or_label_is_told_in_the_same_words(stages: Stages, late, w
     assert told == late(*command)
 
 
+@pytest.mark.parametrize("config", ["teacher.yaml", "generate.yaml", "codemix.yaml"])
+def test_a_model_that_cannot_be_had_is_told_before_torch_is_imported(config: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    hub._answers.cache_clear()
+    command = "predict" if config == "generate.yaml" else "fit"
+    said = early(command, "--config", config, "--model.model=org/nowhere", "--out=run")
+    assert said is not None
+    assert said.startswith("error: model org/nowhere: no such folder, and no cached model of the Hub, which cannot be")
+    hub._answers.cache_clear()
+
+
 def test_a_target_is_checked_in_test_alone(stages: Stages, late, tiny_classifier: Path):
     words = [
         "--config",
@@ -139,6 +150,7 @@ def test_a_new_path_does_without_the_columns_of_an_earlier_file(stages: Stages):
 @pytest.mark.parametrize("config", ["teacher.yaml", "student.yaml", "codemix.yaml"])
 def test_the_bundled_configs_pass(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("labelbridge.lightning_app.models.locate.has_cached", lambda _: True)
     assert early("fit", "--config", config) is None
 
 

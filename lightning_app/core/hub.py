@@ -2,6 +2,7 @@
 
 import functools
 import logging
+from pathlib import Path
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +21,18 @@ def prepare_hub() -> bool:
     if not reachable:
         constants.HF_HUB_OFFLINE = True
     return reachable
+
+
+def has_cached(model: str) -> bool:
+    """Whether the Hub client's cache holds anything of a model.
+
+    Args:
+        model: A Hub id; without a user's name, one of sentence-transformers too, whose library adds that name itself.
+    """
+    from huggingface_hub import constants
+
+    names = [model] if "/" in model else [model, f"sentence-transformers/{model}"]
+    return any((Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}").is_dir() for name in names)
 
 
 @functools.cache

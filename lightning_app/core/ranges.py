@@ -44,7 +44,7 @@ class Range:
         """Refuse a number outside of the range, or one that is none.
 
         Args:
-            name: The setting's name, such as `model.top_p`.
+            name: The setting's name, such as `model.top_p`, or `gold.csv: stop`.
             value: The number; null is not checked.
 
         Raises:
@@ -62,7 +62,8 @@ class Range:
         )
         if not fits:
             remedy = f"; {self.remedy}" if self.remedy else ""
-            raise InputError(f"{name} is {shorten(value)}, expected {self.of(name.rpartition('.')[2])}{remedy}")
+            bare = name.rpartition(" ")[2].rpartition(".")[2]
+            raise InputError(f"{name} is {shorten(value)}, expected {self.of(bare)}{remedy}")
 
 
 # What no run reaches, and what is still a number to every library.

@@ -5,7 +5,8 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 import pyarrow as pa
 
@@ -13,6 +14,7 @@ from ..core import artifacts
 from ..core.errors import InputError, shorten
 from ..core.hub import prepare_hub
 from ..core.paths import find
+from ..core.ranges import NonNegativeInt, PositiveInt, Seed, check_fields, range_of
 from . import files
 from .named import DATA, named_source
 
@@ -56,31 +58,32 @@ class Source:
     revision: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
     label_map: dict[str, str | None] = field(default_factory=dict)
-    start: int = 0
-    stop: int | None = None
-    sample: int | None = None
-    per_class: int | None = None
-    sample_seed: int = 0
+    start: NonNegativeInt = 0
+    stop: PositiveInt | None = None
+    sample: PositiveInt | None = None
+    per_class: PositiveInt | None = None
+    sample_seed: Seed = 0
     language: str | None = None
     keep: list[str] | dict[str, str | list[str] | None] = field(default_factory=list)
     id_prefix: str = ""
 
     def __post_init__(self) -> None:
         empty = next(
-            (one.name for one in fields(self) if vars(self)[one.name] is None and "None" not in str(one.type)), ""
+            (one.name for one in fields(self) if vars(self)[one.name] is None and NoneType not in get_args(one.type)),
+            "",
         )
         if empty:
-            raise InputError(f"{self.path or 'source'}: {empty} is null, expected {Source.__annotations__[empty]}")
+            kind = Source.__annotations__[empty]
+            limits = range_of(kind)
+            expected = kind if limits is None else limits.of(empty)
+            raise InputError(f"{self.path or 'source'}: {empty} is null, expected {expected}")
         if self.path.startswith(DATA):
             self._take_from(named_source(self.path))
-        if self.start < 0 or (self.stop is not None and self.stop <= self.start):
+        check_fields(self, f"{self.place}: ")
+        if self.stop is not None and self.stop <= self.start:
             raise InputError(
-                f"{self.place}: start {self.start}, stop {self.stop}, expected 0 <= start < stop; put them right"
+                f"{self.place}: start {self.start}, stop {self.stop}, expected start < stop; put them right"
             )
-        for name in ("sample", "per_class"):
-            number = getattr(self, name)
-            if number is not None and number < 1:
-                raise InputError(f"{self.place}: {name} {number}, expected at least 1, or null for all rows")
         if self.sample is not None and self.per_class is not None:
             raise InputError(
                 f"{self.place}: sample {self.sample} and per_class {self.per_class}, expected one of them; remove one"

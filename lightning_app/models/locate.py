@@ -8,7 +8,7 @@ from typing import Any
 from ..core.contracts import check_facts
 from ..core.documents import read_json
 from ..core.errors import InputError
-from ..core.hub import prepare_hub
+from ..core.hub import has_cached, prepare_hub
 from ..core.packages import require
 from ..core.paths import find
 from ..stages import TRAINED
@@ -33,7 +33,8 @@ def locate(name: str) -> str:
         A folder, or the Hub id unchanged.
 
     Raises:
-        InputError: If a local folder is missing, or holds no model, or the package of a bundled model is not installed.
+        InputError: If a local folder is missing, or holds no model, if the package of a bundled model is not installed,
+            or if a model is not cached while the Hub cannot be reached.
     """
     if name == BUNDLED:
         return str(bundled.unpacked())
@@ -51,6 +52,12 @@ def locate(name: str) -> str:
     if _is_path(name):
         lines = " or ".join(f'"{stage.line}"' for stage in TRAINED)
         raise InputError(f"{name}: no such model folder; make it with {lines}, or give a Hub id")
+    # Here, since the libraries that would find out take seconds to import.
+    if not has_cached(name) and not prepare_hub():
+        raise InputError(
+            f"model {name}: no such folder, and no cached model of the Hub, which cannot be reached; give a local "
+            "folder or a Hub id"
+        )
     return name
 
 

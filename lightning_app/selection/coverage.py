@@ -103,14 +103,12 @@ def _sizes(bits_NK: np.ndarray) -> np.ndarray:
     return sizes
 
 
-def check_options(coverage: float, rows: int) -> None:
-    """Refuse a share that cannot be covered, and classes whose neighbourhoods would not fit in memory.
+def check_rows(rows: int) -> None:
+    """Refuse classes whose neighbourhoods would not fit in memory.
 
     Raises:
         InputError: See above.
     """
-    if not 0 < coverage <= 1:
-        raise InputError(f"options: coverage is {coverage}, expected 0 < coverage <= 1")
     if rows > EXACT_ROWS:
         raise InputError(
             f"strategy 'coverage': {rows} rows in one class, expected at most {EXACT_ROWS}, so that neighbourhoods fit "

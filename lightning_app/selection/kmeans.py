@@ -19,6 +19,7 @@ import numpy as np
 
 from ..core.errors import InputError
 from ..core.packages import require
+from ..core.ranges import PositiveInt, check_ranges
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Clustering:
     converged: bool
 
 
+@check_ranges()
 def kmeans(
     vectors_ND: np.ndarray,
     k: int,
@@ -51,8 +53,8 @@ def kmeans(
     seed: int = 42,
     backend: Literal["torch", "nltk"] = "torch",
     avoid_empty: bool = True,
-    repeats: int = 1,
-    max_iter: int = 1000,
+    repeats: PositiveInt = 1,
+    max_iter: PositiveInt = 1000,
     device: str = "cpu",
 ) -> Clustering:
     """Cluster rows by cosine distance.
@@ -80,8 +82,6 @@ def kmeans(
     if not vectors_ND.any(axis=1).all():
         row = int(np.flatnonzero(~vectors_ND.any(axis=1))[0])
         raise InputError(f"embedding {row}: all zeros, so it has no direction; embed the pool again")
-    if repeats < 1:
-        raise InputError(f"repeats {repeats}, expected at least 1")
     run: Callable[..., Clustering] = _nltk if backend == "nltk" else _torch
     rng = random.Random(seed)  # noqa: S311 - the draw of the paper's code
     best, best_distance = None, np.inf

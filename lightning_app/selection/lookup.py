@@ -11,6 +11,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from ..core.errors import InputError, shorten
 from ..core.fingerprint import of_files
+from ..core.ranges import range_of
 from ..core.user_code import file_of, import_file
 from .strategies import BUILT_IN, Strategy
 
@@ -35,8 +36,8 @@ def with_options(strategy: Strategy, name: str, options: Mapping[str, Any]) -> S
         options: Values of its further parameters.
 
     Raises:
-        InputError: If it has no such option, or an option is of another type, or it cannot be called with the rows of
-            a class and these options.
+        InputError: If it has no such option, or an option is of another type or outside of the range in its
+            annotation, or it cannot be called with the rows of a class and these options.
     """
     try:
         signature = inspect.signature(strategy)
@@ -59,8 +60,12 @@ def with_options(strategy: Strategy, name: str, options: Mapping[str, Any]) -> S
             parsed = parser.parse_object({"options": {option: value}}, defaults=False) if option in known else None
             settings[option] = value if parsed is None else parsed["options"][option]
         except (ArgumentError, TypeError, ValueError):
-            expected = _plain(signature.parameters[option].annotation)
-            raise InputError(f"strategy '{name}', options: {option} is {shorten(value)}, expected {expected}") from None
+            annotation = signature.parameters[option].annotation
+            limits = range_of(annotation)
+            expected = _plain(annotation) if limits is None else limits.of(option)
+            raise InputError(f"strategy '{name}', options.{option} is {shorten(value)}, expected {expected}") from None
+        if option in known and (limits := range_of(signature.parameters[option].annotation)) is not None:
+            limits.check(f"strategy '{name}', options.{option}", settings[option])
     try:
         signature.bind(None, **settings)
     except TypeError as error:

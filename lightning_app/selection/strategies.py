@@ -11,13 +11,14 @@ YAML: `strategy: my_file.my_function`.
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
 from ..core.errors import InputError
 from ..core.hashing import seeded_hash
-from .coverage import adaptive_cover, check_options, lots
+from ..core.ranges import PositiveInt, Range, Seed, check_ranges
+from .coverage import adaptive_cover, check_rows, lots
 from .kmeans import kmeans
 from .quotas import Choice, best_first
 
@@ -154,15 +155,16 @@ def easy(candidates: Candidates) -> np.ndarray:
     return confidence
 
 
+@check_ranges("options.")
 def diverse(
     candidates: Candidates,
     *,
-    clusters: int = 25,
+    clusters: PositiveInt = 25,
     backend: Literal["torch", "nltk"] = "torch",
     avoid_empty: bool = True,
-    repeats: int = 1,
-    max_iter: int = 1000,
-    kmeans_seed: int = 42,
+    repeats: PositiveInt = 1,
+    max_iter: PositiveInt = 1000,
+    kmeans_seed: Seed = 42,
     device: str = "cpu",
 ) -> Choice:
     """div-k (paper, section 2.3): the most certain rows of each of 25 clusters of embeddings.
@@ -173,8 +175,6 @@ def diverse(
     """
     score = candidates.log_prob()
     embeddings_ND = candidates.embeddings()
-    if clusters < 1:
-        raise InputError(f"options: clusters {clusters}, expected at least 1")
     clusters = min(clusters, len(score))
     if not clusters or not candidates.quota:
         return Choice(np.empty(0, dtype=np.int64), score, np.zeros(len(score), dtype=np.int64))
@@ -201,7 +201,10 @@ def diverse(
     return Choice(kept, score, cluster_N, _ties(ranked, kept, score))
 
 
-def ccs(candidates: Candidates, *, strata: int = 50, beta: float = 0.1) -> Choice:
+@check_ranges("options.")
+def ccs(
+    candidates: Candidates, *, strata: PositiveInt = 50, beta: Annotated[float, Range(least=0, below=1)] = 0.1
+) -> Choice:
     """Coverage-centric selection (Zheng et al., arXiv 2210.15809): equal shares of strata of a difficulty score.
 
     The hardest share `beta` of the class is left out; the rest is cut into `strata` bins of equal width, and each, the
@@ -209,8 +212,6 @@ def ccs(candidates: Candidates, *, strata: int = 50, beta: float = 0.1) -> Choic
     class over the teacher's epochs (AUM) where training dynamics are given, else the log-probability.
     """
     score = _margin(candidates) if candidates.dynamics_ENC is not None else candidates.log_prob().astype(np.float64)
-    if strata < 1 or not 0 <= beta < 1:
-        raise InputError(f"options: strata {strata}, beta {beta}; expected at least 1, and 0 up to (not with) 1")
     order = best_first(score, candidates.ids, candidates.seed)
     pool = order[: len(order) - int(beta * len(order))]
     finite = np.maximum(score[pool], np.finfo(np.float32).min)
@@ -226,11 +227,10 @@ def ccs(candidates: Candidates, *, strata: int = 50, beta: float = 0.1) -> Choic
     return Choice(np.asarray(kept, dtype=np.int64), score, stratum_N)
 
 
-def near_target(candidates: Candidates, *, neighbours: int = 10) -> np.ndarray:
+@check_ranges("options.")
+def near_target(candidates: Candidates, *, neighbours: PositiveInt = 10) -> np.ndarray:
     """Nearest to unlabelled target text: the mean cosine to the `neighbours` closest target rows. Transductive."""
     embeddings_ND, target_MD = candidates.embeddings(), candidates.target_embeddings()
-    if neighbours < 1:
-        raise InputError(f"options: neighbours {neighbours}, expected at least 1")
     count = min(neighbours, len(target_MD))
     wide_MD = target_MD.astype(np.float64)
     nearest = np.empty(len(embeddings_ND), dtype=np.float32)
@@ -244,14 +244,15 @@ def near_target(candidates: Candidates, *, neighbours: int = 10) -> np.ndarray:
     return nearest
 
 
-def coverage(candidates: Candidates, *, coverage: float = 0.9) -> Choice:
+@check_ranges("options.")
+def coverage(candidates: Candidates, *, coverage: Annotated[float, Range(above=0, most=1)] = 0.9) -> Choice:
     """Adaptive coverage sampling (arXiv 2504.14508): the rows whose neighbours are the share `coverage` of the class.
 
     See `coverage.adaptive_cover`. The score is the number of rows that a kept row newly covered; exact, for up to
     50,000 rows a class.
     """
     embeddings_ND = candidates.embeddings()
-    check_options(coverage, len(embeddings_ND))
+    check_rows(len(embeddings_ND))
     score = np.zeros(len(embeddings_ND))
     order = _by_id(candidates)
     quota = min(candidates.quota, len(order))

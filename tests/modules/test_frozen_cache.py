@@ -98,6 +98,25 @@ def test_each_row_is_computed_once(encoder: Path, tmp_path: Path, monkeypatch: p
     assert all(module.training for module in network.modules())
 
 
+def test_what_another_run_computes_meanwhile_is_taken_over(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    inputs = batch_of(encoder, TEXTS)
+    here, there = (FrozenCache(tmp_path / "frozen.sqlite", network_of(encoder), 2, "three") for _ in range(2))
+    compute, computed = FrozenCache._compute, []
+
+    def compute_beside_another(self: FrozenCache, alone: dict[str, torch.Tensor]) -> torch.Tensor:
+        computed.append(self)
+        if len(computed) == 1:
+            there._states(inputs)
+        return compute(self, alone)
+
+    monkeypatch.setattr(FrozenCache, "_compute", compute_beside_another)
+    states_BLD = here._states(inputs)
+    assert computed == [here, *[there] * len(TEXTS)]
+    assert torch.equal(states_BLD, there._states(inputs))
+
+
 def test_a_file_serves_several_encoders(encoder: Path, tiny_bert: Path, tmp_path: Path):
     """Even of the same tokens: the outputs are found by the frozen weights."""
     other = three_layers(tiny_bert, tmp_path / "other")

@@ -35,14 +35,25 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_the_hub_is_asked_once_and_its_client_not_at_all(asked: list[str], task: Task):
     from huggingface_hub import constants
 
-    said = "^model org/model: its tokenizer cannot be loaded .gone.; the Hub cannot be reached; save it$"
+    said = "^model org/model: no such folder, and no cached model of the Hub, which cannot be reached; give a local"
     for _ in range(3):
         with pytest.raises(InputError, match=said), loading("org/model", "its tokenizer", "save it"):
-            raise OSError("gone")
+            raise AssertionError("it is not tried")
     with pytest.raises(InputError, match="hub:org/rows/train: the Hub data set cannot be loaded .*cannot be reached"):
         load_rows(Source("hub:org/rows"), task, None)
     assert constants.HF_HUB_OFFLINE
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize(("name", "folder"), [("org/model", "org--model"), ("mini", "sentence-transformers--mini")])
+def test_a_cached_model_is_left_to_the_library(
+    asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, folder: str
+):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    (tmp_path / f"models--{folder}").mkdir()
+    said = f"^model {name}: its tokenizer cannot be loaded .gone.; the Hub cannot be reached; save it$"
+    with pytest.raises(InputError, match=said), loading(name, "its tokenizer", "save it"):
+        raise OSError("gone")
 
 
 def test_a_folder_asks_nobody(asked: list[str], tiny_bert: Path):

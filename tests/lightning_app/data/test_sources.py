@@ -3,6 +3,7 @@
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -226,18 +227,20 @@ def test_a_draw_by_class_needs_labels(tmp_path: Path, task: Task, read):
 
 
 @pytest.mark.parametrize(
-    "numbers",
+    ("numbers", "said"),
     [
-        {"start": -1},
-        {"start": 3, "stop": 3},
-        {"stop": -1},
-        {"per_class": 0},
-        {"sample": 0},
-        {"sample": 2, "per_class": 2},
+        ({"start": -1}, "start is -1, expected 0 <= start"),
+        ({"start": 3, "stop": 3}, "start 3, stop 3, expected start < stop"),
+        ({"stop": 0}, "stop is 0, expected 1 <= stop"),
+        ({"per_class": 0}, "per_class is 0, expected 1 <= per_class"),
+        ({"sample": 0}, "sample is 0, expected 1 <= sample"),
+        ({"sample_seed": -1}, "sample_seed is -1, expected 0 <= sample_seed"),
+        ({"start": None}, "start is null, expected 0 <= start"),
+        ({"sample": 2, "per_class": 2}, "sample 2 and per_class 2, expected one of them"),
     ],
 )
-def test_a_part_that_holds_no_rows_is_refused(numbers: dict[str, int]):
-    with pytest.raises(InputError, match="a.jsonl: .*expected"):
+def test_a_part_that_holds_no_rows_is_refused(numbers: dict[str, Any], said: str):
+    with pytest.raises(InputError, match=f"^a.jsonl: {said}"):
         Source(path="a.jsonl", **numbers)
 
 

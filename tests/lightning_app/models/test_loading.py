@@ -136,7 +136,8 @@ def test_a_fit_ends_in_one_line_where_tokenizer_and_network_do_not_fit(bert: Pat
     assert "but its network knows 20 tokens only" in done.err
 
 
-def test_whatever_a_library_raises_is_one_line():
+def test_whatever_a_library_raises_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("labelbridge.lightning_app.models.locate.has_cached", lambda _: True)
     for raised in (KeyError("a"), RuntimeError("b\nc" * 500), AssertionError(), OSError("d")):
         refusal = pytest.raises(
             InputError, match=r"^model m: its head cannot be loaded \(.*\); the Hub cannot be reached; do this$"

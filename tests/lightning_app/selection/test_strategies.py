@@ -198,13 +198,16 @@ def test_one_epoch_is_no_dynamics():
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("ccs", {"strata": 0}, "options: strata 0"),
-        ("ccs", {"beta": 1.0}, "beta 1.0; expected"),
-        ("ccs", {"beta": -0.1}, "beta -0.1; expected"),
-        ("diverse", {"clusters": 0}, "clusters 0, expected at least 1"),
-        ("near_target", {"neighbours": 0}, "neighbours 0, expected at least 1"),
+        ("ccs", {"strata": 0}, "options.strata is 0, expected 1 <= strata"),
+        ("ccs", {"beta": 1.0}, "strategy 'ccs', options.beta is 1.0, expected 0 <= beta < 1"),
+        ("ccs", {"beta": -0.1}, "options.beta is -0.1, expected 0 <= beta < 1"),
+        ("coverage", {"coverage": 0.0}, "options.coverage is 0.0, expected 0 < coverage <= 1"),
+        ("diverse", {"clusters": 0}, "options.clusters is 0, expected 1 <= clusters"),
+        ("diverse", {"repeats": 0}, "options.repeats is 0, expected 1 <= repeats"),
+        ("diverse", {"max_iter": 0}, "options.max_iter is 0, expected 1 <= max_iter"),
+        ("near_target", {"neighbours": 0}, "options.neighbours is 0, expected 1 <= neighbours"),
         ("diverse", {"cluster": 9}, "strategy 'diverse', options: .*'cluster' is not known, did you mean 'clusters'"),
-        ("diverse", {"clusters": "many"}, "clusters is 'many', expected int"),
+        ("diverse", {"clusters": "many"}, "options.clusters is 'many', expected 1 <= clusters"),
         ("top", {"beta": 0.1}, "strategy 'top', options: .*'beta' is not known"),
     ],
 )  # fmt: skip
