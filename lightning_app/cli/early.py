@@ -35,11 +35,14 @@ READ = {
 # The label column of those of GoldDataModule and MixedDataModule.
 LABELS = {"train": "label", "dev": "label", "targets": "label", "pool": "prompt_label"}
 GOLD = ("GoldDataModule", "MixedDataModule")
-# Classes whose `model` is a folder or a Hub id.
-LOADING = (
-    "TeacherModule", "StudentModule", "ClassifierModule", "EmbedderModule", "Seq2SeqModule", "TransformersGenerator",
-    "TransformersTranslator",
-)  # fmt: skip
+# Classes whose `model` is a folder or a Hub id, by subcommand.
+CLASSIFIERS = ("TeacherModule", "StudentModule", "ClassifierModule")
+LOADING = {
+    "fit": (*CLASSIFIERS, "Seq2SeqModule"),
+    "validate": (*CLASSIFIERS, "Seq2SeqModule"),
+    "test": CLASSIFIERS,
+    "predict": (*CLASSIFIERS, "EmbedderModule", "TransformersGenerator", "TransformersTranslator"),
+}
 # What Lightning itself takes without a word, and stumbles over later.
 TRAINER_RANGES: Mapping[str, Range] = {
     "accumulate_grad_batches": Range(least=1, most=ranges.MOST),
@@ -204,7 +207,7 @@ def _check_argument(
 def _check_places(subcommand: str, layers: Sequence[Layer], settings: Mapping[str, Any]) -> None:
     """Check the model's folder, then the sources, then the selection, as the run does."""
     model, data = settings.get("model"), settings.get("data")
-    name = model.get("model") if isinstance(model, dict) and _is_named(model, LOADING) else None
+    name = model.get("model") if isinstance(model, dict) and _is_named(model, LOADING.get(subcommand, ())) else None
     if isinstance(name, str) and name not in (BUNDLED, MINILM):
         locate(name)
     arguments = settings_of(str(class_of(settings, "data")))

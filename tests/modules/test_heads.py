@@ -70,7 +70,7 @@ def test_dropout_replaces_every_rate(tiny_bert: Path, task: Task):
 def test_a_model_that_is_not_there(task: Task):
     with pytest.raises(InputError, match=r"\./nowhere: no such model folder; make it"):
         load_classifier("./nowhere", task, new_head=True)
-    with pytest.raises(InputError, match="model org/name: cannot be loaded .*local folder or a Hub id"):
+    with pytest.raises(InputError, match="model org/name: no such folder, .*local folder or a Hub id"):
         load_classifier("org/name", task, new_head=True)
 
 

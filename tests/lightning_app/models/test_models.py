@@ -34,6 +34,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> None:
         return SimpleNamespace(_commit_hash=f"commit-of-{revision or 'main'}")
 
     monkeypatch.setattr("transformers.AutoConfig.from_pretrained", from_pretrained)
+    monkeypatch.setattr("labelbridge.lightning_app.models.locate.has_cached", lambda _: True)
 
 
 def test_a_hub_models_fingerprint_is_its_revisions_commit(hub: None):
@@ -81,6 +82,7 @@ def test_the_tokenizer_is_that_of_the_models_revision(
         raise OSError(f"asked for {revision}")
 
     monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", from_pretrained)
+    monkeypatch.setattr("labelbridge.lightning_app.models.locate.has_cached", lambda _: True)
     data = PoolDataModule(task=task, model=HUB, revision="v2", pool=Source(path=str(files.pool)))
     with pytest.raises(InputError, match="its tokenizer cannot be loaded .asked for v2"):
         data.tokenizer  # noqa: B018 - loads it
