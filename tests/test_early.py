@@ -162,7 +162,7 @@ def test_the_keys_are_those_of_the_full_parser(subcommand: str, monkeypatch: pyt
     parsers = []
     monkeypatch.setattr(Cli, "parse_arguments", lambda cli, parser, args: parsers.append(parser) or sys.exit())
     with pytest.raises(SystemExit):
-        Cli(*_import_callbacks())
+        Cli(subcommand, *_import_callbacks())
     actions = parsers[0]._subcommands_action.choices[subcommand]._actions
     keys = {action.dest for action in actions}
     assert {key for key in keys if not key.endswith(".help")} == parser_keys(subcommand, tuple(CALLBACKS.items())) - {

@@ -82,7 +82,7 @@ def run_trainer(
 
         for own_handler in ("lightning", "lightning.pytorch", "lightning.fabric"):
             logging.getLogger(own_handler).handlers.clear()  # the root logger prints their lines already
-        Cli(*import_callbacks())
+        Cli(words[0], *import_callbacks())
 
     return _guarded(words, go)
 
