@@ -301,6 +301,19 @@ class StageData(Protocol):
         ...
 
 
+class FitData(StageData, Protocol):
+    """The DataModule of a fit."""
+
+    @property
+    def longest_input(self) -> int:
+        """How many tokens of a row the module reads at most."""
+        ...
+
+    def training_facts(self) -> dict[str, Any]:
+        """What a model trained on these rows records about them, for the report; JSON values."""
+        ...
+
+
 @runtime_checkable
 class HandsOver(Protocol):
     """A module whose rows end one by one: it gives them to `hand_over`, which RowWriter replaces."""

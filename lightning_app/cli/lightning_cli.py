@@ -33,7 +33,7 @@ from ..evaluation.predicted_classes import count_classes, one_class_warnings, ta
 from ..evaluation.unseen import check_unseen
 from ..models.fingerprints import check_model_fresh, model_files, model_fingerprint
 from ..models.locate import CARD_FACTS, card_facts, locate
-from ..protocols import StageData, StageModule
+from ..protocols import FitData, StageData, StageModule
 from ..stages import BY_NAME
 from . import identity
 from .fits import check_ends_with_model, given_checkpoint, resumable
@@ -135,6 +135,8 @@ class Cli(LightningCLI):
         super().instantiate_classes()
         check_returned(self.model, StageModule)
         check_returned(self.datamodule, StageData)
+        if self.command == "fit":
+            check_returned(self.datamodule, FitData)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the progress bar and the TensorBoard logger, unless the user chose others."""
@@ -166,9 +168,10 @@ class Cli(LightningCLI):
 
         def go(run: Run) -> None:
             base = {"base": self.model.model_name, "base_fingerprint": run.identity["model"]["model"]}
-            facts = {**self._facts(), **self.datamodule.training_facts(), **base}
-            facts["inputs"] = self.datamodule.inputs("fit")
-            self._get(self.config_init, "export").facts = {**facts, "max_length": self.datamodule.longest_input}
+            data: FitData = self.datamodule
+            facts = {**self._facts(), **data.training_facts(), **base}
+            facts["inputs"] = data.inputs("fit")
+            self._get(self.config_init, "export").facts = {**facts, "max_length": data.longest_input}
             print_of_run = fingerprint.of_value(run.identity)
             self._get(self.config_init, "resume").run = print_of_run
             checkpoint = run.out / CHECKPOINTS / "last.ckpt"

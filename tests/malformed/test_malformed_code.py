@@ -12,7 +12,7 @@ from labelbridge.lightning_app.cli.returned import check_returned
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.user_code import import_file, mistake_in_user_code
 from labelbridge.lightning_app.models.loading import loading
-from labelbridge.lightning_app.protocols import StageData, StageModule
+from labelbridge.lightning_app.protocols import FitData, StageData, StageModule
 from labelbridge.modules.generator import completed
 from workflow.grid import read
 
@@ -308,6 +308,10 @@ OF_DATA: dict[str, tuple[str, str]] = {
     "metrics(self)": ("return {'hi': 0.5}", "hi is 0.5, expected a map"),
     "known_labels(self)": ("return [1]", r"returned \[1\], expected list\[str\] or None"),
 }
+OF_FIT: dict[str, tuple[str, str]] = {
+    "training_facts(self)": ("return None", "is None, expected a map"),
+    "longest_input(self)": ("return None", "returned None, expected int"),
+}
 
 
 @pytest.mark.parametrize(
@@ -315,6 +319,7 @@ OF_DATA: dict[str, tuple[str, str]] = {
     [
         *((StageModule, signature, *rest) for signature, rest in OF_MODULE.items()),
         *((StageData, signature, *rest) for signature, rest in OF_DATA.items()),
+        *((FitData, signature, *rest) for signature, rest in OF_FIT.items()),
     ],
 )
 def test_a_method_that_returns_what_no_command_can_use(
@@ -323,7 +328,7 @@ def test_a_method_that_returns_what_no_command_can_use(
     """One line that names the user's file and the line of the method."""
     base = "StageModuleBase" if contract is StageModule else "StageDataBase"
     head = f"import torch\nfrom labelbridge.{'modules.base' if contract is StageModule else 'datamodules.stage'}"
-    mark = "    @property\n" if signature.startswith("model_paths") else ""
+    mark = "    @property\n" if signature.startswith(("model_paths", "longest_input")) else ""
     (tmp_path / "mine.py").write_text(
         f"{head} import {base}\nclass Mine({base}):\n{mark}    def {signature}:\n        {body}\n"
     )
@@ -331,7 +336,8 @@ def test_a_method_that_returns_what_no_command_can_use(
     check_returned(part, contract)
     name = signature.partition("(")[0]
     with pytest.raises(InputError) as caught:
-        getattr(part, name)()
+        value = getattr(part, name)
+        value()
     assert_line(str(caught.value), f"mine.py line 4: Mine.{name} .*{said}")
 
 
