@@ -336,8 +336,7 @@ def test_a_method_that_returns_what_no_command_can_use(
     check_returned(part, contract)
     name = signature.partition("(")[0]
     with pytest.raises(InputError) as caught:
-        value = getattr(part, name)
-        value()
+        getattr(part, name)()
     assert_line(str(caught.value), f"mine.py line 4: Mine.{name} .*{said}")
 
 

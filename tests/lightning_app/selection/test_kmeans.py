@@ -85,7 +85,9 @@ def test_what_cannot_be_clustered(k: int, vectors: np.ndarray):
         kmeans(vectors, k)
 
 
-@pytest.mark.parametrize(("settings", "said"), [({"repeats": 0}, "repeats is 0"), ({"device": "gpu"}, "device 'gpu': ")])
+@pytest.mark.parametrize(
+    ("settings", "said"), [({"repeats": 0}, "repeats is 0"), ({"device": "gpu"}, "device 'gpu': ")]
+)
 def test_settings_that_make_no_sense(settings: dict, said: str):
     with pytest.raises(InputError, match=said):
         kmeans(clouds(9, 3, 0, True), 2, **settings)
