@@ -42,7 +42,7 @@ def _select(name: str, rows: int) -> float:
         candidates = Candidates(
             own, number, dynamics[-1][members], 0, QUOTA, dynamics_ENC=dynamics[:, members] if name != "top" else None
         )
-        score = BUILT_IN[name](candidates)
+        score = BUILT_IN[name].function(candidates)
         assert isinstance(score, np.ndarray)
         cut(score, own, QUOTA, 0)
     return time.perf_counter() - began

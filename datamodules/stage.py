@@ -8,7 +8,7 @@ import pyarrow as pa
 from lightning.pytorch import LightningDataModule
 
 from labelbridge.lightning_app.core.contracts import Reference
-from labelbridge.lightning_app.core.shards import WHOLE
+from labelbridge.lightning_app.core.run_parts import WHOLE
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Source
 from labelbridge.lightning_app.protocols import Written

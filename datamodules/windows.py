@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
-from labelbridge.lightning_app.core.shards import WHOLE, Shard
+from labelbridge.lightning_app.core.run_parts import WHOLE, Shard
 
 
 class MicroBatch(NamedTuple):

@@ -362,7 +362,7 @@ def _strategy(
     strategy: str | Callable[..., Any], options: Mapping[str, Any]
 ) -> tuple[str, str | None, Callable[..., Any]]:
     """A strategy's name, the fingerprint of its code, and the function with its options set."""
-    built_in = next((name for name, function in BUILT_IN.items() if function is strategy), None)
+    built_in = next((name for name, known in BUILT_IN.items() if known.function is strategy), None)
     if isinstance(strategy, str) or built_in is not None:
         name = built_in or str(strategy)
         return name, code_of(name), find_strategy(name, options)

@@ -17,7 +17,7 @@ from typing_extensions import TypedDict as ExtensibleDict
 
 from .core.artifacts import Artifact
 from .core.contracts import Reference
-from .core.shards import Shard
+from .core.run_parts import Shard
 from .core.task import Task
 from .data.readers import Source
 

@@ -21,6 +21,7 @@ from labelbridge.lightning_app.core.yaml_files import load_mapping
 from labelbridge.lightning_app.data.readers import Source
 from labelbridge.lightning_app.evaluation.report import report
 from labelbridge.lightning_app.selection.select import select
+from labelbridge.lightning_app.selection.strategies import BUILT_IN
 
 ENGLISH = "en"
 TRANSLATE_TEST = "translate-test"
@@ -31,11 +32,6 @@ KEYS = (
     "translations", "unions", "translate_test", "overlays", "trainer", "teacher", "student", "report", "pseudolabels",
     "selections", "methods",
 )  # fmt: skip
-# What a strategy looks at in addition to the teacher's probabilities; a user's own strategy lists it as `needs`.
-NEEDS = {
-    "ambiguous": {"dynamics"}, "easy": {"dynamics"}, "ccs": {"dynamics"},
-    "diverse": {"embeddings"}, "coverage": {"embeddings"}, "near_target": {"embeddings", "target"},
-}  # fmt: skip
 # The first part of the settings of a Trainer command that a grid may change.
 TRAINER_SETTINGS = (
     "model", "data", "trainer", "cartography", "export", "rows", "throughput", "boards", "average", "resume", "method",
@@ -472,7 +468,8 @@ def _selection(name: str, settings: dict[str, Any], methods: Mapping[str, Method
     known = set(inspect.signature(select).parameters) - {"out", "overwrite", "pool", "task"}
     _check_keys(f"selections.{name}.", {str(key).split(".")[0]: None for key in settings}, {*known, "needs"})
     strategy = settings.get("strategy", "top")
-    needs = set(NEEDS.get(strategy, ()))
+    # A user's own strategy lists them as `needs`.
+    needs = set(BUILT_IN[strategy].needs) if strategy in BUILT_IN else set()
     if settings.get("needs"):
         needs.update(_names(f"selections.{name}.needs", settings["needs"], ["dynamics", "embeddings", "target"]))
     if settings.get("class_from") == "last_epoch":

@@ -21,9 +21,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from ..boards.show import ONCE, settings_of, show_outcome, show_predictions, show_settings
 from ..core import artifacts, fingerprint
 from ..core.errors import InputError
+from ..core.run_parts import WHOLE, Shard, read_shard
 from ..core.runs import CHECKPOINTS, CONFIG, DYNAMICS, LOGS, Run, State, command_line, output_folder
 from ..core.secrets import mask_text
-from ..core.shards import WHOLE, Shard, read_shard
 from ..core.task import Task
 from ..core.user_code import code_of_class
 from ..data.near_duplicates import leakage_lines
@@ -36,7 +36,7 @@ from ..models.locate import CARD_FACTS, card_facts, locate
 from ..protocols import FitData, StageData, StageModule
 from ..stages import BY_NAME
 from . import identity
-from .fits import check_ends_with_model, given_checkpoint, resumable
+from .fit_checkpoints import check_ends_with_model, given_checkpoint, resumable
 from .memory import keep_freed_memory
 from .next_steps import Finished, next_line
 from .parsers import OneLineErrors

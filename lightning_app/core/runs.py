@@ -18,8 +18,8 @@ from .documents import read_json
 from .errors import InputError, refusal_in, shorten, system_error
 from .program import program
 from .replacing import CHECKPOINTS, CONFIG, DYNAMICS, FOLDERS, LOGS, PARTS, REPLACED, UNFINISHED
+from .run_parts import WHOLE, Shard
 from .secrets import mask_text
-from .shards import WHOLE, Shard
 
 __all__ = [
     "CHECKPOINTS",

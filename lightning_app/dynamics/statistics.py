@@ -14,6 +14,27 @@ from ..core.task import Task
 from .store import STAGE, read_dynamics
 
 
+class Moments:
+    """Mean and population standard deviation of arrays that come one by one, by Welford's update."""
+
+    def __init__(self) -> None:
+        self.mean = self._squares = np.zeros(1)
+        self._count = 0
+
+    def add(self, values: np.ndarray) -> None:
+        """Take another array, of the shape of those before."""
+        self._count += 1
+        delta = values - self.mean
+        self.mean = self.mean + delta / self._count
+        self._squares = self._squares + delta * (values - self.mean)
+
+    @property
+    def deviation(self) -> np.ndarray:
+        """The population standard deviation of each element."""
+        deviation: np.ndarray = np.sqrt(self._squares / self._count)
+        return deviation
+
+
 @dataclass(frozen=True)
 class Statistics:
     """What the dynamics say of every row; each shape (N,), float64 unless said otherwise.
@@ -48,8 +69,8 @@ def statistics(epochs: Iterable[np.ndarray], reference_N: np.ndarray) -> Statist
         ValueError: If there is no epoch.
     """
     rows = np.arange(len(reference_N))
-    mean = np.zeros(len(rows))
-    squares, right_epochs, margin = mean.copy(), mean.copy(), mean.copy()
+    probability = Moments()
+    right_epochs, margin = np.zeros(len(rows)), np.zeros(len(rows))
     forgetting = np.zeros(len(rows), dtype=np.int64)
     was_right = np.zeros(len(rows), dtype=bool)
     count = 0
@@ -57,10 +78,7 @@ def statistics(epochs: Iterable[np.ndarray], reference_N: np.ndarray) -> Statist
         count += 1
         wide_NC = log_probs_NC.astype(np.float64)
         own_N = wide_NC[rows, reference_N]
-        probs_N = np.exp(own_N)
-        delta = probs_N - mean  # Welford's update
-        mean += delta / count
-        squares += delta * (probs_N - mean)
+        probability.add(np.exp(own_N))
         is_right = wide_NC.argmax(axis=1) == reference_N
         right_epochs += is_right
         forgetting += was_right & ~is_right
@@ -69,7 +87,7 @@ def statistics(epochs: Iterable[np.ndarray], reference_N: np.ndarray) -> Statist
         margin += own_N - wide_NC.max(axis=1)
     if not count:
         raise ValueError("no epochs")
-    return Statistics(mean, np.sqrt(squares / count), right_epochs / count, forgetting, margin / count, count)
+    return Statistics(probability.mean, probability.deviation, right_epochs / count, forgetting, margin / count, count)
 
 
 def statistics_table(folder: Path) -> pa.Table:

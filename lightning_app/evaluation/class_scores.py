@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from .bootstrap import Resampling, interval
 from .metrics import BINS
 from .predictions import Tested
-from .significance import Resampling, interval
 
 RESAMPLES = 2_000
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import InputError
+from .bootstrap import Resampling, difference, interval, statistic
 from .class_scores import details_of
 from .entries import AVERAGE, Average, Cell, Comparison, Majority, OverTargets, Results
 from .metrics import classification_metrics, majority_metrics, mean_and_deviation
-from .paired_tests import McNemar, holm, mcnemar, signed_rank
 from .predictions import Tested, check_same_rows
-from .significance import Resampling, difference, interval, statistic
+from .significance_tests import McNemar, holm, mcnemar, signed_rank
 from .slices import slices_of
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ..core.markup import inline
 from .class_scores import Details, Estimate
 from .entries import AVERAGE, Comparison, Results, Slice
-from .metrics import NAMES
+from .metrics import METRICS
 
 
 def details(results: Results, priors: Sequence[str]) -> str:
@@ -77,10 +77,10 @@ def _slices(sliced: Sequence[Slice]) -> list[str]:
     for metric in dict.fromkeys(one.metric for one in sliced):
         own = [one for one in sliced if one.metric == metric]
         methods = list(dict.fromkeys(one.method for one in own))
-        unit = "nats" if metric == "ce" else "percent"
+        kind = METRICS[metric]
         lines += [
             "",
-            f"{NAMES[metric]} in {unit}, mean over seeds and 95 % interval over resampled rows and seeds.",
+            f"{kind.title} in {kind.unit}, mean over seeds and 95 % interval over resampled rows and seeds.",
             "",
         ]
         lines += [
@@ -89,9 +89,8 @@ def _slices(sliced: Sequence[Slice]) -> list[str]:
         ]
         for by, name, rows in dict.fromkeys((one.by, one.name, one.rows) for one in own):
             of_slice = {one.method: one for one in own if (one.by, one.name) == (by, name)}
-            scale, digits = (1, 3) if metric == "ce" else (100, 1)
             shown = [
-                f"{scale * one.mean:.{digits}f} [{scale * one.low:.{digits}f}, {scale * one.high:.{digits}f}]"
+                f"{kind.shown(one.mean)} [{kind.shown(one.low)}, {kind.shown(one.high)}]"
                 for one in (of_slice[method] for method in methods)
             ]
             lines.append(f"| {by} | {inline(name)} | {rows} | {' | '.join(shown)} |")

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from .bootstrap import Difference
 from .class_scores import Details
-from .paired_tests import McNemar, SignedRank
-from .significance import Difference
+from .significance_tests import McNemar, SignedRank
 
 AVERAGE = "mean over targets"
 

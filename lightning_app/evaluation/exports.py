@@ -11,7 +11,7 @@ from pyarrow import csv
 
 from .class_scores import flat
 from .entries import AVERAGE, Cell, Results
-from .metrics import NAMES
+from .metrics import METRICS
 from .predictions import DIVIDED
 
 _LATEX = {
@@ -60,43 +60,36 @@ def _table(cells: Sequence[Cell], results: Results, key: tuple[str, str, str, st
     gain = {one.method: one for one in gains if (one.baseline, one.target) == (base, over)}
     columns = "l" + "r" * len(targets) + ("r" if averages else "") + ("r" if gain else "")
     heads = ["Method", *targets, *(["Avg"] if averages else []), *([f"Δ {base}"] if gain else [])]
-    title = f"{task}, {setting}: {NAMES[metric]}" + (", gold prior divided out" if prior == DIVIDED else "")
+    title = f"{task}, {setting}: {METRICS[metric].title}" + (", gold prior divided out" if prior == DIVIDED else "")
     lines = [
         r"\begin{table}", r"\centering", rf"\caption{{{escaped(title)}}}", rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule", " & ".join(escaped(head).replace("Δ", r"$\Delta$") for head in heads) + r" \\", r"\midrule",
     ]  # fmt: skip
-    ranks = {target: _ranks([cell for cell in cells if cell.target == target]) for target in targets}
+    ranks = {
+        target: METRICS[metric].ranks({cell.method: cell.mean for cell in cells if cell.target == target})
+        for target in targets
+    }
     for method in dict.fromkeys(cell.method for cell in cells):
         own = {cell.target: cell for cell in cells if cell.method == method}
         row = [escaped(method)]
         row += [_cell(own[target], ranks[target][method]) if target in own else "" for target in targets]
         if averages:
-            row.append(_number(averages[method], metric) if method in averages else "")
+            row.append(METRICS[metric].shown(averages[method]) if method in averages else "")
         if gain:
             row.append(_gain(gain[method].difference.mean, gain[method].p_holm, metric) if method in gain else "")
         lines.append(" & ".join(row) + r" \\")
     return [*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]
 
 
-def _ranks(cells: Sequence[Cell]) -> dict[str, int]:
-    higher_is_better = cells[0].metric in ("accuracy", "macro_f1")
-    order = sorted({round(cell.mean, 6) for cell in cells}, reverse=higher_is_better)
-    return {cell.method: order.index(round(cell.mean, 6)) for cell in cells}
-
-
 def _cell(cell: Cell, rank: int) -> str:
-    value = _number(cell.mean, cell.metric)
+    metric = METRICS[cell.metric]
+    value = metric.shown(cell.mean)
     value = {0: rf"\textbf{{{value}}}", 1: rf"\underline{{{value}}}"}.get(rank, value)
-    return value if cell.deviation is None else rf"{value} {{\scriptsize $\pm$ {_number(cell.deviation, cell.metric)}}}"
+    return value if cell.deviation is None else rf"{value} {{\scriptsize $\pm$ {metric.shown(cell.deviation)}}}"
 
 
 def _gain(difference: float, p: float, metric: str) -> str:
-    shown = f"{difference:+.3f}" if metric == "ce" else f"{100 * difference:+.1f}"
-    return f"${shown}$" + ("*" if p < 0.05 else "")
-
-
-def _number(value: float, metric: str) -> str:
-    return f"{value:.3f}" if metric == "ce" else f"{100 * value:.1f}"
+    return f"${METRICS[metric].shown(difference, '+')}$" + ("*" if p < 0.05 else "")
 
 
 def escaped(text: str) -> str:

@@ -2,30 +2,21 @@
 
 import re
 
+from ..selection.strategies import BUILT_IN
+
 _LABELS = {
     "T": "the teacher's probabilities",
     "T_pl": "prompt labels",
     "T-hard": "the teacher's most likely class",
 }
-_ROWS = {
-    "rand": "rows drawn at random",
-    "top": "the rows of each class with the highest teacher probability",
-    "div": "the most certain rows of each of 25 clusters of embeddings",
-    "amb": "the rows whose probability varies most over the teacher's epochs",
-    "easy": "the rows with the highest mean probability over the teacher's epochs",
-    "hard": "the rows with the lowest teacher probability of their class",
-    "ccs": "equal shares of strata of difficulty",
-    "near-target": "the rows nearest to unlabelled target text",
-    "certain": "the rows whose probabilities have the least entropy",
-    "coverage": "the fewest rows that stand for most of the others",
-}
+_ROWS = {strategy.short: strategy.rows for strategy in BUILT_IN.values()}
 _FIXED = {
     "SRC": "Trained on gold only; this model is the teacher.",
     "GEN": "Trained on generations only, drawn at random, with prompt labels.",
     "LLM": "No model of this project: the labels that a zero-shot language model gave to the target rows.",
     "SRC+GEN": "Trained on gold and on generations drawn at random, with prompt labels.",
 }
-_NAME = re.compile(r"(T_pl|T-hard|T)-(rand|top|div|amb|easy|hard|ccs|near-target|certain|coverage)(?:-(\w+))?$")
+_NAME = re.compile(rf"(T_pl|T-hard|T)-({'|'.join(map(re.escape, _ROWS))})(?:-(\w+))?$")
 
 
 def meaning(method: str) -> str | None:

@@ -1,6 +1,8 @@
 """Metrics of written predictions. `test` logs these and `report` shows them, so the two cannot disagree."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -8,16 +10,54 @@ import pyarrow as pa
 from ..calibration.abstention import area_under_risk_coverage, conformal_sets
 from ..core.task import Task
 
+K = TypeVar("K")
+
 # N = rows, C = classes
 
 BINS = 15
-# What `classification_metrics` gives and a report can show; `significance.statistic` resamples each.
-NAMES = {
-    "accuracy": "accuracy",
-    "macro_f1": "macro-F1",
-    "ece": "calibration error",
-    "ce": "cross-entropy",
-}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric that a report can show; `classification_metrics` computes it, `bootstrap.statistic` resamples it.
+
+    Args:
+        title: What tables call it.
+        higher_is_better: Whether a gain is a larger number.
+        of_probabilities: Whether it judges probabilities, which an LLM's labels do not have.
+        scale: What a value is multiplied with before it is shown: 100 for a share in percent.
+        digits: Decimals shown.
+        unit: Of a value that is shown.
+        difference_unit: Of a difference.
+    """
+
+    title: str
+    higher_is_better: bool = True
+    of_probabilities: bool = False
+    scale: float = 100
+    digits: int = 1
+    unit: str = "percent"
+    difference_unit: str = "points"
+
+    def shown(self, value: float, sign: str = "") -> str:
+        """A value as tables show it; with `+` as sign a difference."""
+        return f"{self.scale * value:{sign}.{self.digits}f}"
+
+    def ranks(self, values: Mapping[K, float]) -> dict[K, int]:
+        """The rank of each value, the best first; values that are equal to six digits share one."""
+        order = sorted({round(value, 6) for value in values.values()}, reverse=self.higher_is_better)
+        return {key: order.index(round(value, 6)) for key, value in values.items()}
+
+
+METRICS = {
+    "accuracy": Metric("accuracy"),
+    "macro_f1": Metric("macro-F1"),
+    "ece": Metric("calibration error", higher_is_better=False, of_probabilities=True),
+    "ce": Metric(
+        "cross-entropy", higher_is_better=False, of_probabilities=True, scale=1, digits=3, unit="nats",
+        difference_unit="nats",
+    ),
+}  # fmt: skip
 
 
 def target_metrics(table: pa.Table, task: Task) -> dict[str, dict[str, float]]:
@@ -91,22 +131,6 @@ def conformal_metrics(table: pa.Table, task: Task, threshold: float) -> dict[str
         for name in dict.fromkeys(targets.tolist())
         for rows in [np.flatnonzero(targets == name)]
     }
-
-
-def divide_prior(probs_NC: np.ndarray, prior_C: np.ndarray) -> np.ndarray:
-    """Probabilities as under equally frequent classes: p / prior, renormalised.
-
-    A classifier trained on classes with the shares `prior` gives posteriors under that prior. Under new shares q they
-    are proportional to `p * q / prior` (Saerens, Latinne and Decaestecker, 2002, Neural Computation 14(1), eq. 2.4);
-    here q is uniform, so it cancels. No target label is used.
-
-    Args:
-        probs_NC: Predicted probabilities.
-        prior_C: Class shares or counts of the training rows, all above 0.
-    """
-    divided_NC: np.ndarray = np.asarray(probs_NC, dtype=np.float64) / np.asarray(prior_C, dtype=np.float64)
-    renormalised_NC: np.ndarray = divided_NC / divided_NC.sum(axis=1, keepdims=True)
-    return renormalised_NC
 
 
 def majority_metrics(label_N: np.ndarray, n_classes: int) -> dict[str, float]:

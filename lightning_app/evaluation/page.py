@@ -15,9 +15,9 @@ import numpy as np
 from . import figures
 from .detail_tables import p_value
 from .entries import AVERAGE, Cell, Comparison, Results
+from .leakage_limit import NOTE, not_compared, overlaps_of
 from .method_names import meaning
-from .metrics import NAMES
-from .overlaps import NOTE, not_compared, overlaps_of
+from .metrics import METRICS
 from .pool_view import PoolView
 from .predictions import DIVIDED, Tested
 from .tables import MAJORITY
@@ -91,7 +91,7 @@ def _answers(results: Results) -> Iterator[dict[str, Any]]:
             if (one.task, one.setting, one.metric, one.prior) == (task, setting, first.metric, first.prior)
         ]
         dev = {key[2]: value for key, value in results.dev.items() if key[:2] == (task, setting)}
-        answer: dict[str, Any] = {"task": task, "setting": setting, "metric": NAMES[first.metric], "gains": []}
+        answer: dict[str, Any] = {"task": task, "setting": setting, "metric": METRICS[first.metric].title, "gains": []}
         if gains:
             base = gains[0].baseline
             chosen = max(dev, key=lambda method: dev[method]) if dev else None
@@ -99,16 +99,17 @@ def _answers(results: Results) -> Iterator[dict[str, Any]]:
             answer["chosen"] = None if chosen is None else (chosen, 100 * dev[chosen])
             answer["gains"] = [_gain(one) for one in gains if (one.method, one.baseline) == (chosen, base)]
             own = [one for one in gains if one.baseline == base and one.target != AVERAGE]
-            answer["better"] = sum(one.p_holm < 0.05 and one.difference.mean > 0 for one in own)
-            answer["worse"] = sum(one.p_holm < 0.05 and one.difference.mean < 0 for one in own)
+            better = 1 if METRICS[first.metric].higher_is_better else -1
+            answer["better"] = sum(one.p_holm < 0.05 and better * one.difference.mean > 0 for one in own)
+            answer["worse"] = sum(one.p_holm < 0.05 and better * one.difference.mean < 0 for one in own)
             answer["compared"] = len(own)
-            best = max(own, key=lambda one: one.difference.mean)
-            answer["best"] = _gain(best)
+            answer["unit"] = METRICS[first.metric].difference_unit
+            answer["best"] = _gain(max(own, key=lambda one: better * one.difference.mean))
         yield answer
 
 
 def _gain(one: Comparison) -> dict[str, Any]:
-    scale = _scale(one.metric)
+    scale = METRICS[one.metric].scale
     difference = one.difference
     return {
         "method": one.method, "target": one.target, "mean": scale * difference.mean, "low": scale * difference.low,
@@ -127,9 +128,9 @@ def _sections(results: Results, metrics: Sequence[str], priors: Sequence[str]) -
                 whole = [cell for cell in cells if cell.part is None]
                 parts = [cell for cell in cells if cell.part is not None]
                 yield {
-                    "title": f"{task}, {setting}: {NAMES[metric]}"
+                    "title": f"{task}, {setting}: {METRICS[metric].title}"
                     + (", gold prior divided out" if prior == DIVIDED else ""),
-                    "unit": "nats" if metric == "ce" else "percent",
+                    "unit": METRICS[metric].unit,
                     "tables": [_table(group, results) for group in (whole, parts) if group],
                     "comparisons": list(_comparisons(results, key)),
                 }
@@ -143,8 +144,7 @@ def _table(cells: Sequence[Cell], results: Results) -> dict[str, Any]:
     ranks: dict[tuple[str, str, str | None], int] = {}
     for target, part, _ in columns:
         column = [cell for cell in cells if (cell.target, cell.part) == (target, part)]
-        order = sorted({round(cell.mean, 6) for cell in column}, reverse=metric in ("accuracy", "macro_f1"))
-        ranks |= {(cell.method, target, part): order.index(round(cell.mean, 6)) for cell in column}
+        ranks |= METRICS[metric].ranks({(cell.method, target, part): cell.mean for cell in column})
     averages = {
         one.method: one
         for one in results.averages
@@ -157,7 +157,7 @@ def _table(cells: Sequence[Cell], results: Results) -> dict[str, Any]:
             for one in results.majorities
             if (one.task, one.setting) == place
         }
-        majority = [_scale(metric) * constant[target, part] for target, part, _ in columns]
+        majority = [METRICS[metric].scale * constant[target, part] for target, part, _ in columns]
     rows = []
     for method in dict.fromkeys(cell.method for cell in cells):
         own = {(cell.target, cell.part): cell for cell in cells if cell.method == method}
@@ -170,18 +170,18 @@ def _table(cells: Sequence[Cell], results: Results) -> dict[str, Any]:
                     _shown(own[target, part], ranks[method, target, part]) if (target, part) in own else None
                     for target, part, _ in columns
                 ],
-                "average": _scale(metric) * averages[method].mean if method in averages else None,
+                "average": METRICS[metric].scale * averages[method].mean if method in averages else None,
             }
         )
     heads = [(target if part is None else f"{target}: {part}", count) for target, part, count in columns]
     return {
         "columns": heads, "rows": rows, "majority": majority, "majority_name": MAJORITY, "averages": bool(averages),
-        "digits": 3 if metric == "ce" else 1,
+        "digits": METRICS[metric].digits,
     }  # fmt: skip
 
 
 def _shown(cell: Cell, rank: int) -> dict[str, Any]:
-    scale = _scale(cell.metric)
+    scale = METRICS[cell.metric].scale
     return {
         "mean": scale * cell.mean,
         "deviation": None if cell.deviation is None else scale * cell.deviation,
@@ -197,7 +197,7 @@ def _comparisons(results: Results, key: tuple[str, str, str, str]) -> Iterator[d
     found = [one for one in results.comparisons if (one.task, one.setting, one.metric, one.prior) == key]
     for base, target in dict.fromkeys((one.baseline, one.target) for one in found):
         gains = [_gain(one) for one in found if (one.baseline, one.target) == (base, target)]
-        unit = "nats" if key[2] == "ce" else "points"
+        unit = METRICS[key[2]].difference_unit
         yield {
             "title": f"{target}: difference from {base}",
             "figure": figures.intervals(
@@ -239,14 +239,14 @@ def _slices(results: Results, priors: Sequence[str]) -> Iterator[dict[str, Any]]
     for key in dict.fromkeys((one.task, one.setting, one.target, one.metric, one.prior) for one in shown):
         own = [one for one in shown if (one.task, one.setting, one.target, one.metric, one.prior) == key]
         methods = list(dict.fromkeys(one.method for one in own))
-        scale = _scale(key[3])
+        scale = METRICS[key[3]].scale
         scores = {(one.by, one.name, one.method): one for one in own}
         yield {
-            "title": f"{', '.join(key[:3])}: {NAMES[key[3]]}"
+            "title": f"{', '.join(key[:3])}: {METRICS[key[3]].title}"
             + (", gold prior divided out" if key[4] == DIVIDED else ""),
             "methods": methods,
-            "digits": 3 if key[3] == "ce" else 1,
-            "unit": "nats" if key[3] == "ce" else "percent",
+            "digits": METRICS[key[3]].digits,
+            "unit": METRICS[key[3]].unit,
             "rows": [
                 {
                     "by": by, "name": name, "rows": rows,
@@ -382,7 +382,3 @@ def _base64(array: np.ndarray) -> str:
 def _packed(data: Mapping[str, Any]) -> str:
     text = json.dumps(data, ensure_ascii=False).encode("utf-8", "replace")
     return base64.b64encode(gzip.compress(text, 6, mtime=0)).decode("ascii")
-
-
-def _scale(metric: str) -> float:
-    return 1.0 if metric == "ce" else 100.0

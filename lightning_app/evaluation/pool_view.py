@@ -17,7 +17,7 @@ from ..core.packages import require
 from ..core.task import Task
 from ..dynamics.statistics import statistics
 from ..dynamics.store import read_dynamics
-from .diversity import diversity_score
+from ..selection.diversity import diversity_score
 from .predictions import Tested
 
 BETWEEN_TEXTS = " ‖ "  # between the texts of a pair

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ..calibration.priors import under_prior
 from ..core import artifacts
 from ..core.contracts import LeakageFacts, probabilities
 from ..core.errors import InputError, shorten
 from ..core.task import Task
-from .metrics import divide_prior
 
 AS_TRAINED = "as_trained"
 DIVIDED = "divided"
@@ -83,7 +83,8 @@ class Tested:
         probs_NC = self.by_target[target].probs_NC
         if prior == AS_TRAINED or not self.has_gold_prior:
             return probs_NC
-        return divide_prior(probs_NC, np.asarray(self.gold_counts))
+        counts_C = np.asarray(self.gold_counts, dtype=np.float64)
+        return under_prior(probs_NC, counts_C / counts_C.sum(), np.full(len(counts_C), 1 / len(counts_C)))
 
 
 def read(folder: Path) -> Tested:

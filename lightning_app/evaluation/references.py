@@ -7,11 +7,11 @@ import numpy as np
 
 from ..core.errors import InputError, shorten
 from .entries import Results
+from .metrics import METRICS
 from .predictions import Predictions, Tested
 
 LLM = "LLM"
 NO_SEED = "-"
-_OF_PROBABILITIES = ("ce", "ece")
 
 
 def llm_runs(tested: Sequence[Tested], column: str, metrics: Sequence[str]) -> list[Tested]:
@@ -25,7 +25,7 @@ def llm_runs(tested: Sequence[Tested], column: str, metrics: Sequence[str]) -> l
     Raises:
         InputError: If no run has the column, a label is not one of the task's, or a metric looks at probabilities.
     """
-    wrong = next((name for name in metrics if name in _OF_PROBABILITIES), None)
+    wrong = next((name for name in metrics if METRICS[name].of_probabilities), None)
     if wrong is not None:
         raise InputError(
             f"llm_labels '{column}': labels have no probabilities, so metric '{wrong}' does not apply; report accuracy "

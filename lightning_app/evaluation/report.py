@@ -15,20 +15,20 @@ from ..core.ranges import Share, check_ranges
 from ..core.results import Result
 from ..core.runs import Run, command_line, output_folder
 from ..stages import BY_NAME
+from .bootstrap import RESAMPLES
 from .class_shares import class_shares as shares_of
 from .class_shares import share_lines
 from .comparison import results_of
 from .detail_tables import details
 from .entries import Results
 from .exports import csv_tables, latex, write_csv
-from .metrics import NAMES, classification_metrics
-from .overlaps import check_overlaps, overlap_lines, overlaps_of
+from .leakage_limit import check_overlaps, overlap_lines, overlaps_of
+from .metrics import METRICS, classification_metrics
 from .page import page
 from .pool_view import PoolView, pool_views
 from .predictions import AS_TRAINED, DIVIDED, Tested, check_priors, read
 from .references import llm_runs, without_calibration
 from .richness import nltk_tagger, read_lexicon, with_richness
-from .significance import RESAMPLES
 from .tables import markdown
 from .training_curves import trainings
 
@@ -208,9 +208,9 @@ def _listed(names: str | list[str]) -> list[str]:
 
 def _metrics(metric: str | list[str]) -> list[str]:
     metrics = _listed(metric)
-    unknown = next((name for name in metrics or [""] if name not in NAMES), None)
+    unknown = next((name for name in metrics or [""] if name not in METRICS), None)
     if unknown is not None:
-        raise InputError(f"metric '{unknown}': expected one of {', '.join(NAMES)}")
+        raise InputError(f"metric '{unknown}': expected one of {', '.join(METRICS)}")
     return metrics
 
 

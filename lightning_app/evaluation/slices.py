@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from .bootstrap import Resampling, interval, statistic
 from .entries import Slice
 from .metrics import classification_metrics
 from .predictions import Tested
-from .significance import Resampling, interval, statistic
 
 RESAMPLES = 2_000
 TRANSLATED_BY = "translated_by"  # a column of the rows: human or machine

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from ..core.markup import inline
 from .entries import AVERAGE, Average, Cell, Comparison, Majority, Results
-from .metrics import NAMES
+from .metrics import METRICS
 from .predictions import DIVIDED
 
 MAJORITY = "majority class"
@@ -41,7 +41,7 @@ def markdown(results: Results, metrics: Sequence[str], priors: Sequence[str], by
                 if (one.task, one.setting, one.metric, one.prior) == (task, setting, metric, prior)
             ]
             dev = {name[2]: value for name, value in results.dev.items() if name[:2] == (task, setting)}
-            title = f"{task}, {setting}: {NAMES[metric]}"
+            title = f"{task}, {setting}: {METRICS[metric].title}"
             divided = ", gold prior divided out" if prior == DIVIDED else ""
             lines += ["", f"## {title}{divided}", ""]
             averages = {
@@ -152,7 +152,7 @@ def _chosen(cells: Sequence[Cell], comparisons: Sequence[Comparison], dev: dict[
     baseline = comparisons[0].baseline
     if best == baseline:
         return ["", f"{line}, the baseline."]
-    unit = "nats" if cells[0].metric == "ce" else "points"
+    unit = METRICS[cells[0].metric].difference_unit
     gains = [
         f"{one.target} {_signed(one.difference.mean, one.metric)}"
         for one in comparisons
@@ -192,7 +192,7 @@ def _column(target: str, part: str | None) -> str:
 
 
 def _unit(metric: str) -> str:
-    return "Nats" if metric == "ce" else "Percent"
+    return METRICS[metric].unit.capitalize()
 
 
 def _deviation(cells: Sequence[Cell]) -> str:
@@ -208,11 +208,11 @@ def _resampled(cells: Sequence[Cell]) -> str:
 
 
 def _number(value: float, metric: str) -> str:
-    return f"{value:.3f}" if metric == "ce" else f"{100 * value:.1f}"
+    return METRICS[metric].shown(value)
 
 
 def _signed(value: float, metric: str) -> str:
-    return f"{value:+.3f}" if metric == "ce" else f"{100 * value:+.1f}"
+    return METRICS[metric].shown(value, "+")
 
 
 def _seed_order(seed: str) -> tuple[bool, int, str]:

@@ -24,7 +24,7 @@ def find_strategy(name: str, options: Mapping[str, Any] | None = None) -> Strate
     Raises:
         InputError: If there is none, or see `with_options`.
     """
-    return with_options(BUILT_IN[name] if name in BUILT_IN else _imported(name), name, options or {})
+    return with_options(BUILT_IN[name].function if name in BUILT_IN else _imported(name), name, options or {})
 
 
 def with_options(strategy: Strategy, name: str, options: Mapping[str, Any]) -> Strategy:
@@ -78,7 +78,7 @@ def _remedy(option: str, known: set[str]) -> str:
     close = difflib.get_close_matches(option, known, n=1)
     if close:
         return f"did you mean '{close[0]}'?"
-    having = [name for name, strategy in BUILT_IN.items() if option in inspect.signature(strategy).parameters]
+    having = [name for name, known in BUILT_IN.items() if option in inspect.signature(known.function).parameters]
     if having:
         return f"it is an option of {', '.join(having)}; choose that strategy, or leave this option out"
     return f"expected one of {sorted(known)}" if known else "expected none; this strategy has no options"

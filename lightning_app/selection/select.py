@@ -20,8 +20,8 @@ from ..core.runs import Run, State, command_line, output_folder
 from ..core.task import Task
 from ..core.user_code import user_code
 from ..data.sources import Rows, Source, load_rows
-from ..evaluation.diversity import diversity_score
 from ..stages import BY_NAME
+from .diversity import diversity_score
 from .evidence import Evidence, gather
 from .lookup import EXPECTED, code_of, find_strategy
 from .quotas import Choice, cut, quotas_by_class

@@ -18,6 +18,7 @@ import numpy as np
 from ..core.errors import InputError
 from ..core.hashing import seeded_hash
 from ..core.ranges import PositiveInt, Range, Seed, check_ranges
+from ..dynamics.statistics import Moments
 from .coverage import adaptive_cover, check_rows, lots
 from .kmeans import kmeans
 from .quotas import Choice, best_first
@@ -265,11 +266,45 @@ def coverage(candidates: Candidates, *, coverage: Annotated[float, Range(above=0
     return Choice(order[cover.kept], score, ties=cover.ties)
 
 
-BUILT_IN: dict[str, Strategy] = {
-    "random": random, "top": top, "diverse": diverse, "ambiguous": ambiguous, "easy": easy, "hard": hard, "ccs": ccs,
-    "certain": certain,
-    "near_target": near_target, "coverage": coverage,
-}  # fmt: skip
+@dataclass(frozen=True)
+class BuiltIn:
+    """A strategy that comes with Labelbridge, and what others say of it.
+
+    Args:
+        function: See `Strategy`.
+        short: Its part of a method's name: `rand` in T-rand-k.
+        rows: What it keeps, for a report's list of methods.
+        needs: What it looks at in addition to the teacher's probabilities: `dynamics`, `embeddings`, `target`.
+    """
+
+    function: Strategy
+    short: str
+    rows: str
+    needs: frozenset[str] = frozenset()
+
+
+BUILT_IN = {
+    "random": BuiltIn(random, "rand", "rows drawn at random"),
+    "top": BuiltIn(top, "top", "the rows of each class with the highest teacher probability"),
+    "diverse": BuiltIn(
+        diverse, "div", "the most certain rows of each of 25 clusters of embeddings", frozenset({"embeddings"})
+    ),
+    "ambiguous": BuiltIn(
+        ambiguous, "amb", "the rows whose probability varies most over the teacher's epochs", frozenset({"dynamics"})
+    ),
+    "easy": BuiltIn(
+        easy, "easy", "the rows with the highest mean probability over the teacher's epochs", frozenset({"dynamics"})
+    ),
+    "hard": BuiltIn(hard, "hard", "the rows with the lowest teacher probability of their class"),
+    "ccs": BuiltIn(ccs, "ccs", "equal shares of strata of difficulty", frozenset({"dynamics"})),
+    "certain": BuiltIn(certain, "certain", "the rows whose probabilities have the least entropy"),
+    "near_target": BuiltIn(
+        near_target, "near-target", "the rows nearest to unlabelled target text", frozenset({"embeddings", "target"})
+    ),
+    "coverage": BuiltIn(
+        coverage, "coverage", "the fewest rows that stand for most of the others", frozenset({"embeddings"})
+    ),
+}
 # In the released code these take the class from the last epoch, not from the pseudolabels.
 BY_LAST_EPOCH = ("ambiguous", "easy")
 
@@ -286,13 +321,10 @@ def _mean_and_deviation(candidates: Candidates) -> tuple[np.ndarray, np.ndarray]
         Two arrays of shape (N, 1) or (N, C); a few numbers a row in memory, however many the epochs.
     """
     classes = slice(None) if candidates.variant == "released" else slice(candidates.label, candidates.label + 1)
-    mean = squares = np.zeros(1)
-    for count, log_probs_NC in enumerate(candidates.log_probs_by_epoch(), start=1):
-        probs = np.exp(log_probs_NC[:, classes])
-        delta = probs - mean  # Welford's update
-        mean = mean + delta / count
-        squares = squares + delta * (probs - mean)
-    return mean, np.sqrt(squares / count)
+    moments = Moments()
+    for log_probs_NC in candidates.log_probs_by_epoch():
+        moments.add(np.exp(log_probs_NC[:, classes]))
+    return moments.mean, moments.deviation
 
 
 def _margin(candidates: Candidates) -> np.ndarray:

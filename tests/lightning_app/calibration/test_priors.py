@@ -7,7 +7,6 @@ from labelbridge.lightning_app.calibration.priors import bbse_prior, em_prior, p
 from labelbridge.lightning_app.calibration.temperature import fit_temperature
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.task import Task
-from labelbridge.lightning_app.evaluation.metrics import divide_prior
 
 LABELS = ["negative", "neutral", "positive"]
 TASK = Task("sentiment", ["text"], LABELS)
@@ -23,10 +22,17 @@ def drawn(prior: np.ndarray, rows: int, seed: int = 0) -> tuple[np.ndarray, np.n
     return label, joint / joint.sum(axis=1, keepdims=True)
 
 
-def test_a_uniform_prior_is_what_the_report_divides_by():
+def test_a_prior_is_divided_out_by_hand():
+    """0.6 / 0.8, 0.1 / 0.1 and 0.3 / 0.1 are 0.75, 1 and 3."""
+    uniform = prior_vector("uniform", TASK, "x")
+    found = under_prior(np.array([[0.6, 0.1, 0.3]]), np.array([0.8, 0.1, 0.1]), uniform)
+    np.testing.assert_allclose(found, np.array([[0.75, 1, 3]]) / 4.75)
+
+
+def test_a_uniform_prior_changes_nothing():
     probs = np.random.default_rng(0).dirichlet([1, 1, 1], 20)
     uniform = prior_vector("uniform", TASK, "x")
-    np.testing.assert_allclose(under_prior(probs, SOURCE, uniform), divide_prior(probs, SOURCE))
+    np.testing.assert_allclose(under_prior(probs, uniform, uniform), probs)
 
 
 def test_a_prior_there_and_back_changes_nothing():

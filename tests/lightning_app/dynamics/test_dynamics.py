@@ -13,7 +13,7 @@ from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.dynamics import store
 from labelbridge.lightning_app.dynamics.statistics import statistics
-from labelbridge.lightning_app.evaluation.diversity import diversity_score
+from labelbridge.lightning_app.selection.diversity import diversity_score
 
 
 def made_up(epochs: int, rows: int, seed: int = 0) -> np.ndarray:

@@ -8,7 +8,6 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.evaluation.metrics import (
     classification_metrics,
-    divide_prior,
     majority_metrics,
     mean_and_deviation,
     target_metrics,
@@ -59,17 +58,6 @@ def test_targets_are_told_apart(task: Task):
 def test_the_deviation_over_seeds_is_the_samples():
     assert mean_and_deviation([1.0, 2.0, 4.0]) == pytest.approx((7 / 3, np.std([1, 2, 4], ddof=1)))
     assert mean_and_deviation([1.0]) == (1.0, None)
-
-
-def test_a_prior_is_divided_out_by_hand():
-    """0.6 / 0.8, 0.1 / 0.1 and 0.3 / 0.1 are 0.75, 1 and 3; counts serve as well as shares."""
-    expected = np.array([[0.75, 1, 3]]) / 4.75
-    for prior in ([0.8, 0.1, 0.1], [80, 10, 10]):
-        assert divide_prior(np.array([[0.6, 0.1, 0.3]]), np.array(prior)) == pytest.approx(expected)
-
-
-def test_a_uniform_prior_changes_nothing(predictions: tuple[np.ndarray, np.ndarray]):
-    assert divide_prior(predictions[1], np.full(3, 1 / 3)) == pytest.approx(predictions[1])
 
 
 def test_the_majority_class_by_hand():

@@ -168,6 +168,17 @@ def test_the_summary_says_whether_it_helped(tmp_path: Path, task: Task):
     assert "Trained on gold only; this model is the teacher." in html
 
 
+def test_a_smaller_calibration_error_is_the_better_one(tmp_path: Path, task: Task):
+    """SRC answers 3 of 10 rows rightly, T-top-k 8, T-rand-k 1, and all are sure of it."""
+    runs = [
+        write_test(tmp_path / method, task, method, {}, right)
+        for method, right in (("SRC", 3), ("T-top-k", 8), ("T-rand-k", 1))
+    ]
+    report(runs, out=str(tmp_path / "report"), metric="ece", baseline="SRC")
+    html = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "The largest difference is that of <b>T-top-k</b> on hi: −50.0" in html.replace("-50.0", "−50.0")
+
+
 def test_names_are_shown_as_they_are(tmp_path: Path, task: Task):
     name = "<script>alert(1)</script>"
     html = written(

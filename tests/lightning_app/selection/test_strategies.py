@@ -187,7 +187,7 @@ def test_near_target_by_hand():
 )
 def test_what_a_strategy_needs_is_named(name: str, missing: str, said: str):
     with pytest.raises(InputError, match=said):
-        BUILT_IN[name](candidates(4, **{missing: None}))
+        BUILT_IN[name].function(candidates(4, **{missing: None}))
 
 
 def test_one_epoch_is_no_dynamics():

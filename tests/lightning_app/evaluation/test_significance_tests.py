@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from labelbridge.lightning_app.evaluation.paired_tests import detectable_effect, mcnemar, signed_rank
+from labelbridge.lightning_app.evaluation.significance_tests import detectable_effect, mcnemar, signed_rank
 
 
 def test_mcnemar_is_a_fair_coin_over_discordant_rows():

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.run_parts import WHOLE, Shard, read_shard
 from labelbridge.lightning_app.core.runs import Run, State
-from labelbridge.lightning_app.core.shards import WHOLE, Shard, read_shard
 
 IDENTITY = {"model": "m"}
 

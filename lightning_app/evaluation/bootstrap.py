@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from .metrics import BINS
-from .paired_tests import detectable_effect
+from .significance_tests import detectable_effect
 
 RESAMPLES = 10_000
 _CHUNK = 4_000_000  # drawn rows in memory at once
@@ -154,7 +154,7 @@ def statistic(metric: str, label_N: np.ndarray, probs_NC: np.ndarray) -> Statist
     """A metric of `metrics.classification_metrics`, as sums over rows.
 
     Args:
-        metric: One of `metrics.NAMES`.
+        metric: One of `metrics.METRICS`.
         label_N: Gold label numbers.
         probs_NC: Predicted probabilities.
 

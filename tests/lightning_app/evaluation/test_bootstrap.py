@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labelbridge.lightning_app.evaluation.metrics import classification_metrics
-from labelbridge.lightning_app.evaluation.paired_tests import holm
-from labelbridge.lightning_app.evaluation.significance import (
+from labelbridge.lightning_app.evaluation.bootstrap import (
     Difference,
     Resampling,
     difference,
     interval,
     statistic,
 )
+from labelbridge.lightning_app.evaluation.metrics import classification_metrics
+from labelbridge.lightning_app.evaluation.significance_tests import holm
 
 
 def right(*counts: int) -> np.ndarray:
