@@ -15,12 +15,10 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from labelbridge.lightning_app.core.artifacts import follow_umask, settle
 from labelbridge.lightning_app.core.ranges import NonNegativeFloat, PositiveInt, check_ranges
-from labelbridge.lightning_app.core.runs import CHECKPOINTS
+from labelbridge.lightning_app.core.runs import LAST_CHECKPOINT
 from labelbridge.lightning_app.protocols import CutsWindows, Windows
 
 from .stopping import Stopper
-
-CHECKPOINT = "last.ckpt"
 
 
 class Resume(Callback):
@@ -40,7 +38,7 @@ class Resume(Callback):
     def __init__(
         self, out: str, every_minutes: NonNegativeFloat = 10.0, every_n_steps: PositiveInt | None = None
     ) -> None:
-        self.path = Path(out) / CHECKPOINTS / CHECKPOINT
+        self.path = Path(out) / LAST_CHECKPOINT
         self.every_minutes = every_minutes
         self.every_n_steps = every_n_steps
         self._saved_at = time.monotonic()
@@ -118,7 +116,7 @@ class Resume(Callback):
     def save(self, trainer: Trainer) -> None:
         """Write the checkpoint under a temporary name, then rename it."""
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
-        temporary = self.path.with_name(f".{CHECKPOINT}.tmp")
+        temporary = self.path.with_name(f".{self.path.name}.tmp")
         with _staged_in(self.path.parent):
             trainer.save_checkpoint(temporary, weights_only=False)  # that is: with the optimizer
         _rename(temporary, self.path)

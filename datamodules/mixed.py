@@ -1,4 +1,4 @@
-"""Gold and selection, dealt in proportion."""
+"""Gold and selection, dealt in proportion into micro-batches (`windows.deal`)."""
 
 import logging
 from functools import cached_property

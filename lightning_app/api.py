@@ -27,10 +27,11 @@ from .data.readers import Source, TableSource
 from .data.sources import Rows, load_rows
 from .evaluation import report as reports
 from .generation import cleaning
+from .selection.class_from import ClassFrom, check_prompt_labels, usual_class_from
 from .selection.evidence import Evidence, gather
 from .selection.lookup import code_of, find_strategy, with_options
 from .selection.quotas import quotas_by_class
-from .selection.select import ClassFrom, Method, Selection, check_prompt_labels, select_rows, usual_class_from
+from .selection.select import Method, Selection, select_rows
 from .selection.strategies import BUILT_IN
 
 RowsLike = str | PathLike[str] | Source | Artifact | Result | Sequence[Any] | Any

@@ -27,7 +27,11 @@ def test_only_artifacts_opens_artifact_files():
         if "parquet" in {name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import)
                          for name in (alias.name.rsplit(".", 1)[-1] for alias in node.names)}
     }  # fmt: skip
-    assert users == {"lightning_app/core/artifacts.py", "lightning_app/core/spool.py", "lightning_app/data/files.py"}
+    assert users == {
+        "lightning_app/core/artifacts.py",
+        "lightning_app/core/spool.py",
+        "lightning_app/data/file_formats.py",
+    }
 
 
 def test_everything_is_imported_through_the_one_namespace():

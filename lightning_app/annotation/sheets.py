@@ -10,7 +10,7 @@ from typing import Any
 from ..core.errors import InputError, shorten
 from ..core.hashing import seeded_hash
 from ..core.task import Task
-from ..data.files import read_file
+from ..data.file_formats import read_file
 
 UNCLEAR = "unclear"
 PAGE, INSTRUCTIONS = "annotate.html", "instructions.md"

@@ -1,4 +1,4 @@
-"""What a fit can be asked before and between its steps: whether it will end with a model, and from where it resumes."""
+"""Checkpoints of a fit: whether its best one will be exported, and from which one it resumes."""
 
 import logging
 import traceback
@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from ..core.errors import InputError
+from ..core.runs import LAST_CHECKPOINT
 
 log = logging.getLogger(__name__)
 
@@ -66,15 +67,16 @@ def given_checkpoint(path: str | None) -> Iterator[None]:
         ) from None
 
 
-def resumable(checkpoint: Path, run: str) -> bool:
-    """Whether a fit can resume from a checkpoint; one that cannot be used is removed, with a warning.
+def checkpoint_to_resume(out: Path, run: str) -> Path | None:
+    """The checkpoint that a killed fit left in its folder; one that cannot be used is removed, with a warning.
 
     Args:
-        checkpoint: The file.
+        out: The run's folder.
         run: The fingerprint of the run's identity.
     """
+    checkpoint = out / LAST_CHECKPOINT
     if not checkpoint.is_file():
-        return False
+        return None
     try:
         # Maps the weights instead of reading them: a cut file shows all the same.
         content: Any = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
@@ -83,8 +85,8 @@ def resumable(checkpoint: Path, run: str) -> bool:
     except Exception as error:  # noqa: BLE001 - what is not a checkpoint fails in any way
         wrong = f"{type(error).__name__}: {' '.join(str(error).split())[:80]}"
     if wrong is None:
-        log.info("%s: resuming from %s", checkpoint.parents[1], checkpoint)
-        return True
+        log.info("%s: resuming from %s", out, checkpoint)
+        return checkpoint
     log.warning("%s: cannot be resumed from (%s); starting over", checkpoint, wrong)
     checkpoint.unlink()
-    return False
+    return None

@@ -36,7 +36,7 @@ from ..models.locate import CARD_FACTS, card_facts, locate
 from ..protocols import FitData, StageData, StageModule
 from ..stages import BY_NAME
 from . import identity
-from .fit_checkpoints import check_ends_with_model, given_checkpoint, resumable
+from .fit_checkpoints import check_ends_with_model, checkpoint_to_resume, given_checkpoint
 from .memory import keep_freed_memory
 from .next_steps import Finished, next_line
 from .parsers import OneLineErrors
@@ -174,8 +174,8 @@ class Cli(LightningCLI):
             self._get(self.config_init, "export").facts = {**facts, "max_length": data.longest_input}
             print_of_run = fingerprint.of_value(run.identity)
             self._get(self.config_init, "resume").run = print_of_run
-            checkpoint = run.out / CHECKPOINTS / "last.ckpt"
-            if arguments.get("ckpt_path") is None and resumable(checkpoint, print_of_run):
+            checkpoint = checkpoint_to_resume(run.out, print_of_run) if arguments.get("ckpt_path") is None else None
+            if checkpoint is not None:
                 arguments.update(ckpt_path=str(checkpoint), weights_only=True)
             show_settings(self.trainer.loggers, settings_of(facts, run.identity))
             self.trainer.fit(**arguments)

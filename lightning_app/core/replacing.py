@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 CONFIG = "_config.yaml"
 LOGS = "_logs"
 CHECKPOINTS = "checkpoints"
+LAST_CHECKPOINT = f"{CHECKPOINTS}/last.ckpt"  # from which a fit resumes
 PARTS = ".parts"
 DYNAMICS = ("dynamics", "dynamics-gold")
 MODEL = "model"

@@ -17,7 +17,7 @@ from .artifacts import IDENTITY
 from .documents import read_json
 from .errors import InputError, refusal_in, shorten, system_error
 from .program import program
-from .replacing import CHECKPOINTS, CONFIG, DYNAMICS, FOLDERS, LOGS, PARTS, REPLACED, UNFINISHED
+from .replacing import CHECKPOINTS, CONFIG, DYNAMICS, FOLDERS, LAST_CHECKPOINT, LOGS, PARTS, REPLACED, UNFINISHED
 from .run_parts import WHOLE, Shard
 from .secrets import mask_text
 
@@ -25,6 +25,7 @@ __all__ = [
     "CHECKPOINTS",
     "CONFIG",
     "DYNAMICS",
+    "LAST_CHECKPOINT",
     "LOGS",
     "PARTS",
     "Run",

@@ -15,7 +15,7 @@ from ..core.errors import InputError, shorten
 from ..core.hub import prepare_hub
 from ..core.paths import find
 from ..core.ranges import NonNegativeInt, PositiveInt, Seed, check_fields, range_of
-from . import files
+from . import file_formats
 from .named import DATA, named_source
 
 HUB = "hub:"
@@ -144,7 +144,7 @@ def read_raw(source: Source) -> tuple[pa.Table, artifacts.Manifest | None]:
         artifact = artifacts.read(found)
         artifacts.check_fresh(found, artifact.manifest)
         return artifact.table.slice(source.start, _length(source)), artifact.manifest
-    return files.read_file(found).slice(source.start, _length(source)), None
+    return file_formats.read_file(found).slice(source.start, _length(source)), None
 
 
 def check_path(source: Source) -> Path:
@@ -232,7 +232,7 @@ def line_of(source: Source, row: int) -> int | None:
 def lines_of(source: Source, rows: Collection[int]) -> dict[int, int]:
     """The lines of a text file on which rows begin, by row; empty for other sources."""
     path = find(source.path) if source.hub is None else None
-    return files.lines_of(path, rows) if path is not None and path.is_file() else {}
+    return file_formats.lines_of(path, rows) if path is not None and path.is_file() else {}
 
 
 def _root_cause(error: BaseException) -> str:

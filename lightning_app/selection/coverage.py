@@ -1,17 +1,21 @@
 """Adaptive coverage sampling: the fewest rows that stand for most of the others."""
 
-# N = rows, D = dimensions, K = bytes of N bits
+# N = rows, D = dimensions
 
 import heapq
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..core.errors import InputError
 from ..core.hashing import seeded_hash
+from .neighbours import AllPairs, Neighbours, nearest, neighbourhoods
 
 EXACT_ROWS = 50_000  # a class's neighbourhoods then take 300 MB
-BLOCK_ROWS = 2048
+LIST_BYTES = 2_000_000_000  # of larger classes, the lists of the nearest neighbours
+FEWEST_NEIGHBOURS = 32
 BISECTIONS = 14  # cosines to 1e-4
 
 
@@ -42,17 +46,29 @@ def adaptive_cover(units_ND: np.ndarray, lots_N: np.ndarray, count: int, coverag
     at which `count` rows cover the wanted share: with a lower one fewer rows would do, with a higher one they cover
     less.
 
+    Up to 50,000 rows by all cosines; of more rows, each covers no others than its nearest neighbours that an
+    approximate index finds, at least twice as many as a kept row has to stand for on average where 2 GB can hold them.
+
     Args:
         units_ND: Unit embeddings, float32, in an order that does not depend on the file's.
         lots_N: What ties go by, lowest first.
         count: Rows to keep, at most N.
         coverage: The share wanted, above 0 and at most 1.
+
+    Raises:
+        InputError: If the wanted share is not reached by the neighbours that are known, or FAISS is not installed.
     """
     low, high = -1.0, 1.0
-    best = greedy_cover(neighbourhoods(units_ND, low), lots_N, count, low)
+    near = _near(units_ND, count, coverage)
+    best = greedy_cover(near(low), lots_N, count, low)
+    if best.coverage < coverage:  # where only the nearest rows of each are known
+        raise InputError(
+            f"strategy 'coverage': {count} of {len(units_ND)} rows cover {best.coverage:.0%} at most, expected "
+            f"{coverage:.0%}; raise the quota, or lower options.coverage"
+        )
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        cover = greedy_cover(neighbourhoods(units_ND, middle), lots_N, count, middle)
+        cover = greedy_cover(near(middle), lots_N, count, middle)
         if cover.coverage >= coverage:
             low, best = middle, cover
         else:
@@ -60,60 +76,54 @@ def adaptive_cover(units_ND: np.ndarray, lots_N: np.ndarray, count: int, coverag
     return best
 
 
-def neighbourhoods(units_ND: np.ndarray, threshold: float) -> np.ndarray:
-    """Which rows have a cosine of at least the threshold, as packed bits (N, K); each row is its own neighbour."""
+def _near(units_ND: np.ndarray, count: int, coverage: float) -> Callable[[float], Neighbours]:
+    """The neighbours of each row from a threshold on.
+
+    Raises:
+        InputError: If a kept row has to stand for more rows than lists of neighbours in memory can hold.
+    """
     rows = len(units_ND)
-    bits_NK = np.empty((rows, -(-rows // 8)), dtype=np.uint8)
-    for start in range(0, rows, BLOCK_ROWS):  # N x N cosines at once would not fit
-        near = units_ND[start : start + BLOCK_ROWS] @ units_ND.T >= threshold
-        near[np.arange(len(near)), start + np.arange(len(near))] = True
-        bits_NK[start : start + BLOCK_ROWS] = np.packbits(near, axis=1)
-    return bits_NK
+    if rows <= EXACT_ROWS:
+        return lambda threshold: AllPairs(neighbourhoods(units_ND, threshold))
+    needed, most = math.ceil(coverage * rows / count), LIST_BYTES // (8 * rows)
+    if needed > most:
+        raise InputError(
+            f"strategy 'coverage': each of {count} rows has to stand for {needed} of {rows}, expected at most {most}, "
+            "so that lists of neighbours fit in memory; raise the quota, lower options.coverage, or draw a sample of "
+            "the pool with `pool.sample`"
+        )
+    return nearest(units_ND, min(most, max(FEWEST_NEIGHBOURS, 2 * needed))).above
 
 
-def greedy_cover(bits_NK: np.ndarray, lots_N: np.ndarray, count: int, threshold: float) -> Cover:
+def greedy_cover(near: Neighbours, lots_N: np.ndarray, count: int, threshold: float) -> Cover:
     """Greedy maximum cover: within 1 - 1/e of the best (Nemhauser, Wolsey and Fisher, 1978).
 
     What a row would newly cover can only fall, so it is counted again only for the row at the top of a heap.
+
+    Args:
+        near: The neighbours of each row from the threshold on.
+        lots_N: What ties go by, lowest first.
+        count: Rows to keep, at most N.
+        threshold: Noted in the result.
     """
-    rows = len(bits_NK)
-    open_K = np.packbits(np.ones(rows, dtype=bool))  # not yet covered
-    heap = [(-int(size), int(lot), row) for row, (size, lot) in enumerate(zip(_sizes(bits_NK), lots_N, strict=True))]
+    rows = len(lots_N)
+    heap = [(-int(size), int(lot), row) for row, (size, lot) in enumerate(zip(near.sizes(), lots_N, strict=True))]
     heapq.heapify(heap)
     kept: list[int] = []
     gains: list[int] = []
-    before_last = open_K
     while heap and len(kept) < count:
         stale, lot, row = heapq.heappop(heap)
-        gain = int(np.bitwise_count(bits_NK[row] & open_K).sum())
+        gain = near.gain(row)
         if -stale != gain:
             heapq.heappush(heap, (-gain, lot, row))
             continue
         kept.append(row)
         gains.append(gain)
-        before_last, open_K = open_K, open_K & ~bits_NK[row]
-    covered = 1 - int(np.bitwise_count(open_K).sum()) / max(rows, 1)
+        near.take(row)
+    covered = 1 - near.uncovered() / max(rows, 1)
     left = np.setdiff1d(np.arange(rows), kept)
-    ties = int((_sizes(bits_NK[left] & before_last) == gains[-1]).sum()) if kept and len(left) else 0
+    ties = int((near.gains_before_last(left) == gains[-1]).sum()) if kept and len(left) else 0
     return Cover(np.array(kept, dtype=np.int64), np.array(gains, dtype=np.int64), covered, threshold, ties)
-
-
-def _sizes(bits_NK: np.ndarray) -> np.ndarray:
-    sizes: np.ndarray = np.bitwise_count(bits_NK).sum(axis=1, dtype=np.int64)
-    return sizes
-
-
-def check_rows(rows: int) -> None:
-    """Refuse classes whose neighbourhoods would not fit in memory.
-
-    Raises:
-        InputError: See above.
-    """
-    if rows > EXACT_ROWS:
-        raise InputError(
-            f"strategy 'coverage': {rows} rows in one class, expected at most {EXACT_ROWS}, so that neighbourhoods fit "
-            "in memory; draw a sample of the pool with `pool.sample`"
-        )
 
 
 def lots(ids: list[str], seed: int) -> np.ndarray:

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 
 from ..core import artifacts
-from ..core.contracts import Reference
 from ..core.errors import InputError, shorten
 from ..core.ranges import NonNegativeInt, Seed, check_ranges
 from ..core.results import Result
@@ -20,19 +19,17 @@ from ..core.runs import Run, State, command_line, output_folder
 from ..core.task import Task
 from ..core.user_code import user_code
 from ..data.sources import Rows, Source, load_rows
-from ..stages import BY_NAME
+from .class_from import ClassFrom, agrees, check_prompt_labels, classes_of, place_of_classes, usual_class_from
 from .diversity import diversity_score
 from .evidence import Evidence, gather
 from .lookup import EXPECTED, code_of, find_strategy
 from .quotas import Choice, cut, quotas_by_class
-from .strategies import BY_LAST_EPOCH, Candidates, Strategy
+from .strategies import Candidates, Strategy
 
 log = logging.getLogger(__name__)
 
 # What a selection adds to the pool's columns.
 WRITTEN = ("class", "probs", "cluster", "strategy", "score", "rank", "why")
-
-ClassFrom = Literal["teacher", "prompt", "last_epoch"]
 
 
 @dataclass(frozen=True)
@@ -134,22 +131,6 @@ def select(
     return select_rows(rows, evidence, method, scorer, task, allow_empty=allow_empty, out=out, overwrite=overwrite)
 
 
-def usual_class_from(strategy: str, variant: Literal["paper", "released"]) -> ClassFrom:
-    """Where a row's class comes from unless the user says: the teacher, or what the released code takes."""
-    return "last_epoch" if strategy in BY_LAST_EPOCH and variant == "released" else "teacher"
-
-
-def check_prompt_labels(prompt_labels: bool, class_from: ClassFrom, agreement: bool) -> None:
-    """Refuse settings that read prompt labels where there are none.
-
-    Raises:
-        InputError: If there are such settings.
-    """
-    if not prompt_labels and (class_from == "prompt" or agreement):
-        key = "agreement" if agreement else "class_from prompt"
-        raise InputError(f"{key}: given with prompt_labels false, expected class_from teacher and no agreement")
-
-
 def select_rows(
     rows: Rows,
     evidence: Evidence,
@@ -175,13 +156,15 @@ def select_rows(
     """
     inputs = {"pool": rows.reference, **evidence.inputs}
     prints = {name: one["fingerprint"] for name, one in inputs.items()}
-    classes_N = _classes(rows, evidence, task, method.class_from)
-    agrees_N = _agrees(rows, evidence, classes_N, method, task)
+    classes_N = classes_of(rows, evidence, task, method.class_from)
+    agrees_N = None
+    if method.prompt_labels:
+        agrees_N = agrees(rows, evidence, classes_N, task, method.class_from, is_required=method.agreement)
     allowed_N, dropped = _filter(rows, agrees_N, method, task)
     if not allow_empty:  # before the run begins, which with `overwrite` removes what is in the folder
         candidates_C = np.bincount(classes_N[allowed_N], minlength=len(task.labels))
         available = dict(zip(task.labels, candidates_C.tolist(), strict=True))
-        _refuse_empty_classes(available, available, method, dropped, _place_of_classes(inputs, method.class_from))
+        _refuse_empty_classes(available, available, method, dropped, place_of_classes(inputs, method.class_from))
 
     def chosen() -> Selection:
         members = [np.flatnonzero(allowed_N & (classes_N == number)) for number in range(len(task.labels))]
@@ -236,44 +219,6 @@ def _refuse_own_columns(rows: Rows) -> None:
         )
 
 
-def _classes(rows: Rows, evidence: Evidence, task: Task, class_from: ClassFrom) -> np.ndarray:
-    """Every pool row's class as a number; the first of equal probabilities.
-
-    Raises:
-        InputError: If what the class comes from was not given.
-    """
-    if class_from == "prompt":
-        numbers = {label: number for number, label in enumerate(task.labels)}
-        return np.array([numbers[label] for label in rows.table["prompt_label"].to_pylist()], dtype=np.int64)
-    if class_from == "last_epoch":
-        if evidence.dynamics_ENC is None:
-            raise InputError("class_from 'last_epoch' needs the training dynamics; give --dynamics RUN/dynamics")
-        return np.asarray(evidence.dynamics_ENC[-1].argmax(axis=1))
-    if evidence.probs_NC is None:
-        raise InputError(
-            "class_from 'teacher' needs the teacher's probabilities; give --pseudolabels (make them with "
-            f'"{BY_NAME["pseudolabel"].line}"), or take the classes from the prompt with --class_from prompt'
-        )
-    return np.asarray(evidence.probs_NC.argmax(axis=1))
-
-
-def _agrees(rows: Rows, evidence: Evidence, classes_N: np.ndarray, method: Method, task: Task) -> np.ndarray | None:
-    """Whether the teacher's most likely class is the one that the prompt asked for; None where there is no teacher.
-
-    Raises:
-        InputError: If only agreeing rows are to be kept, and there is no teacher.
-    """
-    if not method.prompt_labels:
-        return None
-    if method.class_from == "prompt" and evidence.probs_NC is None:
-        if method.agreement:
-            raise InputError("agreement: needs the teacher's probabilities; give --pseudolabels, or leave it out")
-        return None
-    prompted_N = _classes(rows, evidence, task, "prompt")
-    teachers_N = _classes(rows, evidence, task, "teacher") if method.class_from == "prompt" else classes_N
-    return np.asarray(teachers_N == prompted_N)
-
-
 def _filter(rows: Rows, agrees_N: np.ndarray | None, method: Method, task: Task) -> tuple[np.ndarray, dict[str, int]]:
     """Which rows pass the filters, and how many each filter dropped, in this order."""
     allowed_N, dropped = np.ones(rows.table.num_rows, dtype=bool), {}
@@ -289,12 +234,6 @@ def _filter(rows: Rows, agrees_N: np.ndarray | None, method: Method, task: Task)
         dropped["agreement"] = int((allowed_N & ~agrees_N).sum())
         allowed_N &= agrees_N
     return allowed_N, dropped
-
-
-def _place_of_classes(inputs: dict[str, Reference], class_from: ClassFrom) -> str:
-    """The path of the rows or artifact that the classes were taken from."""
-    name = {"teacher": "pseudolabels", "last_epoch": "dynamics", "prompt": "pool"}[class_from]
-    return " and ".join(inputs[name]["paths"])
 
 
 def _refuse_empty_classes(

@@ -19,7 +19,7 @@ from ..core.errors import InputError
 from ..core.hashing import seeded_hash
 from ..core.ranges import PositiveInt, Range, Seed, check_ranges
 from ..dynamics.statistics import Moments
-from .coverage import adaptive_cover, check_rows, lots
+from .coverage import adaptive_cover, lots
 from .kmeans import kmeans
 from .quotas import Choice, best_first
 
@@ -249,11 +249,10 @@ def near_target(candidates: Candidates, *, neighbours: PositiveInt = 10) -> np.n
 def coverage(candidates: Candidates, *, coverage: Annotated[float, Range(above=0, most=1)] = 0.9) -> Choice:
     """Adaptive coverage sampling (arXiv 2504.14508): the rows whose neighbours are the share `coverage` of the class.
 
-    See `coverage.adaptive_cover`. The score is the number of rows that a kept row newly covered; exact, for up to
-    50,000 rows a class.
+    See `coverage.adaptive_cover`. The score is the number of rows that a kept row newly covered. Exact for up to 50,000
+    rows a class; beyond, neighbours come from an approximate index.
     """
     embeddings_ND = candidates.embeddings()
-    check_rows(len(embeddings_ND))
     score = np.zeros(len(embeddings_ND))
     order = _by_id(candidates)
     quota = min(candidates.quota, len(order))
@@ -305,8 +304,6 @@ BUILT_IN = {
         coverage, "coverage", "the fewest rows that stand for most of the others", frozenset({"embeddings"})
     ),
 }
-# In the released code these take the class from the last epoch, not from the pseudolabels.
-BY_LAST_EPOCH = ("ambiguous", "easy")
 
 
 def _by_id(candidates: Candidates) -> np.ndarray:

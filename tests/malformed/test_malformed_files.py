@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.task import Task
-from labelbridge.lightning_app.data.files import read_file
+from labelbridge.lightning_app.data.file_formats import read_file
 from labelbridge.lightning_app.data.sources import Source, load_rows
 
 TASK = Task("sentiment", ["text"], LABELS)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.task import Task
-from labelbridge.lightning_app.data.files import line_of, read_file
+from labelbridge.lightning_app.data.file_formats import line_of, read_file
 from labelbridge.lightning_app.data.sources import Source, load_rows, read_table
 
 
@@ -175,7 +175,7 @@ def test_a_local_file_needs_no_cache(tmp_path: Path):
     write(tmp_path / "not-a-folder", "")
     path = write(tmp_path / "a.jsonl", '{"text": "a"}\n')
     code = (
-        "from pathlib import Path; from labelbridge.lightning_app.data.files import read_file; import sys;"
+        "from pathlib import Path; from labelbridge.lightning_app.data.file_formats import read_file; import sys;"
         "print(read_file(Path(sys.argv[1])).num_rows, 'datasets' in sys.modules)"
     )
     environment = {**os.environ, "HF_HOME": str(tmp_path / "not-a-folder"), "HOME": str(tmp_path / "not-a-folder")}
