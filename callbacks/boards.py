@@ -47,6 +47,6 @@ class ShowOnBoards(Callback):
         labels, step = pl_module.task.labels, trainer.global_step
         title = f"dev, after {step} step{'s' * (step != 1)}"
         figure = confusion_figure(np.array(dev_confusion(logits_NC, label_N)), labels, title)
-        show_figure(trainer.loggers, "confusion/dev", figure, step)
+        show_figure(trainer.loggers, "figures/confusion/dev", figure, step)
         probs_NC = logits_NC.float().softmax(dim=1).numpy()
         show_curves(trainer.loggers, "dev", probs_NC, label_N.numpy(), labels, step)

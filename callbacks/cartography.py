@@ -195,7 +195,7 @@ class CartographyCallback(Callback):
             figure = data_map(statistics(checks, reference_N), reference_N, list(rows.labels), name, rows.says)
             for suffix in ("png", "svg"):  # not in the folder, where a Parquet reader would stumble over them
                 figure.savefig(self.out / f"{folder.name.replace('dynamics', 'data_map')}.{suffix}", dpi=150)
-            show_figure(trainer.loggers, f"data_map/{name}", figure, trainer.global_step)
+            show_figure(trainer.loggers, f"figures/data_map/{name}", figure, trainer.global_step)
 
 
 def _score_rows(module: LightningModule, batch: Any) -> tuple[Tensor, Tensor]:

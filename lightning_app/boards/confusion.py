@@ -22,7 +22,7 @@ def confusion_figure(counts_CC: np.ndarray, labels: Sequence[str], title: str) -
     from matplotlib.figure import Figure
 
     shares_CC = counts_CC / np.maximum(counts_CC.sum(axis=1, keepdims=True), 1)
-    size = 2.5 + 0.9 * len(labels)
+    size = 1.6 + 0.6 * len(labels)  # small, so that numbers can be read where TensorBoard shrinks the figure
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares_CC, cmap="Blues", vmin=0, vmax=1)

@@ -100,7 +100,7 @@ def show_predictions(loggers: Iterable[Logger], table: pa.Table, task: Task) -> 
         predicted_N = np.array([task.labels.index(label) for label in rows["prediction"].to_pylist()])
         counts_CC = np.zeros((len(task.labels), len(task.labels)), dtype=np.int64)
         np.add.at(counts_CC, (label_N, predicted_N), 1)
-        show_figure(loggers, f"confusion/{target}", confusion_figure(counts_CC, task.labels, target), 0)
+        show_figure(loggers, f"figures/confusion/{target}", confusion_figure(counts_CC, task.labels, target), 0)
         show_curves(loggers, target, np.array(rows["probs"].to_pylist()), label_N, task.labels, 0)
 
 

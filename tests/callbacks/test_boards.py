@@ -32,7 +32,7 @@ def test_a_fit_shows_its_checks_its_selection_and_its_outcome(stages: Stages):
     assert outcome.code == 0, outcome.err
     events = events_of("student")
     tags = events.Tags()
-    assert len(events.Images("confusion/dev")) == 2  # one a check
+    assert len(events.Images("figures/confusion/dev")) == 2  # one a check
     curves = {f"dev/{label}" for label in ("negative", "neutral", "positive")}
     assert curves <= set(tags["tensors"])
     assert "selection/text_summary" in tags["tensors"]
@@ -55,7 +55,7 @@ def test_a_fit_shows_its_checks_its_selection_and_its_outcome(stages: Stages):
     assert {tag.split("/")[0] for tag in tags["scalars"]} == {"dev", "epoch", "throughput", "train", "values"}
     assert stages.test(LOGGED).code == 0
     events = events_of("test")
-    target = next(tag.split("/")[1] for tag in events.Tags()["images"] if tag.startswith("confusion/"))
+    target = next(tag.split("/")[2] for tag in events.Tags()["images"] if tag.startswith("figures/confusion/"))
     assert settings(events) == {**shown, "stage": "test"}
     assert f"values/{target}/macro_f1" in events.Tags()["scalars"]
     assert stages.student(LOGGED, "--boards.figures=false", "--boards.samples=0", "--out=plain").code == 0
@@ -83,7 +83,7 @@ def test_mlflow_is_a_matter_of_configuration(stages: Stages, monkeypatch: pytest
     assert run.data.metrics["values/dev/accuracy"] >= run.data.metrics["dev/accuracy"]
     shown = {
         file.path
-        for folder in ("confusion/dev", "selection")
+        for folder in ("figures/confusion/dev", "selection")
         for file in client.list_artifacts(run.info.run_id, folder)
     }
     assert "selection/0000000.md" in shown

@@ -74,7 +74,7 @@ def test_the_data_map_is_drawn(stages: Stages):
     assert "<svg" in Path("teacher/data_map.svg").read_text()
     events = EventAccumulator("teacher/_logs")
     events.Reload()
-    assert len(events.Images("data_map/pool")) == 2
+    assert len(events.Images("figures/data_map/pool")) == 2
 
 
 class Bare(LightningModule):
