@@ -18,7 +18,7 @@ def run(full: bool = False) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         fit = (
             "fit", "--config", "teacher.yaml", "--model.model", MINILM, "--trainer.max_steps", "1",
-            "--trainer.limit_val_batches", "1", "--trainer.enable_progress_bar", "false", "--cartography", "null",
+            "--trainer.limit_val_batches", "1", "--trainer.enable_progress_bar", "false",
         )  # fmt: skip
         select = (
             "select", "--strategy", "random", "--class_from", "prompt", "--task", "sentiment",
