@@ -1,6 +1,7 @@
 """How weights are moved: AdamW with linear decay, or an optimizer and a schedule that the configuration names."""
 
 import logging
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -10,7 +11,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from labelbridge.lightning_app.core.errors import InputError
 
@@ -51,14 +52,20 @@ def optimizer_and_schedule(module: LightningModule, recipe: Recipe) -> Optimizer
             "are not used", type(optimizer).__name__, rate,
         )  # fmt: skip
     if recipe.lr_scheduler is None:
-        from transformers import get_linear_schedule_with_warmup  # with the Trainer of that library, seconds to import
-
         steps = int(module.trainer.estimated_stepping_batches)
-        schedule: Any = get_linear_schedule_with_warmup(optimizer, round(recipe.warmup_ratio * steps), steps)
+        factor = partial(_rise_and_fall, warmup=round(recipe.warmup_ratio * steps), steps=steps)
+        schedule: Any = LambdaLR(optimizer, factor)
     else:
         schedule = recipe.lr_scheduler(optimizer)
         log.info("model.lr_scheduler: %s; model.warmup_ratio is not used", type(schedule).__name__)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _rise_and_fall(step: int, *, warmup: int, steps: int) -> float:
+    """The rate as a share of its highest: `get_linear_schedule_with_warmup` of transformers, which imports slowly."""
+    if step < warmup:
+        return step / warmup
+    return max(0.0, (steps - step) / max(1, steps - warmup))
 
 
 def check_optimizer(recipe: Recipe) -> None:

@@ -8,7 +8,7 @@ from conftest import Stages
 from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
-from labelbridge.modules.optimizers import optimizer_and_schedule
+from labelbridge.modules.optimizers import _rise_and_fall, optimizer_and_schedule
 
 
 class Line(LightningModule):
@@ -99,3 +99,12 @@ def test_what_cannot_move_weights_is_refused_in_one_line(stages: Stages, words: 
     outcome = stages.teacher(*(f"--model.{word}" for word in words))
     assert (outcome.code, says in outcome.err, len(outcome.err.splitlines())) == (2, True, 1), outcome.err
     assert not Path("teacher").exists()
+
+
+@pytest.mark.parametrize(("warmup", "steps"), [(0, 7), (3, 10), (10, 10), (0, 1)])
+def test_the_usual_schedule_is_that_of_transformers(warmup: int, steps: int):
+    from transformers import get_linear_schedule_with_warmup
+
+    peer = get_linear_schedule_with_warmup(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))]), warmup, steps)
+    factors = [_rise_and_fall(step, warmup=warmup, steps=steps) for step in range(steps + 3)]
+    assert factors == [peer.lr_lambdas[0](step) for step in range(steps + 3)]
