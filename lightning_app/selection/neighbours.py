@@ -116,9 +116,13 @@ class Nearest:
 
     def gains_before_last(self, rows: np.ndarray) -> np.ndarray:
         """See `Neighbours`."""
-        self._open_N[self._last] = True
-        gains = np.array([self.gain(row) for row in rows], dtype=np.int64)
-        self._open_N[self._last] = False
+        open_N = self._open_N.copy()
+        open_N[self._last] = True
+        gains = open_N[rows].astype(np.int64)
+        for start in range(0, len(rows), BLOCK_ROWS):
+            block = rows[start : start + BLOCK_ROWS]
+            counts = np.arange(self._numbers_NM.shape[1]) < self._counts_N[block, None]
+            gains[start : start + BLOCK_ROWS] += (open_N[self._numbers_NM[block]] & counts).sum(axis=1)
         return gains
 
 
