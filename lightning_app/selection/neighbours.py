@@ -118,7 +118,7 @@ class Nearest:
         """See `Neighbours`."""
         open_N = self._open_N.copy()
         open_N[self._last] = True
-        gains = open_N[rows].astype(np.int64)
+        gains: np.ndarray = open_N[rows].astype(np.int64)
         for start in range(0, len(rows), BLOCK_ROWS):
             block = rows[start : start + BLOCK_ROWS]
             counts = np.arange(self._numbers_NM.shape[1]) < self._counts_N[block, None]
