@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -25,14 +25,16 @@ from .core.task import Task
 from .data.probabilities import read_probs
 from .data.readers import Source, TableSource
 from .data.sources import Rows, load_rows
-from .evaluation import report as reports
-from .generation import cleaning
 from .selection.class_from import ClassFrom, check_prompt_labels, usual_class_from
 from .selection.evidence import Evidence, gather
 from .selection.lookup import code_of, find_strategy, with_options
 from .selection.quotas import quotas_by_class
 from .selection.select import Method, Selection, select_rows
 from .selection.strategies import BUILT_IN
+
+if TYPE_CHECKING:
+    from .evaluation.report import Report
+    from .generation.cleaning import Pool
 
 RowsLike = str | PathLike[str] | Source | Artifact | Result | Sequence[Any] | Any
 """A path, a `Source`, what another function returned, a DataFrame, an Arrow table, or a list of dictionaries."""
@@ -130,7 +132,7 @@ def clean(
     allow_empty: bool = False,
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
-) -> cleaning.Pool:
+) -> "Pool":
     """Make the pool: parse answers, filter, remove duplicates, take a seeded part. The command `clean`.
 
     Args:
@@ -157,7 +159,9 @@ def clean(
     Raises:
         InputError: As the command ends with an error.
     """
-    return cleaning.clean(
+    from .generation.cleaning import clean as clean_rows  # here, so that `select` does not wait for it
+
+    return clean_rows(
         task,
         source(raw, "raw"),
         text_column,
@@ -196,7 +200,7 @@ def report(
     llm_labels: str | None = None,
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
-) -> reports.Report:
+) -> "Report":
     """Compare tested models, with intervals. The command `report`.
 
     Args:
@@ -221,7 +225,9 @@ def report(
     """
     listed = [runs] if isinstance(runs, str | PathLike | Artifact | Result) else list(runs)
     places = [place for run in listed if (place := _path(run)) is not None]
-    return reports.make_report(
+    from .evaluation.report import make_report  # here, so that `select` does not wait for it
+
+    return make_report(
         places, _path(out), metric, baseline, prior, by, groups, class_shares, max_leakage, html, sentiwordnet,
         sentiwordnet_tagger, umap, llm_labels, overwrite,
     )  # fmt: skip
