@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from labelbridge.lightning_app.calibration.priors import bbse_prior, em_prior
 from labelbridge.lightning_app.core import artifacts
 
+pytestmark = pytest.mark.slow
+
 
 def refused(outcome: Outcome, *parts: str) -> None:
     """One line on stderr, status 2."""
@@ -42,7 +44,6 @@ def probs_of(folder: str, column: str = "probs") -> np.ndarray:
     return np.array(artifacts.read(Path(folder)).table[column].to_pylist())
 
 
-@pytest.mark.slow
 def test_an_exported_prior_is_that_of_the_report(skewed: Stages):
     """The bias is shifted once, after training: the same predictions as dividing afterwards, and in `pipeline`."""
     from transformers import pipeline
@@ -67,7 +68,6 @@ def test_an_exported_prior_is_that_of_the_report(skewed: Stages):
     assert "class shares negative 0.568" in card
 
 
-@pytest.mark.slow
 def test_a_corrected_model_is_not_corrected_again(skewed: Stages):
     assert skewed.teacher("--export.prior=uniform").code == 0
     assert skewed.test("--model.model=teacher/model").code == 0
@@ -85,7 +85,6 @@ def test_a_corrected_model_is_not_corrected_again(skewed: Stages):
     )  # fmt: skip
 
 
-@pytest.mark.slow
 def test_a_temperature_is_written_into_the_head(skewed: Stages):
     words = ("--export.choose=last",)
     assert skewed.teacher(*words).code == 0
@@ -102,7 +101,6 @@ def test_a_temperature_is_written_into_the_head(skewed: Stages):
     assert accuracy == pytest.approx(facts["dev"]["dev/accuracy"])
 
 
-@pytest.mark.slow
 def test_a_prior_needs_gold_of_every_class(stages: Stages):
     write_jsonl(stages.files.gold, [row for row in labelled(37, 1) if row["label"] != "neutral"])
     refused(stages.teacher("--export.prior=uniform"), "export.prior is uniform, but gold has no row of 'neutral'")
@@ -111,7 +109,6 @@ def test_a_prior_needs_gold_of_every_class(stages: Stages):
     assert not Path("teacher/identity.json").exists()
 
 
-@pytest.mark.slow
 def test_corrected_pseudolabels_keep_the_raw_ones(skewed: Stages):
     assert skewed.teacher().code == 0
     assert skewed.pseudolabel("--out=raw").code == 0
@@ -129,7 +126,6 @@ def test_corrected_pseudolabels_keep_the_raw_ones(skewed: Stages):
         assert row["class"] == LABELS[by_id[row["id"]].argmax()]
 
 
-@pytest.mark.slow
 def test_a_model_of_unknown_prior_needs_one(stages: Stages, tiny_classifier: Path):
     model = f"--model.model={tiny_classifier}"
     refused(stages.pseudolabel(model, "--model.prior=uniform"), "records no gold rows per class", "model.source_prior")
@@ -141,7 +137,6 @@ def test_a_model_of_unknown_prior_needs_one(stages: Stages, tiny_classifier: Pat
     refused(stages.teacher("--model.prior=uniform"), "model.prior is uniform in fit", "export.prior")
 
 
-@pytest.mark.slow
 def test_logit_adjustment_changes_the_fit_and_is_recorded(skewed: Stages):
     assert skewed.teacher().code == 0
     assert skewed.teacher("--model.logit_adjustment=1", "--out=adjusted").code == 0
@@ -156,7 +151,6 @@ def test_logit_adjustment_changes_the_fit_and_is_recorded(skewed: Stages):
     assert "trained against the label prior of its gold (training)" in Path("adjusted/model/README.md").read_text()
 
 
-@pytest.mark.slow
 def test_the_student_takes_every_correction(loop: Stages):
     """Each changes the weights, and nothing else needs to change."""
     prompt = "--model.synthetic_labels=prompt"
@@ -207,7 +201,6 @@ def translated(stages: Stages, files: Files) -> Stages:
     return stages
 
 
-@pytest.mark.slow
 def test_consistency_with_translations(translated: Stages):
     assert translated.teacher().code == 0
     outcome = translated.teacher("--model.consistency=1", "--data.views=hi/gold", "--out=consistent")
@@ -241,7 +234,6 @@ def test_a_target_that_was_translated_away_and_back_stays_a_target(translated: S
     refused(translated.teacher("--data.dev.path=back", "--out=x"), "language ['hi'] is not the gold's ['en']")
 
 
-@pytest.mark.slow
 def test_the_mean_of_several_runs(stages: Stages):
     one_head = "--model.head_seed=5"
     for seed in (0, 1):
@@ -260,7 +252,6 @@ def test_the_mean_of_several_runs(stages: Stages):
     assert not Path("x").exists()
 
 
-@pytest.mark.slow
 def test_runs_with_different_heads_are_warned_of(stages: Stages, caplog: pytest.LogCaptureFixture):
     for seed in (0, 1):
         assert stages.teacher(f"--seed_everything={seed}", f"--out=run{seed}").code == 0
@@ -268,7 +259,6 @@ def test_runs_with_different_heads_are_warned_of(stages: Stages, caplog: pytest.
     assert "the heads of these runs started from different weights (seeds 0, 1)" in caplog.text
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ["em", "bbse"])
 def test_a_prior_estimated_on_unlabelled_text(skewed: Stages, method: str):
     """Transductive: said on the card, and the text may not be tested on."""
@@ -317,7 +307,6 @@ def test_an_estimate_needs_predictions_of_this_model(skewed: Stages, tiny_classi
     assert not list(Path().glob(".x*"))
 
 
-@pytest.mark.slow
 def test_self_training_on_unlabelled_text(loop: Stages):
     """A student pseudolabels target text, its most certain rows train the next one; the text may not be tested on."""
     texts = write_jsonl(
@@ -354,7 +343,6 @@ def test_self_training_on_unlabelled_text(loop: Stages):
     refused(loop.cli(*select, "--agreement=true", "--out=x"), "agreement: given with prompt_labels false")
 
 
-@pytest.mark.slow
 def test_several_teachers_are_averaged(loop: Stages):
     assert loop.teacher("--seed_everything=1", "--out=second").code == 0
     assert loop.pseudolabel("--model.model=second/model", "--out=alone").code == 0
@@ -372,7 +360,6 @@ def test_several_teachers_are_averaged(loop: Stages):
     )
 
 
-@pytest.mark.slow
 def test_conformal_sets_are_calibrated_on_dev_and_measured_on_targets(stages: Stages):
     assert stages.teacher("--export.conformal_alpha=0.2").code == 0
     threshold = facts_of("teacher/model")["conformal"]["threshold"]

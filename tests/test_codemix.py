@@ -23,6 +23,8 @@ from labelbridge.lightning_app.models.locate import adapter_base
 from labelbridge.modules import Seq2SeqModule
 from labelbridge.modules.sequence_models import Lora, load_seq2seq
 
+pytestmark = pytest.mark.slow
+
 PREFIX = "mix : "
 
 
@@ -165,7 +167,6 @@ def test_lora_trains_adapters_alone_and_its_export_translates_as_it_did(cli: Com
             torch.testing.assert_close(one.data, before[name] + 2.0 * b @ a)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("save", [save_m2m100, save_marian], ids=["M2M100", "OPUS-MT"])
 def test_a_model_whose_tokenizer_is_in_plain_python_is_fine_tuned_and_scored(
     cli: Command, words, tmp_path: Path, save: Callable[[Path], Path]
@@ -183,7 +184,6 @@ def test_a_model_whose_tokenizer_is_in_plain_python_is_fine_tuned_and_scored(
     assert not any(mark in row["translation"] for row in rows for mark in ("__hi__", "<pad>", "</s>"))
 
 
-@pytest.mark.slow
 def test_predict_puts_the_prefix_that_fit_put(cli: Command, words, monkeypatch):
     assert cli(*words, "--out=fit", "--trainer.max_epochs=1").code == 0
     from labelbridge.modules import TransformersTranslator
@@ -206,7 +206,6 @@ def test_predict_puts_the_prefix_that_fit_put(cli: Command, words, monkeypatch):
     assert translator.tokenizer.decode(ids).startswith("mix :")
 
 
-@pytest.mark.slow
 def test_the_check_with_the_least_loss_is_exported(cli: Command, words):
     """A learning rate far too high makes later checks worse."""
     checks = ["--trainer.callbacks+=probes.Ending", "--trainer.callbacks.file=ending.pt", "--model.warmup_ratio=0"]
@@ -221,7 +220,6 @@ def test_the_check_with_the_least_loss_is_exported(cli: Command, words):
     assert facts["dev"]["dev/loss"] == min(losses.values())
 
 
-@pytest.mark.slow
 def test_dev_loss_is_the_mean_over_all_dev_tokens(cli: Command, words, tiny_t5: Path):
     assert cli(*words, "--out=fit", "--model.learning_rate=0", "--data.tokens_per_batch=30").code == 0
     from transformers import AutoTokenizer
@@ -236,7 +234,6 @@ def test_dev_loss_is_the_mean_over_all_dev_tokens(cli: Command, words, tiny_t5: 
     assert facts["dev"]["dev/loss"] == pytest.approx(total / count, rel=1e-5)
 
 
-@pytest.mark.slow
 def test_bleu_and_chrf_are_those_of_sacrebleu(cli: Command, words):
     import sacrebleu
 
@@ -286,7 +283,6 @@ def test_a_language_whose_words_nothing_cuts_is_refused_before_any_is_translated
     assert not list(Path("score").glob("**/*.parquet"))
 
 
-@pytest.mark.slow
 def test_two_hops_keep_ids_labels_and_lineage(cli: Command, words, tmp_path: Path):
     """English to Hindi by the dictionary, on by an adapter; whatever that writes is kept, with its reason."""
     assert cli(*words, "--out=fit", "--trainer.max_epochs=1").code == 0
@@ -330,7 +326,6 @@ def test_an_adapter_finds_its_base_where_both_have_moved(
         load_seq2seq("away/runs/fit/model")
 
 
-@pytest.mark.slow
 def test_an_adapter_of_another_base_is_refused(words, cli: Command, tmp_path: Path):
     save_t5(tmp_path / "own")
     assert cli(*words, "--model.model=own", "--out=fit", "--trainer.max_epochs=1").code == 0
@@ -365,7 +360,6 @@ def test_a_model_that_writes_no_text_is_refused(cli: Command, words, tiny_bert: 
     assert "a bert model, expected one that writes text from text" in outcome.err.splitlines()[-1]
 
 
-@pytest.mark.slow
 def test_two_runs_export_the_same_bytes(cli: Command, words):
     for name in ("one", "two"):
         assert cli(*words, f"--out={name}", "--trainer.max_epochs=1").code == 0

@@ -12,6 +12,8 @@ from labelbridge.lightning_app.core import artifacts
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.runs import Run, State
 
+pytestmark = pytest.mark.slow
+
 BY_PROMPT = ("--strategy=random", "--class_from=prompt", "--pseudolabels=null")
 FAILS = "def fails(candidates):\n    raise RuntimeError('not yet')\n"
 
@@ -225,7 +227,6 @@ def test_a_users_file_in_an_export_is_not_removed(loop: Stages):
     assert Path("hub/notes.md").read_text() == "mine"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"PK", b"not a checkpoint", None])
 def test_a_checkpoint_that_cannot_be_read_is_no_reason_to_stop(
     loop: Stages, content: bytes | None, caplog: pytest.LogCaptureFixture

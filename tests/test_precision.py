@@ -9,6 +9,8 @@ from conftest import Stages
 from labelbridge.lightning_app.cli.lightning_cli import _bf16_device
 from labelbridge.lightning_app.core.artifacts import read_manifest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def cpu(monkeypatch: pytest.MonkeyPatch):

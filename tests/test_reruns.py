@@ -31,6 +31,7 @@ def _log_lines(caplog: pytest.LogCaptureFixture):
     caplog.set_level("INFO")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", READERS)
 @pytest.mark.parametrize("harm", ["delete", "truncate"])
 def test_a_lost_shard_is_rebuilt_by_the_command_that_the_error_names(loop: Stages, folder: str, harm: str):
@@ -78,6 +79,7 @@ def test_a_torn_manifest_is_written_again(loop: Stages):
     assert artifacts.read_manifest(Path("select")).fingerprint == before
 
 
+@pytest.mark.slow
 def test_rebuilding_after_a_change_of_the_input_names_overwrite(loop: Stages):
     """The identity is another one then, so that the command alone would be refused."""
     assert loop.teacher("--seed_everything=1", "--overwrite=true").code == 0

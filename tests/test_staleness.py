@@ -10,6 +10,8 @@ from conftest import Outcome, Stages, labelled
 
 from labelbridge.lightning_app.core import artifacts
 
+pytestmark = pytest.mark.slow
+
 
 def refused(outcome: Outcome, *patterns: str) -> None:
     assert outcome.code == 2
@@ -21,7 +23,6 @@ def retrain(loop: Stages) -> None:
     assert loop.teacher("--seed_everything=1", "--overwrite=true").code == 0
 
 
-@pytest.mark.slow
 def test_a_retrained_teacher_makes_everything_below_it_stale(loop: Stages):
     retrain(loop)
     predict, select, fit = "main.py predict .*pseudolabel.yaml", "main.py select ", "main.py fit .*student.yaml"
@@ -32,7 +33,6 @@ def test_a_retrained_teacher_makes_everything_below_it_stale(loop: Stages):
     refused(loop.report(), f"test: {changed} .*{fit}.*, then .*main.py test")
 
 
-@pytest.mark.slow
 def test_rebuilding_in_the_order_named_makes_all_fresh_again(loop: Stages):
     retrain(loop)
     for stage in (loop.pseudolabel, loop.select, loop.student, loop.test, loop.report):
@@ -53,7 +53,6 @@ def test_inputs_that_were_moved_away_are_taken_on_trust(loop: Stages):
     assert loop.student("--overwrite=true").code == 0
 
 
-@pytest.mark.slow
 def test_a_rebuilt_pool_makes_all_that_was_made_from_it_stale(stages: Stages, tiny_classifier: Path):
     """Pseudolabels and dynamics both descend from it: one error names the commands that rebuild either."""
 

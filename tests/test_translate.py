@@ -11,6 +11,8 @@ from conftest import LABELS, QUIET, WORDS, Command, Files, Stages, labelled, wri
 
 from labelbridge.lightning_app.core import artifacts
 
+pytestmark = pytest.mark.slow
+
 DICTIONARY = {
     "good": "अच्छा", "bad": "बुरा", "room": "कमरा", "and": "और", "it": "यह", "was": "था", "very": "बहुत", "great": "महान",
     "slow": "धीमा", "table": "मेज़",
@@ -39,7 +41,6 @@ def translate(cli: Command, dictionary: Path):
     return run
 
 
-@pytest.mark.slow
 def test_shards_of_a_translation_are_one_run(translate, files: Files):
     """Texts are shared out; rows and their gates are put together at the end."""
     few = "--data.tokens_per_batch=40"
@@ -73,7 +74,6 @@ def test_gold_rows_keep_ids_and_labels_and_change_their_language(translate, file
     assert set(read.manifest.inputs) == {"rows", "model"}
 
 
-@pytest.mark.slow
 def test_the_same_command_again_does_nothing(translate, files: Files, caplog: pytest.LogCaptureFixture):
     caplog.set_level("INFO")
     assert translate(files.gold, "hi").code == 0
@@ -205,7 +205,6 @@ def test_rows_that_a_selection_loses_are_told_by_class(
     assert (f"select: {rejected} of 24 rows were rejected" in caplog.text) == (rejected > 0.2 * 24)
 
 
-@pytest.mark.slow
 def test_a_translation_that_loses_every_row_is_an_error(translate, tmp_path: Path, files: Files):
     path = tmp_path / "hi-en.txt"
     path.write_text("अच्छा good\n", encoding="utf-8")
@@ -235,7 +234,6 @@ def echo(translate, tmp_path: Path):
     return run
 
 
-@pytest.mark.slow
 def test_translate_train_in_both_orders(echo, stages: Stages, files: Files):
     for part, rows in (("train", files.gold), ("dev", files.dev)):
         echo(rows, f"hi/{part}")
@@ -271,7 +269,6 @@ def test_translate_train_in_both_orders(echo, stages: Stages, files: Files):
     assert "hi/select: out of date, rows english-select has been made anew since; rebuild with" in refused.err
 
 
-@pytest.mark.slow
 def test_one_student_for_all_languages(echo, stages: Stages, files: Files):
     for part, rows in (("train", files.gold), ("dev", files.dev)):
         echo(rows, f"hi/{part}")
@@ -308,7 +305,6 @@ def test_a_union_without_prefixes_is_refused(echo, stages: Stages, files: Files)
     assert "duplicate id" in doubled.err
 
 
-@pytest.mark.slow
 def test_targets_translated_into_english_lose_no_row(echo, stages: Stages, files: Files, tiny_classifier: Path):
     echo(files.target, "en", "--setting=translate-test", "--data.failing=keep")
     read = artifacts.read(Path("en"))
@@ -368,7 +364,6 @@ def killable(files: Files, tiny_nllb: Path, tmp_path: Path, monkeypatch: pytest.
     return words
 
 
-@pytest.mark.slow
 def test_a_killed_translation_resumes_to_the_same_bits(killable, files: Files, tmp_path: Path):
     write_jsonl(files.gold, labelled(120, 1))
     assert warm.run(killable("whole"), tmp_path) == 0, warm.said(tmp_path)
@@ -389,7 +384,6 @@ def test_a_killed_translation_resumes_to_the_same_bits(killable, files: Files, t
     assert (lost, doubled) == (0, 0)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 40])
 def test_a_translation_on_two_processes(killable, files: Files, tmp_path: Path, rows: int):
     write_jsonl(files.gold, labelled(rows, 1))

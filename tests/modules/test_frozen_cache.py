@@ -167,6 +167,7 @@ def test_some_layers_must_be_frozen_and_some_trained(layers: int, encoder: Path,
     assert not (tmp_path / "frozen.sqlite").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -195,6 +196,7 @@ def a_folder(file: Path) -> None:
     file.mkdir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", [damaged, of_another_program, a_folder])
 def test_a_file_that_cannot_be_used(harm: Any, stages: Stages, encoder: Path):
     Path("states").mkdir()

@@ -70,6 +70,7 @@ RECIPE = """model:
 """
 
 
+@pytest.mark.slow
 def test_a_config_names_another_optimizer_and_schedule_which_count_in_the_runs_identity(
     stages: Stages, caplog: pytest.LogCaptureFixture
 ):
@@ -84,6 +85,7 @@ def test_a_config_names_another_optimizer_and_schedule_which_count_in_the_runs_i
     assert "optimizer" in again.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "says"),
     [
