@@ -138,6 +138,7 @@ def test_the_page_of_the_python_interface_runs(cli: Command, tiny_bert: Path, mo
     assert Path("runs/least-certain/_manifest.json").is_file()
 
 
+@pytest.mark.slow
 def test_the_whole_example_of_the_callback_runs(cli: Command):
     (block,) = [one for one in of_language("python") if one.page == "docs/cartography.md" and "class Mine" in one.text]
     exec(

@@ -69,6 +69,7 @@ def test_an_unknown_key_is_told_in_the_same_words(stages: Stages, late, words: s
     assert early(*command) == late(*command)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     ["--data.train.path=nowhere.jsonl", "--data.dev.path=nowhere.jsonl", "--data.pool.path=nowhere.jsonl",

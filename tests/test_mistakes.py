@@ -175,6 +175,7 @@ def test_an_artifact_of_another_stage(taught: Stages):
     refused(taught.student("--data.selection=pseudolabel"), "written by stage 'pseudolabel', expected 'select'")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["teacher", "student"])
 def test_target_labels_configured_into_fit(taught: Stages, stage: str):
     assert taught.select().code == 0
@@ -347,6 +348,7 @@ def test_a_config_that_is_no_mapping(stages: Stages, command: str, content: str,
     refused(stages.cli(command, "--config", "mine.yaml"), f"mine.yaml: .*{said}.*fix this file")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "word", ["--trainer.accelerator=warp", "--trainer.accelerator=tpu", "--trainer.devices=0", "--trainer.devices=many"]
 )
