@@ -101,7 +101,7 @@ class Cli(LightningCLI):
         )
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override] # static there
-        """The one that runs: the parsers of the other three would take a third of a second to build."""
+        """The one that runs: the parsers of the other three would take as long again, each."""
         return {self.command: LightningCLI.subcommands()[self.command]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

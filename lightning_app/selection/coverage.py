@@ -47,7 +47,7 @@ def adaptive_cover(units_ND: np.ndarray, lots_N: np.ndarray, count: int, coverag
     less.
 
     Up to 50,000 rows by all cosines; of more rows, each covers no others than its nearest neighbours that an
-    approximate index finds, at least twice as many as a kept row has to stand for on average where 2 GB can hold them.
+    approximate index finds: twice as many as a kept row has to stand for on average, 32 at least, or what 2 GB hold.
 
     Args:
         units_ND: Unit embeddings, float32, in an order that does not depend on the file's.
