@@ -1,5 +1,6 @@
 """A training step in groups of similar length, against the same step padded to its longest row."""
 
+import json
 import random
 import statistics
 import time
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from benchmarks.training import TASK, sample_rows
+from benchmarks._rows import SENTIMENT
+from labelbridge.lightning_app.core.paths import PROJECT
 from labelbridge.lightning_app.models.locate import MINILM, locate
 from labelbridge.modules.heads import load_classifier
 from labelbridge.modules.length_groups import in_groups
@@ -22,11 +24,11 @@ def run(full: bool = False) -> dict[str, Any]:
 
     `ratio` is that of batches of 16 rows; `full` takes all rows of the sample, the default a quarter.
     """
-    rows = sample_rows()
+    rows = _sample_rows()
     random.Random(0).shuffle(rows)  # noqa: S311 - made-up order
     rows = rows if full else rows[: len(rows) // 4]
     tokenizer = AutoTokenizer.from_pretrained(locate(MINILM))
-    network = load_classifier(MINILM, TASK, new_head=True).train()
+    network = load_classifier(MINILM, SENTIMENT, new_head=True).train()
     tokens = [tokenizer.pad_token_id, *(number for row in rows for number in tokenizer(row["text"])["input_ids"])]
     train_rows_that_occur(network, np.unique(tokens))  # as fit does
     figures: dict[str, Any] = {}
@@ -55,3 +57,17 @@ def _seconds(network: Any, batch: dict[str, Tensor], grouped: bool) -> float:
     values_BC = in_groups(logits, batch) if grouped else logits(batch)
     torch.nn.functional.cross_entropy(values_BC, values_BC.argmax(dim=1)).backward()
     return time.process_time() - began
+
+
+def _sample_rows() -> list[dict[str, str]]:
+    """The bundled sample's labelled rows: gold, and the pool with its prompt labels."""
+    rows = []
+    for name, label in (
+        ("gold/train", "label"),
+        ("gold/dev", "label"),
+        ("gold/test", "label"),
+        ("pool/train", "prompt_label"),
+    ):
+        lines = (PROJECT / f"samples/sentiment/{name}.jsonl").read_text(encoding="utf-8").splitlines()
+        rows += [{"text": row["text"], "label": row[label]} for row in map(json.loads, lines)]
+    return rows

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import Stages
 
-from labelbridge.lightning_app.cli.lightning_cli import _bf16_device
+from labelbridge.lightning_app.cli.lightning_cli import bf16_device
 from labelbridge.lightning_app.core.artifacts import read_manifest
 
 pytestmark = pytest.mark.slow
@@ -57,5 +57,5 @@ def test_a_gpu_is_asked_where_the_run_is_on_it(
     cpu("AVX512", amx_bf16=True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_units)
-    assert [_bf16_device(name) for name in (None, "auto", "gpu", "cuda")] == [device] * 4
-    assert _bf16_device("cpu") == "CPU"
+    assert [bf16_device(name) for name in (None, "auto", "gpu", "cuda")] == [device] * 4
+    assert bf16_device("cpu") == "CPU"

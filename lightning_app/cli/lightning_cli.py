@@ -146,7 +146,7 @@ class Cli(LightningCLI):
             isinstance(one, ProgressBar) for one in callbacks
         ):
             kwargs["callbacks"] = [*callbacks, self.progress_bar()]
-        if chosen.get("precision") is None and (device := _bf16_device(chosen.get("accelerator"))) is not None:
+        if chosen.get("precision") is None and (device := bf16_device(chosen.get("accelerator"))) is not None:
             kwargs["precision"] = "bf16-mixed"
             log.info("trainer.precision: bf16-mixed, since this %s has bfloat16 units (32-true turns it off)", device)
         if chosen.get("logger") in (None, True):
@@ -529,7 +529,7 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in values.items() if isinstance(value, float)}
 
 
-def _bf16_device(accelerator: Any) -> Literal["CPU", "GPU"] | None:
+def bf16_device(accelerator: Any) -> Literal["CPU", "GPU"] | None:
     """The run's device, if it multiplies in bfloat16 itself, and so is two or three times as fast with it.
 
     ATEN_CPU_CAPABILITY, by which torch is held to older instructions, is respected.
