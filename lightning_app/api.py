@@ -132,6 +132,7 @@ def clean(
     allow_empty: bool = False,
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
+    shard: str | None = None,
 ) -> "Pool":
     """Make the pool: parse answers, filter, remove duplicates, take a seeded part. The command `clean`.
 
@@ -155,6 +156,8 @@ def clean(
         allow_empty: Accept a pool without rows.
         out: Where to write the artifact; by default nothing is written.
         overwrite: Replace what another run left there.
+        shard: Compute a part into `out`, such as "2/4"; what is returned has no rows. The call without it makes the
+            pool.
 
     Raises:
         InputError: As the command ends with an error.
@@ -180,6 +183,7 @@ def clean(
         allow_empty,
         _path(out),
         overwrite,
+        shard,
     )
 
 

@@ -118,7 +118,7 @@ def _call(name: str, options: list[str]) -> None:
     settings = parser.instantiate(parser.parse_args(find_configs(options)))
     arguments = {key: value for key, value in settings.as_dict().items() if key != "config"}
     function(**arguments)
-    writes = arguments.get("out") is not None
+    writes = arguments.get("out") is not None and arguments.get("shard") is None  # a shard is no artifact yet
     if name != "peek" and writes and (line := next_line(_finished(name, arguments))) is not None:
         log.info("%s", line)
 

@@ -21,7 +21,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from ..boards.show import ONCE, settings_of, show_outcome, show_predictions, show_settings
 from ..core import artifacts, fingerprint
 from ..core.errors import InputError
-from ..core.run_parts import WHOLE, Shard, read_shard
+from ..core.run_parts import WHOLE, Shard, finished_line, read_shard
 from ..core.runs import CHECKPOINTS, CONFIG, DYNAMICS, LOGS, Run, State, command_line, output_folder
 from ..core.secrets import mask_text
 from ..core.task import Task
@@ -374,11 +374,7 @@ class Cli(LightningCLI):
         if not self.trainer.is_global_zero:
             return None
         if run.shard != WHOLE:
-            log.info(
-                "%s: shard %s is finished, %d of all %d rows are on the disk; when all shards are through, the same "
-                "command without --shard puts them together",
-                run.out, run.shard, len(spool.finished()), expected.num_rows,
-            )  # fmt: skip
+            log.info("%s", finished_line(run.out, run.shard, len(spool.finished()), expected.num_rows))
             return None
         merged = spool.merge(expected.num_rows)
         for column in merged.column_names:

@@ -1,12 +1,14 @@
 """Parts of one run that several processes compute beside each other, on any machines that see its folder.
 
 The batches of a predict or a test are planned from the complete input; shard i of n computes every n-th of them, from
-the i-th on. All shards spool finished rows into the run's own folder. The run without a shard finds them there, and
-puts them together: the same rows, to the same bits, as if it had computed them itself.
+the i-th on; of a clean, what can be said of every n-th row without the others. All shards spool finished rows into the
+run's own folder. The run without a shard finds them there, and puts them together: the same rows, to the same bits, as
+if it had computed them itself.
 """
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from .errors import InputError
 
@@ -46,3 +48,18 @@ def read_shard(text: str) -> Shard:
     if not 1 <= number <= of:
         raise InputError(f"shard is {text!r}, expected i/n with 1 <= i <= n, such as 2/4 for the second of four")
     return Shard(number, of)
+
+
+def finished_line(out: Path, shard: Shard, finished: int, rows: int) -> str:
+    """What a shard ends with.
+
+    Args:
+        out: The run's output folder.
+        shard: The shard.
+        finished: How many rows are on the disk, those of other shards included.
+        rows: How many rows there are.
+    """
+    return (
+        f"{out}: shard {shard} is finished, {finished} of all {rows} rows are on the disk; when all shards are "
+        "through, the same command without --shard puts them together"
+    )

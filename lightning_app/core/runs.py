@@ -189,6 +189,7 @@ class Run:
         Returns:
             The folder in which it can be looked at when the run has failed.
         """
+        shutil.rmtree(self.out / PARTS, ignore_errors=True)  # which nobody could resume from without the identity
         (self.out / IDENTITY).unlink(missing_ok=True)
         return self.out / UNFINISHED if self.is_replacing else self.out
 

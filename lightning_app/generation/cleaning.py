@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import repeat
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,13 +18,25 @@ from ..core.errors import InputError
 from ..core.paths import find
 from ..core.ranges import NonNegativeInt, PositiveInt, Range, Seed, check_ranges
 from ..core.results import Result
+from ..core.run_parts import WHOLE, Shard, read_shard
 from ..core.runs import Run, State, command_line, output_folder
+from ..core.spool import Spool
 from ..core.task import Task
 from ..data.embeddings import unit_embeddings
 from ..data.near_duplicates import SIMILARITY, key_of
 from ..data.sources import Source, load_rows, read_table
 from ..data.unknown_labels import unknown_labels
-from .filters import alive, beyond_size, doubled, near_duplicates_of, other_language, reject, same_meaning
+from .filters import (
+    alive,
+    beyond_size,
+    doubled,
+    near_duplicates_of,
+    reject,
+    same_meaning,
+    surely_other,
+    suspected_languages,
+)
+from .judged_rows import Columns, Judge, compute_shard, judge_all
 from .parsing import parse
 from .prompts import read_spec
 
@@ -37,6 +49,8 @@ CLEAN_ENDS = ("stop", "eos", "eos_token", "stop_sequence", "end_turn")
 @dataclass(frozen=True)
 class Pool(Result):
     """The pool; `summary["counts"]` says by class and domain what became of the raw rows.
+
+    What a shard returns has no rows; `summary["finished"]` says how many of all `summary["rows"]` are on the disk.
 
     Args:
         rejected: The rejected rows as they came, with the reason.
@@ -65,6 +79,7 @@ def clean(
     allow_empty: bool = False,
     out: str | None = "runs/clean",
     overwrite: bool = False,
+    shard: str | None = None,
 ) -> Pool:
     """Make the pool: parse answers, filter, remove duplicates, take a seeded part.
 
@@ -90,8 +105,11 @@ def clean(
         allow_empty: Write the pool even if no row is left.
         out: The output folder: the pool, and `out/_rejected`; null writes nothing, and only says what would be kept.
         overwrite: Replace what another run left there.
+        shard: Compute for a part of the rows what does not depend on the others: 2/4 is the second of four. Once all
+            are through, the same command without it makes the pool.
     """
     began = time.perf_counter()
+    part = _part(shard, out)
     Range(least=max(min_words, 1)).check("max_words", max_words)
     target_column = text_column or task.columns[-1]
     if target_column not in task.columns:
@@ -112,10 +130,12 @@ def clean(
     }  # fmt: skip
     settings |= _of_evidence(evidence, semantic_duplicates)
 
-    def cleaned() -> Pool:
-        texts, reasons = _judge(rows, task, sides, min_words, max_words, keep_cut)
+    judge = partial(_judge, rows, task, sides, min_words, max_words, keep_cut, language)
+
+    def cleaned(columns: Columns) -> Pool:
+        texts, reasons = columns["text"], columns["reason"]
         if language is not None:
-            reject(reasons, "language", other_language(texts, reasons, language))
+            reject(reasons, "language", surely_other(texts, columns["suspected"], language))
         keys = list(zip(*(map(key_of, side) for side in (*(rows[name] for name in sides), texts)), strict=True))
         for name, one in known.items():
             reject(reasons, f"in {name}", [key in one or key[-1:] in one for key in keys])
@@ -136,11 +156,27 @@ def clean(
         return Pool(kept, {"labels": task.labels, "counts": counts}, rejected=rejected)
 
     if out is None:
-        return cleaned()
+        return cleaned(judge(range(table.num_rows)))
     sources = [*(raw if isinstance(raw, list) else [raw]), *(exclude or []), *(exclude_targets or [])]
     reads = [*(source.path for source in sources), *([embeddings] if embeddings else [])]
     config = {"task": asdict(task), **settings}
-    return _written(output_folder(out), cleaned, reference, lineage, config, overwrite, allow_empty, reads)
+    run = Run(output_folder(out), "clean", {"raw": reference["fingerprint"], **config}, part)
+    return _written(
+        run, judge, cleaned, table.num_rows, reference, lineage, config, overwrite, allow_empty, reads
+    )  # fmt: skip
+
+
+def _part(shard: str | None, out: str | None) -> Shard:
+    """Which part of the rows is to be computed.
+
+    Raises:
+        InputError: If it is not i/n, or there is no folder in which the shards meet.
+    """
+    if shard is None:
+        return WHOLE
+    if out is None:
+        raise InputError(f"shard is {shard!r} and out is null, expected a folder that all shards write to; give --out")
+    return read_shard(shard)
 
 
 def _refuse_empty(run: Run, pool: Pool) -> None:
@@ -180,8 +216,10 @@ def balance_line(kept: pa.Table, task: Task) -> str:
 
 
 def _written(
-    out: Path,
-    cleaned: Callable[[], Pool],
+    run: Run,
+    judge: Judge,
+    cleaned: Callable[[Columns], Pool],
+    count: int,
     raw: Reference,
     lineage: dict[str, str],
     config: dict[str, Any],
@@ -189,14 +227,17 @@ def _written(
     allow_empty: bool,
     reads: Sequence[str],
 ) -> Pool:
-    """Clean and write the artifacts, or read what the same run has written."""
-    with Run(out, "clean", {"raw": raw["fingerprint"], **config}) as run:
+    """Clean and write the artifacts, or read what the same run has written, or compute a shard."""
+    out = run.out
+    with run:
         if run.begin(overwrite, reads) is State.COMPLETE:
             written, rejected = artifacts.read(out, "clean"), artifacts.read(out / artifacts.REJECTED)
             for line in summary_lines(written.manifest.facts["counts"]):
                 log.info("%s", line)
             return Pool(written.table, written.manifest.facts, out, rejected.table)
-        pool = cleaned()
+        if run.shard != WHOLE:
+            return Pool(pa.table({}), {"finished": compute_shard(run, judge, count), "rows": count}, out)
+        pool = cleaned(judge_all(run, judge, count))
         shared: dict[str, Any] = {
             "inputs": {"raw": raw}, "lineage": lineage, "command": command_line(), "config": config,
         }  # fmt: skip
@@ -205,6 +246,7 @@ def _written(
             _refuse_empty(run, pool)
         files = artifacts.files_of(out / artifacts.REJECTED)
         artifacts.write(out, pool.table, stage="clean", facts=pool.summary, files=files, **shared)
+        Spool(out).clear()
     return replace(pool, path=out)
 
 
@@ -241,14 +283,16 @@ def _judge(
     min_words: int,
     max_words: int | None,
     keep_cut: bool,
-) -> tuple[list[str], list[str | None]]:
-    """The text in every answer, and why a row is rejected; the limits hold for each side."""
+    language: str | None,
+    numbers: Sequence[int],
+) -> Columns:
+    """What can be said of the rows of these numbers, each by itself; the limits hold for each side."""
     texts: list[str] = []
     reasons: list[str | None] = []
-    before = zip(*(rows[name] for name in sides), strict=True) if sides else repeat(())
-    for answer, finish, error, others in zip(rows["text"], rows["finish"], rows["error"], before):  # noqa: B905 - repeat
+    for number in numbers:
+        answer, finish, error = (rows[name][number] for name in ("text", "finish", "error"))
         parsed = parse(answer, task.labels)
-        words = [len(side.split()) for side in (parsed.text, *others)]
+        words = [len(side.split()) for side in (parsed.text, *(rows[name][number] for name in sides))]
         reason = parsed.reason
         if error is not None:
             reason = "failed"
@@ -260,7 +304,8 @@ def _judge(
             reason = "long"
         texts.append(parsed.text or (answer or ""))
         reasons.append(reason)
-    return texts, reasons
+    suspected = [None] * len(texts) if language is None else suspected_languages(texts, reasons, language)
+    return {"text": texts, "reason": reasons, "suspected": suspected}
 
 
 def _unfinished(finish: str | None, keep_cut: bool) -> str | None:

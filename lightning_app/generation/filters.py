@@ -94,9 +94,7 @@ def other_language(
 ) -> list[bool]:
     """Rows that are in another language; where little tells, as in texts under four words, a row has the benefit.
 
-    A quick look at every row finds those under suspicion, most of which are only full of names; a closer look without
-    names, among the languages suspected most often, decides. How the other languages share the rest says nothing:
-    between Hindi and Marathi the detector is rarely sure, and yet sure that neither is English.
+    A quick look at every row finds those under suspicion; a closer look at these decides.
 
     Args:
         texts: N texts.
@@ -107,29 +105,83 @@ def other_language(
     Raises:
         InputError: If there is no such language code.
     """
-    from lingua import IsoCode639_1, LanguageDetectorBuilder
+    return surely_other(texts, suspected_languages(texts, reasons, language), language, doubt)
+
+
+def suspected_languages(texts: Sequence[str], reasons: Sequence[str | None], language: str) -> list[str | None]:
+    """The other language that each text seems to be in at a quick look: its ISO 639-1 code, or None.
+
+    What is said of a text does not depend on the others. Most texts under suspicion are only full of names.
+
+    Args:
+        texts: N texts.
+        reasons: Why rows are out already; those are not looked at.
+        language: The ISO 639-1 code that texts should have.
+
+    Raises:
+        InputError: If there is no such language code.
+    """
+    from lingua import LanguageDetectorBuilder
+
+    code = _iso_code(language)
+    likely = {code, *map(_iso_code, LIKELY)}
+    quick = LanguageDetectorBuilder.from_iso_codes_639_1(*likely).with_low_accuracy_mode().build()
+    words = {row: _LINKS.sub("", texts[row]) for row in alive(reasons)}
+    suspected: list[str | None] = [None] * len(texts)
+    for chunk in _chunks([row for row, text in words.items() if _tells_language(text)]):
+        found = quick.detect_languages_in_parallel_of([words[row][:LOOKED_AT] for row in chunk])
+        for row, one in zip(chunk, found, strict=True):
+            if one is not None and one.iso_code_639_1 != code:
+                suspected[row] = one.iso_code_639_1.name.lower()
+    return suspected
+
+
+def surely_other(
+    texts: Sequence[str], suspected: Sequence[str | None], language: str, doubt: float = SURELY_OTHER
+) -> list[bool]:
+    """Rows under suspicion that a closer look finds in another language.
+
+    It leaves out names, and compares the languages that are suspected most often among all rows. How the other
+    languages share the rest says nothing: between Hindi and Marathi the detector is rarely sure, and yet sure that
+    neither is English.
+
+    Args:
+        texts: N texts.
+        suspected: What `suspected_languages` says of each.
+        language: The ISO 639-1 code that texts should have.
+        doubt: As for `other_language`.
+
+    Raises:
+        InputError: If there is no such language code.
+    """
+    from lingua import LanguageDetectorBuilder
+
+    code = _iso_code(language)
+    hit = [False] * len(texts)
+    counts = Counter(one for one in suspected if one is not None)
+    if not counts:
+        return hit
+    common = [_iso_code(one) for one, _ in counts.most_common(MOST_SUSPECTED)]
+    close = LanguageDetectorBuilder.from_iso_codes_639_1(code, *common).build()
+    for chunk in _chunks([row for row, one in enumerate(suspected) if one is not None]):
+        bare = [_without_names(_LINKS.sub("", texts[row])) for row in chunk]
+        for row, values in zip(chunk, close.compute_language_confidence_values_in_parallel(bare), strict=True):
+            hit[row] = next(one.value for one in values if one.language.iso_code_639_1 == code) < doubt
+    return hit
+
+
+def _iso_code(language: str) -> Any:
+    """Lingua's name of a language.
+
+    Raises:
+        InputError: If it has none.
+    """
+    from lingua import IsoCode639_1
 
     code = getattr(IsoCode639_1, language.upper(), None)
     if code is None:
         raise InputError(f"language '{language}': expected an ISO 639-1 code such as en, hi, sw, or null")
-    likely = {code, *(getattr(IsoCode639_1, one.upper()) for one in LIKELY)}
-    quick = LanguageDetectorBuilder.from_iso_codes_639_1(*likely).with_low_accuracy_mode().build()
-    words = {row: _LINKS.sub("", texts[row]) for row in alive(reasons)}
-    left = [row for row, text in words.items() if _tells_language(text)]
-    suspects: dict[int, Any] = {}
-    for chunk in _chunks(left):
-        found = quick.detect_languages_in_parallel_of([words[row][:LOOKED_AT] for row in chunk])
-        suspects |= {row: one for row, one in zip(chunk, found, strict=True) if one and one.iso_code_639_1 != code}
-    hit = [False] * len(texts)
-    if not suspects:
-        return hit
-    common = [one.iso_code_639_1 for one, _ in Counter(suspects.values()).most_common(MOST_SUSPECTED)]
-    close = LanguageDetectorBuilder.from_iso_codes_639_1(code, *common).build()
-    for chunk in _chunks(list(suspects)):
-        bare = [_without_names(words[row]) for row in chunk]
-        for row, values in zip(chunk, close.compute_language_confidence_values_in_parallel(bare), strict=True):
-            hit[row] = next(one.value for one in values if one.language.iso_code_639_1 == code) < doubt
-    return hit
+    return code
 
 
 def _tells_language(text: str) -> bool:
