@@ -78,7 +78,7 @@ def _teacher(task: Task, rows: list[dict[str, str]], folder: Path) -> float:
     return _fit(TeacherModule(task=task, model="bundled", learning_rate=RATE), data, folder)
 
 
-def _student(task: Task, rows: list[dict[str, str]], folder: Path) -> float:
+def student(task: Task, rows: list[dict[str, str]], folder: Path, model: str = "bundled", **settings: Any) -> float:
     """Seconds of an epoch of the student; half of the rows are synthetic, with the teacher's probabilities."""
     gold = _write(rows[::2], folder)
     uniform = [1 / len(task.labels)] * len(task.labels)
@@ -89,27 +89,30 @@ def _student(task: Task, rows: list[dict[str, str]], folder: Path) -> float:
     facts = {"labels": task.labels, "task": asdict(task)}
     artifacts.write(folder / "selection", pa.Table.from_pylist(synthetic), stage="select", facts=facts)
     data = MixedDataModule(
-        task=task, model="bundled", train=gold, dev=gold, batch_size=ROWS, selection=str(folder / "selection")
+        task=task, model=model, train=gold, dev=gold, batch_size=ROWS, selection=str(folder / "selection")
     )
-    return _fit(StudentModule(task=task, model="bundled", learning_rate=RATE, temperature=TEMPERATURE), data, folder)
+    module = StudentModule(task=task, model=model, learning_rate=RATE, temperature=TEMPERATURE)
+    return _fit(module, data, folder, **settings)
 
 
-def _fit(module: TeacherModule | StudentModule, data: GoldDataModule, folder: Path) -> float:
+def _fit(module: TeacherModule | StudentModule, data: GoldDataModule, folder: Path, **settings: Any) -> float:
     seed_everything(0, verbose=False)
     clock = Timer()
     trainer = Trainer(
         default_root_dir=folder, max_epochs=1, gradient_clip_val=1.0, callbacks=[clock], logger=False,
         precision="bf16-mixed" if HAS_BF16 else "32-true", enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, use_distributed_sampler=False, limit_val_batches=0,
+        enable_model_summary=False, use_distributed_sampler=False, limit_val_batches=0, **settings,
     )  # fmt: skip
     trainer.fit(module, datamodule=data)
     return clock.time_elapsed("train")
 
 
-def _trainer(task: Task, rows: list[dict[str, str]], folder: Path, best: bool) -> float:
+def trainer(
+    task: Task, rows: list[dict[str, str]], folder: Path, *, best: bool, model: str = "bundled", **more: Any
+) -> float:
     """Seconds of an epoch of the Hugging Face Trainer: with its defaults, or with all that makes it fast."""
     set_seed(0)
-    tokenizer = AutoTokenizer.from_pretrained(locate("bundled"))
+    tokenizer = AutoTokenizer.from_pretrained(locate(model))
     encoded = [
         {
             **tokenizer(*(row[column] for column in task.columns), truncation=True, max_length=128),
@@ -117,14 +120,16 @@ def _trainer(task: Task, rows: list[dict[str, str]], folder: Path, best: bool) -
         }
         for row in rows
     ]
-    flags = {"bf16": HAS_BF16, "train_sampling_strategy": "group_by_length"} if best else {}
+    flags = {"bf16": HAS_BF16, "train_sampling_strategy": "group_by_length", **more} if best else more
     settings = TrainingArguments(
         str(folder), per_device_train_batch_size=ROWS, learning_rate=RATE, num_train_epochs=1, save_strategy="no",
         report_to=[], disable_tqdm=True, use_cpu=not torch.cuda.is_available(), **flags,
     )  # fmt: skip
     collator = DataCollatorWithPadding(tokenizer)
-    trainer = HuggingFaceTrainer(model=_classifier(task), args=settings, train_dataset=encoded, data_collator=collator)
-    return float(trainer.train().metrics["train_runtime"])
+    peer = HuggingFaceTrainer(
+        model=_classifier(task, model), args=settings, train_dataset=encoded, data_collator=collator
+    )
+    return float(peer.train().metrics["train_runtime"])
 
 
 def _live_teacher(task: Task, rows: list[dict[str, str]], _: Path) -> float:
@@ -154,8 +159,8 @@ def _live_teacher(task: Task, rows: list[dict[str, str]], _: Path) -> float:
     return time.perf_counter() - began
 
 
-def _classifier(task: Task) -> Any:
-    return AutoModelForSequenceClassification.from_pretrained(locate("bundled"), num_labels=len(task.labels))
+def _classifier(task: Task, model: str = "bundled") -> Any:
+    return AutoModelForSequenceClassification.from_pretrained(locate(model), num_labels=len(task.labels))
 
 
 def _write(rows: list[dict[str, str]], folder: Path) -> Source:
@@ -166,8 +171,8 @@ def _write(rows: list[dict[str, str]], folder: Path) -> Source:
 
 CONTESTANTS: dict[str, Callable[[Task, list[dict[str, str]], Path], float]] = {
     "ours": _teacher,
-    "trainer": partial(_trainer, best=False),
-    "best_trainer": partial(_trainer, best=True),
-    "our_student": _student,
+    "trainer": partial(trainer, best=False),
+    "best_trainer": partial(trainer, best=True),
+    "our_student": student,
     "live_teacher": _live_teacher,
 }
