@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from .core import artifacts, fingerprint
 from .core.artifacts import Artifact, reference
+from .core.contracts import check_column
 from .core.errors import InputError, shorten
 from .core.paths import find
 from .core.results import Result
@@ -353,8 +354,7 @@ def _with_probs(evidence: Evidence, given: Any, rows: Rows, task: Task) -> Evide
         table = pa.table({"id": rows.ids, "probs": [list(map(float, row)) for row in given]})
     else:
         table = _table(given, place)
-    if "id" not in table.column_names:
-        raise InputError(f"{place}: no column 'id' among {table.column_names}; give the ids of the pool's rows")
+    check_column(table, "id", place, "give the ids of the pool's rows")
     position = {str(name): row for row, name in enumerate(table["id"].to_pylist())}
     missing = next((name for name in rows.ids if name not in position), None)
     if missing is not None or len(position) != table.num_rows or len(position) != len(rows.ids):

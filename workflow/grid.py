@@ -20,7 +20,7 @@ import yaml
 from annotated_types import Ge
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
-from labelbridge.lightning_app.core.documents import checked, key_of
+from labelbridge.lightning_app.core.documents import checked, known_key
 from labelbridge.lightning_app.core.errors import InputError, closest, shorten
 from labelbridge.lightning_app.core.yaml_files import load_mapping
 from labelbridge.lightning_app.data.readers import Source
@@ -125,15 +125,15 @@ Names = Annotated[list[str], BeforeValidator(_listed), AfterValidator(_not_empty
 Files = Annotated[list[str], BeforeValidator(_listed)]
 Seeds = Annotated[list[Annotated[int, Ge(0)]], BeforeValidator(_listed), AfterValidator(_different)]
 SourceSettings = Annotated[
-    dict[Annotated[str, key_of([field.name for field in fields(Source)])], Any],
+    dict[Annotated[str, known_key([field.name for field in fields(Source)])], Any],
     BeforeValidator(_settings_of),
     AfterValidator(_with_path),
 ]
 Sources = Annotated[list[SourceSettings], BeforeValidator(_listed)]
 SelectSettings = Annotated[
-    dict[Annotated[str, key_of(SELECT_SETTINGS, dotted=True)], Any], BeforeValidator(lambda settings: settings or {})
+    dict[Annotated[str, known_key(SELECT_SETTINGS, dotted=True)], Any], BeforeValidator(lambda settings: settings or {})
 ]
-Flags = dict[Annotated[str, key_of(TRAINER_SETTINGS, dotted=True)], Any]
+Flags = dict[Annotated[str, known_key(TRAINER_SETTINGS, dotted=True)], Any]
 """Settings of a Trainer command, by their dotted names."""
 
 
@@ -239,17 +239,17 @@ class Grid(_Entry):
     task: Any = None
     raw: Sources = field(default_factory=list)
     pool: Sources = field(default_factory=list)
-    gold: dict[Annotated[str, key_of(("train", "dev"))], Sources] = field(default_factory=dict)
+    gold: dict[Annotated[str, known_key(("train", "dev"))], Sources] = field(default_factory=dict)
     targets: dict[str, SourceSettings] = field(default_factory=dict)
     target_text: Sources = field(default_factory=list)
     translations: dict[Name, Translation] = field(default_factory=dict)
     unions: dict[Name, Names] = field(default_factory=dict)
     translate_test: dict[Name, TranslatedTarget] = field(default_factory=dict)
-    overlays: dict[Annotated[str, key_of([*STAGES, "all"])], Files] = field(default_factory=dict)
+    overlays: dict[Annotated[str, known_key([*STAGES, "all"])], Files] = field(default_factory=dict)
     trainer: Flags = field(default_factory=dict)
     teacher: Flags = field(default_factory=dict)
     student: Flags = field(default_factory=dict)
-    report: dict[Annotated[str, key_of(REPORT_SETTINGS)], Any] = field(default_factory=dict)
+    report: dict[Annotated[str, known_key(REPORT_SETTINGS)], Any] = field(default_factory=dict)
     pseudolabels: dict[Name, Pseudolabels] = field(default_factory=dict)
     teachers: Annotated["Grid | None", PlainValidator(_read_file)] = None
 

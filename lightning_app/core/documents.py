@@ -17,7 +17,8 @@ _PLAIN = {
     "a valid array": "a list", "a valid list": "a list", "an object": "a map", "a valid dictionary": "a map",
     "a valid boolean": "true or false",
 }  # fmt: skip
-UNKNOWN_KEY = "unknown_key"  # what pydantic calls an error of `key_of`
+# What pydantic calls an unknown key: of `known_key`, of a dataclass, of a TypedDict.
+UNKNOWN_KEY = ("unknown_key", "unexpected_keyword_argument", "extra_forbidden")
 
 
 def read_json(path: Path, remedy: str = "run its stage again") -> Any:
@@ -62,23 +63,24 @@ def checked(declared: type[T], value: Any, place: object, remedy: str = "run its
     except (TypeError, ValueError) as error:
         if not isinstance(error, ValidationError):
             raise InputError(f"{place}: {shorten(str(error), 120)[1:-1]}; {remedy}") from None
-        first = error.errors(include_url=False, include_context=False)[0]
+        # A key that is written wrong is missing too: the unknown one says more.
+        wrong = error.errors(include_url=False, include_context=False)
+        first = next((one for one in wrong if one["type"] in UNKNOWN_KEY), wrong[0])
         # Of several types that a value might have, pydantic names the one it tried: `examples.a.list[any]`.
         parts = [str(part) for part in first["loc"] if not re.fullmatch(r"\[key\]|[\w-]+\[.*\]", str(part), re.DOTALL)]
         field = " ".join(".".join(parts).split())
         what = "is missing" if first["type"] == "missing" else f"is {shorten(first['input'])}"
         said = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
         expected = "" if first["type"] in ("missing", "missing_argument") else f", expected {_PLAIN.get(said, said)}"
-        if first["type"] == UNKNOWN_KEY:
-            what, expected = "is not known", f", {said}"
-        if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            key, known = str(first["loc"][-1]), _keys_in(declared, first["loc"][:-1])
-            what, expected = "is not known", f", {closest(key, known)}" if known else ""
+        if first["type"] in UNKNOWN_KEY:
+            known = _keys_in(declared, first["loc"][:-1])
+            meant = said if first["type"] == UNKNOWN_KEY[0] else closest(str(first["loc"][-1]), known) if known else ""
+            what, expected = "is not known", f", {meant}" if meant else ""
         raise InputError(f"{place}: {field or 'it'} {what}{expected}; {remedy}") from None
     return found
 
 
-def key_of(known: Collection[str], dotted: bool = False) -> Any:
+def known_key(known: Collection[str], dotted: bool = False) -> Any:
     """What an annotation says of a key that is one of these names; `checked` names the closest one in an error.
 
     Args:
@@ -91,7 +93,7 @@ def key_of(known: Collection[str], dotted: bool = False) -> Any:
     def check(key: str) -> str:
         name = key.partition(".")[0] if dotted else key
         if name not in known:
-            raise PydanticCustomError(UNKNOWN_KEY, "{remedy}", {"remedy": closest(name, sorted(known))})
+            raise PydanticCustomError(UNKNOWN_KEY[0], "{remedy}", {"remedy": closest(name, sorted(known))})
         return key
 
     return AfterValidator(check)

@@ -39,6 +39,7 @@ def test_every_grid_of_the_project_passes():
     ("changes", "message"),
     [
         ({"seed": [0]}, "seed is not known, did you mean 'seeds'?"),
+        ({"selection": {}, "selections": None}, "selection is not known, did you mean 'selections'?"),
         ({"methods": {"T": {"selections": "top"}}}, "methods.T.selections is not known, did you mean 'selection'?"),
         ({"methods": {"T": {"selection": "tops"}}}, "methods.T.selection: unknown name 'tops', did you mean 'top'?"),
         ({"methods": {"SRC": {"in": ["mr"]}}}, "methods.SRC.in: unknown name 'mr', expected one of en"),
