@@ -191,6 +191,30 @@ def check_column(table: pa.Table, name: str, place: object, remedy: str) -> None
         raise InputError(f"{place}: no column '{name}' among {table.column_names}; {remedy}")
 
 
+def positions(
+    ids: Sequence[str], wanted: Sequence[str], place: object, remedy: str, exactly: bool = True
+) -> np.ndarray:
+    """Where each wanted row is among others, by its id; shape (N,).
+
+    Args:
+        ids: The ids of the others.
+        wanted: The ids of the wanted rows, each once.
+        place: What an error calls the others.
+        remedy: The end of the error line.
+        exactly: Whether the others must be the wanted rows alone, each once.
+
+    Raises:
+        InputError: If a wanted row is missing, or `exactly` does not hold.
+    """
+    position = {name: row for row, name in enumerate(ids)}
+    missing = next((name for name in wanted if name not in position), None)
+    if missing is not None:
+        raise InputError(f"{place}: no row for id '{missing}'; {remedy}")
+    if exactly and not len(wanted) == len(position) == len(ids):
+        raise InputError(f"{place}: {len(ids)} rows, expected one for each of {len(wanted)} ids; {remedy}")
+    return np.array([position[name] for name in wanted], dtype=np.int64)
+
+
 def check_labels(table: pa.Table, name: str, labels: Sequence[str], place: object, remedy: str) -> None:
     """Refuse a column that holds anything but these labels.
 

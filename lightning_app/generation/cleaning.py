@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..core import artifacts, fingerprint
-from ..core.contracts import Reference, check_column
+from ..core.contracts import Reference, check_column, positions
 from ..core.errors import InputError
 from ..core.paths import find
 from ..core.ranges import NonNegativeInt, PositiveInt, Range, Seed, check_ranges
@@ -301,11 +301,9 @@ def _joined(artifact: artifacts.Artifact, ids: Sequence[str]) -> np.ndarray:
     Raises:
         InputError: If a row has none.
     """
-    place = {one: row for row, one in enumerate(artifact.table["id"].to_pylist())}
-    missing = next((one for one in ids if one not in place), None)
-    if missing is not None:
-        raise InputError(f"{artifact.path}: no row for id '{missing}'; embed the rows that are cleaned here")
-    return unit_embeddings(artifact)[[place[one] for one in ids]]
+    embedded, remedy = artifact.table["id"].to_pylist(), "embed the rows that are cleaned here"
+    joined_ND: np.ndarray = unit_embeddings(artifact)[positions(embedded, ids, artifact.path, remedy, exactly=False)]
+    return joined_ND
 
 
 def _tables(
