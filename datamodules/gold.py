@@ -125,8 +125,7 @@ class GoldDataModule(RowsDataModule):
             raise InputError(f"data.targets: a target is called {unnamed!r}, expected a name; give it one")
         found = {name: load_rows(source, self.task, "label") for name, source in self.targets.items()}
         for name, rows in found.items():
-            if not len(rows.table):
-                raise InputError(f"data.targets.{name} {', '.join(rows.places)}: no rows, expected at least one")
+            rows.check_any(f"data.targets.{name}")
             taken = [column for column in rows.table.column_names if column in ("target", *PREDICTED)]
             if taken:
                 raise InputError(
@@ -303,8 +302,8 @@ class GoldDataModule(RowsDataModule):
         if source is None:
             raise InputError(f"data.{name}: not given, expected a source of labelled rows, such as `path: my.jsonl`")
         rows = load_rows(source, self.task, "label")
-        if not len(rows.table) and (source != [] or name == "dev"):
-            raise InputError(f"data.{name} {', '.join(rows.places) or '[]'}: no rows, expected at least one")
+        if source != [] or name == "dev":
+            rows.check_any(f"data.{name}")
         if any(one is not None and one.facts.get("setting") == "translate-test" for one in rows.manifests):
             raise InputError(
                 f"data.{name} {', '.join(rows.places)}: translated targets (setting translate-test), whose labels may "

@@ -173,8 +173,7 @@ class PairsDataModule(TokenizedDataModule):
                 "`columns: {source: en, target: hi}`"
             )
         rows = load_texts(source, COLUMNS)
-        if not len(rows.table):
-            raise InputError(f"data.{name} {', '.join(rows.places)}: no rows, expected at least one")
+        rows.check_any(f"data.{name}")
         self.lineage.update(rows.lineage)
         return rows
 

@@ -9,7 +9,6 @@ import pyarrow.compute as pc
 from torch.utils.data import DataLoader
 
 from labelbridge.lightning_app.core.contracts import Reference
-from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
 from labelbridge.lightning_app.models.locate import default_prompt
 from labelbridge.lightning_app.protocols import EncodedBatch
@@ -64,8 +63,7 @@ class PoolDataModule(RowsDataModule):
     def pool_rows(self) -> Rows:
         """The pool."""
         rows = load_rows(self.pool, self.task, "prompt_label" if self.prompt_labels else None)
-        if not len(rows.table):
-            raise InputError(f"data.pool {', '.join(rows.places)}: no rows, expected at least one")
+        rows.check_any("data.pool")
         self.lineage = rows.lineage
         return rows
 

@@ -91,8 +91,7 @@ class TextDataModule(StageDataBase):
         """The rows, with all of their columns."""
         listed = [self.rows] if isinstance(self.rows, Source) else self.rows
         rows = load_rows([replace(one, keep=one.keep or ["*"]) for one in listed], self.task, self.label_column)
-        if not len(rows.table):
-            raise InputError(f"data.rows {', '.join(rows.places)}: no rows, expected at least one")
+        rows.check_any("data.rows")
         said = set(rows.table["lang"].drop_null().to_pylist())
         wrong = sorted(one for one in said if one.partition("-")[0].casefold() != self.source.base)
         if wrong:

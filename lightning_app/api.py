@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from .core import artifacts, fingerprint
 from .core.artifacts import Artifact, reference
+from .core.contracts import check_column, positions
 from .core.errors import InputError, shorten
 from .core.paths import find
 from .core.results import Result
@@ -357,14 +358,9 @@ def _with_probs(evidence: Evidence, given: Any, rows: Rows, task: Task) -> Evide
         table = pa.table({"id": rows.ids, "probs": [list(map(float, row)) for row in given]})
     else:
         table = _table(given, place)
-    if "id" not in table.column_names:
-        raise InputError(f"{place}: no column 'id' among {table.column_names}; give the ids of the pool's rows")
-    position = {str(name): row for row, name in enumerate(table["id"].to_pylist())}
-    missing = next((name for name in rows.ids if name not in position), None)
-    if missing is not None or len(position) != table.num_rows or len(position) != len(rows.ids):
-        named = f"no row for id '{missing}'" if missing is not None else "ids that are not the pool's, once each"
-        raise InputError(f"{place}: {named}; {remedy}")
-    probs_NC = read_probs(table, task.labels, task, place, remedy)[[position[name] for name in rows.ids]]
+    check_column(table, "id", place, "give the ids of the pool's rows")
+    row_N = positions([str(name) for name in table["id"].to_pylist()], rows.ids, place, remedy)
+    probs_NC = read_probs(table, task.labels, task, place, remedy)[row_N]
     inputs = {**evidence.inputs, place: reference("memory", fingerprint.of_table(table))}
     return replace(evidence, probs_NC=probs_NC, inputs=inputs)
 

@@ -182,7 +182,9 @@ def test_additions_that_read_translations_or_other_pseudolabels_wait_for_them(tm
 def test_a_mistake_in_a_grid_is_one_line(tmp_path: Path):
     done = plan("demo.yaml", tmp_path / "out", "seed_chian=full")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == "error: seed_chian: unknown key, did you mean 'seed_chain'?"
+    assert done.stderr.splitlines()[-1] == (
+        "error: grid: seed_chian is not known, did you mean 'seed_chain'?; see workflow/languages.yaml for an example"
+    )
     assert "Traceback" not in done.stderr
 
 

@@ -3,20 +3,25 @@
 A *place* is where methods are trained and tested: `en` (zero-shot, directly in `out`), a translation, a union of
 places, or `translate-test`, where the models of `en` meet translated targets. Every place except `en` has its own
 folder in `out`.
+
+The classes below declare the file: pydantic checks keys, types and choices against them, the functions at the end check
+what one entry says of another.
 """
 
-import difflib
 import inspect
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
+from annotated_types import Ge
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
-from labelbridge.lightning_app.core.errors import InputError, shorten
+from labelbridge.lightning_app.core.documents import checked, known_key
+from labelbridge.lightning_app.core.errors import InputError, closest, shorten
 from labelbridge.lightning_app.core.yaml_files import load_mapping
 from labelbridge.lightning_app.data.readers import Source
 from labelbridge.lightning_app.evaluation.report import report
@@ -27,261 +32,45 @@ ENGLISH = "en"
 TRANSLATE_TEST = "translate-test"
 TRAINER_STAGES = ("translate", "teacher", "pseudolabel", "embed", "student", "test")
 STAGES = ("clean", "select", *TRAINER_STAGES)
-KEYS = (
-    "out", "seeds", "seed_chain", "teachers", "keep_models", "task", "raw", "pool", "gold", "targets", "target_text",
-    "translations", "unions", "translate_test", "overlays", "trainer", "teacher", "student", "report", "pseudolabels",
-    "selections", "methods",
-)  # fmt: skip
 # The first part of the settings of a Trainer command that a grid may change.
 TRAINER_SETTINGS = (
     "model", "data", "trainer", "cartography", "export", "rows", "throughput", "boards", "average", "resume", "method",
     "setting",
 )  # fmt: skip
+SELECT_SETTINGS = {*inspect.signature(select).parameters, "needs"} - {"out", "overwrite", "pool", "task"}
+REPORT_SETTINGS = set(inspect.signature(report).parameters) - {"runs", "out", "overwrite"}
+# What a selection may name as its `needs`.
+EVIDENCE = ("dynamics", "embeddings", "target")
 # Folders inside `out`, or inside a place's folder, that a method or a place must not be named after.
 TAKEN = (
     ENGLISH, TRANSLATE_TEST, "clean", "dev", "embed", "embed_target", "logs", "pool", "pseudolabel", "report", "select",
     "selected", "teacher", "train",
 )  # fmt: skip
+# Mappings whose keys become folders.
+NAMED = ("translations", "unions", "translate_test", "pseudolabels", "selections", "methods")
 LONGEST_NAME = 150  # bytes; a file's name may have 255, and that of a log adds the stage and the seed
+REMEDY = "see workflow/languages.yaml for an example"
 
 
-@dataclass(frozen=True)
-class Selection:
-    """One way to select.
-
-    Args:
-        settings: Settings of `select`.
-        needs: What it reads: `pseudolabels`, `dynamics`, `embeddings`, `target`.
-        labels: The name of the pseudolabels that it reads; empty for the plain ones.
-    """
-
-    settings: dict[str, Any]
-    needs: frozenset[str]
-    labels: str = ""
+def _listed(value: Any) -> list[Any]:
+    """A list as it is, one entry as a list of one, null as an empty one."""
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
-@dataclass(frozen=True)
-class Pseudolabels:
-    """Pseudolabels beside the plain ones of the teacher.
-
-    Args:
-        teacher: The method, one without a selection, whose model gives them; None for the teacher.
-        flags: Settings of `predict`.
-    """
-
-    teacher: str | None
-    flags: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Method:
-    """One row of the report.
-
-    Args:
-        selection: The selection that its student learns from; None for the teacher itself.
-        flags: Settings of the `fit` of its student, or without a selection of its teacher.
-        places: Where it is trained and tested.
-        select_first: Whether rows are selected in English and then translated, instead of the other way round.
-        needs: Folders of artifacts that its flags read, such as translations for `data.views`.
-    """
-
-    selection: str | None
-    flags: dict[str, Any]
-    places: list[str]
-    select_first: bool
-    needs: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Translation:
-    """How rows are translated.
-
-    Args:
-        overlays: Config files merged over `translate.yaml`.
-        flags: Settings of `predict`.
-        origin: The place whose rows are translated.
-        rows: The rows of a target that is translated into English; empty for a place.
-        targets: What the models of this place are tested on; empty for the grid's targets.
-    """
-
-    overlays: list[str]
-    flags: dict[str, Any]
-    origin: str = ENGLISH
-    rows: Sequence[dict[str, Any]] = ()
-    targets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A checked grid; workflow/paper.yaml and workflow/languages.yaml show the keys of the file.
-
-    `teachers` is the grid whose English teachers this one uses; None where it trains its own.
-    """
-
-    out: str
-    seeds: list[int]
-    full_chain: bool
-    keep_all_models: bool
-    task: Any
-    raw: list[dict[str, Any]]
-    pool: list[dict[str, Any]]
-    gold: dict[str, list[dict[str, Any]]]
-    targets: dict[str, dict[str, Any]]
-    target_text: list[dict[str, Any]]
-    translations: dict[str, Translation]
-    unions: dict[str, list[str]]
-    translate_test: dict[str, Translation]
-    overlays: dict[str, list[str]]
-    trainer: dict[str, Any]
-    teacher: dict[str, Any]
-    student: dict[str, Any]
-    report: dict[str, Any]
-    pseudolabels: dict[str, Pseudolabels]
-    selections: dict[str, Selection]
-    methods: dict[str, Method]
-    teachers: "Grid | None" = None
-
-    @property
-    def places(self) -> list[str]:
-        """All places, `en` first."""
-        return [ENGLISH, *self.translations, *self.unions, *([TRANSLATE_TEST] if self.translate_test else [])]
-
-    def any_needs(self, what: str) -> bool:
-        """Whether any selection reads `what`."""
-        return any(what in selection.needs for selection in self.selections.values())
-
-
-def read(config: Mapping[str, Any]) -> Grid:
-    """Check a grid.
-
-    Args:
-        config: The grid file's content, laid over by what the command line's `--config` says.
-
-    Raises:
-        InputError: For an unknown key, a name that cannot be a folder's, or a reference to something that is not there.
-    """
-    raw, used = _fill_in(config)
-    _check_keys("", raw, [*KEYS, *used])
-    for key in ("out", "seeds", "selections", "methods"):
-        if raw.get(key) is None:
-            raise InputError(f"{key}: is missing; see workflow/demo.yaml for an example")
-    translations = _translations(raw)
-    unions = {
-        name: _names(f"unions.{name}", places, [ENGLISH, *translations])
-        for name, places in _mapping("unions", raw.get("unions")).items()
-    }
-    translate_test = _translate_test(raw)
-    places = [ENGLISH, *translations, *unions, *([TRANSLATE_TEST] if translate_test else [])]
-    selections = {name: _mapping(f"selections.{name}", entry) for name, entry in _named(raw, "selections").items()}
-    methods = _methods(raw, places, selections)
-    pseudolabels = _pseudolabels(raw, [name for name, method in methods.items() if method.selection is None])
-    for name, entry in selections.items():
-        if entry.get("pseudolabels") is not None:
-            _names(f"selections.{name}.pseudolabels", entry["pseudolabels"], pseudolabels)
-    report_settings = _mapping("report", raw.get("report"))
-    _check_keys("report.", report_settings, set(inspect.signature(report).parameters) - {"runs", "out", "overwrite"})
-    grid = Grid(
-        out=_out(raw["out"]),
-        seeds=_seeds(raw["seeds"]),
-        full_chain=_choice("seed_chain", raw.get("seed_chain"), ["student", "full"]) == "full",
-        keep_all_models=_choice("keep_models", raw.get("keep_models"), ["all", "first"]) == "all",
-        task=raw.get("task"),
-        raw=_sources("raw", raw.get("raw")),
-        pool=_sources("pool", raw.get("pool")),
-        gold={
-            part: _sources(f"gold.{part}", value)
-            for part, value in _mapping("gold", raw.get("gold"), ["train", "dev"]).items()
-        },
-        targets=_targets("targets", raw.get("targets")),
-        target_text=_sources("target_text", raw.get("target_text")),
-        translations=translations,
-        unions=unions,
-        translate_test=translate_test,
-        overlays={
-            stage: _files(f"overlays.{stage}", files)
-            for stage, files in _mapping("overlays", raw.get("overlays"), [*STAGES, "all"]).items()
-        },
-        trainer=_flags("trainer", raw.get("trainer")),
-        teacher=_flags("teacher", raw.get("teacher")),
-        student=_flags("student", raw.get("student")),
-        report=report_settings,
-        pseudolabels=pseudolabels,
-        selections={name: _selection(name, entry, methods) for name, entry in selections.items()},
-        methods=methods,
-        teachers=_teachers(raw.get("teachers")),
-    )
-    _check_teachers(grid)
-    _check_folders(grid)
-    _check_rows(grid)
-    return grid
-
-
-def _fill_in(config: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
-    """The grid with each `{name}` replaced by what `--config name=...` says, and the names that were used."""
-    used: set[str] = set()
-
-    def filled(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: filled(entry) for key, entry in value.items()}
-        if isinstance(value, list):
-            return [filled(entry) for entry in value]
-        if not isinstance(value, str):
-            return value
-        for name in re.findall(r"\{(\w+)\}", value):
-            if name not in config:
-                raise InputError(f"{value}: the grid requires a folder; give it with --config {name}=FOLDER")
-            used.add(name)
-        return re.sub(r"\{(\w+)\}", lambda match: str(config[match[1]]), value)
-
-    return filled(config), used
-
-
-def _check_keys(place: str, mapping: Mapping[Any, Any], known: Collection[str]) -> None:
-    for key in mapping:
-        if key not in known:
-            close = difflib.get_close_matches(str(key), sorted(known), n=1)
-            remedy = f"did you mean '{close[0]}'?" if close else f"expected one of {', '.join(sorted(known))}"
-            raise InputError(f"{place}{key}: unknown key, {remedy}")
-
-
-def _mapping(place: str, value: Any, known: Collection[str] | None = None) -> dict[str, Any]:
-    """A mapping, or an empty one for null."""
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise InputError(f"{place}: expected a mapping, got {shorten(value)}")
-    if known is not None:
-        _check_keys(f"{place}.", value, known)
-    return dict(value)
-
-
-def _named(raw: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """A mapping whose keys become folders."""
-    mapping = _mapping(key, raw.get(key))
-    for name in mapping:
-        _check_name(key, name)
-    return mapping
-
-
-def _check_name(key: str, name: Any) -> None:
+def _name(name: str) -> str:
     """Refuse a name that cannot be a folder's, a wildcard's or a flag's value."""
-    if not isinstance(name, str):
-        raise InputError(f"{key}: name {name!r} is not text; put it in quotation marks")
-    wrong = None
-    if not name.strip() or name != name.strip():
-        wrong = "is empty, or begins or ends with a space"
-    elif re.search(r"[/{}\x00-\x1f\x7f]", name):
-        wrong = "contains a slash, a brace or a control character"
-    elif name.startswith(("-", ".", "~")):
-        wrong = "begins with '-', '.' or '~'"
-    elif len(name.encode()) > LONGEST_NAME:
-        wrong = f"is longer than {LONGEST_NAME} bytes"
-    elif name in TAKEN:
-        wrong = "is the name of a folder that the grid makes"
-    elif _reads_as_null(name):
-        wrong = "is null to YAML"
-    if wrong is not None:
-        raise InputError(f"{key}: name {shorten(name)} {wrong}; choose another name")
+    if not re.fullmatch(r"[^/{}\x00-\x1f\x7f]+", name) or name != name.strip() or name[0] in "-.~":
+        raise ValueError(
+            "a name without slashes, braces and control characters, that does not begin with '-', '.', '~' or a space, "
+            "nor end with a space"
+        )
+    if len(name.encode()) > LONGEST_NAME:
+        raise ValueError(f"a name of {LONGEST_NAME} bytes at most")
+    if name in TAKEN:
+        raise ValueError("another name, as the grid makes a folder of this one")
+    if _reads_as_null(name):
+        raise ValueError("a name that is not null to YAML")
+    return name
 
 
 def _reads_as_null(name: str) -> bool:
@@ -292,78 +81,318 @@ def _reads_as_null(name: str) -> bool:
         return False
 
 
-def _names(place: str, value: Any, known: Collection[str]) -> list[str]:
-    """A list of names, all of them known."""
-    names = [value] if isinstance(value, str) else value
-    if not isinstance(names, list) or not names:
-        raise InputError(f"{place}: expected a list of names, got {shorten(value)}")
-    for name in names:
-        if name not in known:
-            close = difflib.get_close_matches(str(name), sorted(known), n=1)
-            remedy = f"did you mean '{close[0]}'?" if close else f"expected one of {', '.join(known)}"
-            raise InputError(f"{place}: unknown name {shorten(name)}, {remedy}")
-    return names
+def _out(folder: str) -> str:
+    if not folder.strip() or folder.startswith(("-", "~")) or re.search(r"[{}\x00-\x1f\x7f]", folder):
+        raise ValueError("a folder without braces and control characters")
+    return os.path.normpath(folder)
 
 
-def _files(place: str, value: Any) -> list[str]:
-    files = [value] if isinstance(value, str) else [] if value is None else value
-    if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
-        raise InputError(f"{place}: expected a list of config files, got {shorten(value)}")
-    return files
+def _different(seeds: list[int]) -> list[int]:
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError("a list of different whole numbers, such as [0, 1]")
+    return seeds
 
 
-def _sources(place: str, value: Any) -> list[dict[str, Any]]:
-    """Sources of rows: a path, a mapping, or a list of either."""
-    return (
-        [_source(place, entry) for entry in value]
-        if isinstance(value, list)
-        else [_source(place, value)]
-        if value
-        else []
-    )
+def _settings_of(source: Any) -> Any:
+    """A source of rows by its path, or as JSON from the command line, written out."""
+    if not isinstance(source, str):
+        return source
+    try:
+        return yaml.safe_load(source) if source.lstrip().startswith("{") else {"path": source}
+    except yaml.YAMLError:
+        raise ValueError("a path, or settings such as {path: my/rows.jsonl}") from None
 
 
-def _source(place: str, value: Any) -> dict[str, Any]:
-    if isinstance(value, str) and value.lstrip().startswith("{"):  # JSON, from the command line
-        value = yaml.safe_load(value)
-    source = (
-        {"path": value} if isinstance(value, str) else _mapping(place, value, [field.name for field in fields(Source)])
-    )
+def _with_path(source: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(source.get("path"), str):
-        raise InputError(f"{place}: expected a source of rows, such as {{path: my/rows.jsonl}}, got {shorten(value)}")
+        raise ValueError("a source of rows, such as {path: my/rows.jsonl}")
     return source
 
 
-def _targets(place: str, value: Any) -> dict[str, dict[str, Any]]:
-    """Sources by the target's name."""
-    return {name: _source(f"{place}.{name}", source) for name, source in _mapping(place, value).items()}
+def _read_file(file: Any) -> "Grid":
+    """The grid of another file."""
+    return read(load_mapping(Path(str(file)), "a grid, such as workflow/paper.yaml"), str(file))
 
 
-def _choice(place: str, value: Any, choices: Sequence[str]) -> str:
-    """One of `choices`; the first for null."""
-    if value is not None and value not in choices:
-        raise InputError(f"{place}: is {shorten(value)}, expected {' or '.join(choices)}")
-    return choices[0] if value is None else str(value)
+def _not_empty(names: list[str]) -> list[str]:
+    if not names:
+        raise ValueError("at least one name")
+    return names
 
 
-def _flags(place: str, value: Any) -> dict[str, Any]:
-    """Settings of a Trainer command, by their dotted names."""
-    settings = _mapping(place, value)
-    for key in settings:
-        _check_keys(f"{place}.{key}: ", {str(key).split(".")[0]: None}, TRAINER_SETTINGS)
-    return settings
+Name = Annotated[str, AfterValidator(_name)]
+Names = Annotated[list[str], BeforeValidator(_listed), AfterValidator(_not_empty)]
+Files = Annotated[list[str], BeforeValidator(_listed)]
+Seeds = Annotated[list[Annotated[int, Ge(0)]], BeforeValidator(_listed), AfterValidator(_different)]
+SourceSettings = Annotated[
+    dict[Annotated[str, known_key([field.name for field in fields(Source)])], Any],
+    BeforeValidator(_settings_of),
+    AfterValidator(_with_path),
+]
+Sources = Annotated[list[SourceSettings], BeforeValidator(_listed)]
+SelectSettings = Annotated[
+    dict[Annotated[str, known_key(SELECT_SETTINGS, dotted=True)], Any], BeforeValidator(lambda settings: settings or {})
+]
+Flags = dict[Annotated[str, known_key(TRAINER_SETTINGS, dotted=True)], Any]
+"""Settings of a Trainer command, by their dotted names."""
 
 
-def _out(value: Any) -> str:
-    text = str(value)
-    if not text.strip() or text.startswith(("-", "~")) or re.search(r"[{}\x00-\x1f\x7f]", text):
-        raise InputError(f"out: is {shorten(value)}, expected a folder without braces and control characters")
-    return os.path.normpath(text)
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """A part of the file. Null, or nothing after the colon, stands for the default."""
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, entry: Any) -> Any:
+        entry = {} if entry is None else entry
+        return {key: value for key, value in entry.items() if value is not None} if isinstance(entry, dict) else entry
 
 
-def _teachers(value: Any) -> Grid | None:
-    """The grid of another file, whose teachers are used."""
-    return None if value is None else read(load_mapping(Path(str(value)), "a grid, such as workflow/paper.yaml"))
+@dataclass(frozen=True, kw_only=True)
+class Pseudolabels(_Entry):
+    """Pseudolabels beside the plain ones of the teacher.
+
+    Args:
+        teacher: The method, one without a selection, whose model gives them; None for the teacher.
+        flags: Settings of `predict`.
+    """
+
+    teacher: str | None = None
+    flags: Flags = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(_Entry):
+    """One row of the report.
+
+    Args:
+        selection: The selection that its student learns from; None for the teacher itself.
+        flags: Settings of the `fit` of its student, or without a selection of its teacher.
+        places: Where it is trained and tested; `in` in the file.
+        order: Whether rows are translated and then selected, or selected in English and then translated.
+        needs: Folders of artifacts that its flags read, such as translations for `data.views`.
+    """
+
+    selection: str | None = None
+    flags: Flags = field(default_factory=dict)
+    places: Annotated[Names, Field(alias="in")] = field(default_factory=lambda: [ENGLISH])
+    order: Literal["translate-first", "select-first"] | None = None
+    needs: Files = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.order is not None and self.selection is None:
+            raise ValueError("a selection too, as order is a student's")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translated(_Entry):
+    """How rows are translated.
+
+    Args:
+        overlays: Config files merged over `translate.yaml`.
+        flags: Settings of `predict`.
+    """
+
+    overlays: Files = field(default_factory=list)
+    flags: Flags = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translation(Translated):
+    """A place whose rows are translated.
+
+    Args:
+        origin: The place whose rows are translated; `from` in the file.
+        targets: What the models of this place are tested on; empty for the grid's targets.
+    """
+
+    origin: Annotated[str, Field(alias="from")] = ENGLISH
+    targets: dict[str, SourceSettings] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslatedTarget(Translated):
+    """A target that is translated into English.
+
+    Args:
+        rows: Its rows.
+    """
+
+    rows: Sources
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid(_Entry):
+    """A grid; workflow/paper.yaml and workflow/languages.yaml show the keys of the file.
+
+    `teachers` is the grid whose English teachers this one uses; None where it trains its own.
+    """
+
+    out: Annotated[str, AfterValidator(_out)]
+    seeds: Seeds
+    selections: dict[Name, SelectSettings]
+    methods: dict[Name, Method]
+    seed_chain: Literal["student", "full"] = "student"
+    keep_models: Literal["all", "first"] = "all"
+    task: Any = None
+    raw: Sources = field(default_factory=list)
+    pool: Sources = field(default_factory=list)
+    gold: dict[Annotated[str, known_key(("train", "dev"))], Sources] = field(default_factory=dict)
+    targets: dict[str, SourceSettings] = field(default_factory=dict)
+    target_text: Sources = field(default_factory=list)
+    translations: dict[Name, Translation] = field(default_factory=dict)
+    unions: dict[Name, Names] = field(default_factory=dict)
+    translate_test: dict[Name, TranslatedTarget] = field(default_factory=dict)
+    overlays: dict[Annotated[str, known_key([*STAGES, "all"])], Files] = field(default_factory=dict)
+    trainer: Flags = field(default_factory=dict)
+    teacher: Flags = field(default_factory=dict)
+    student: Flags = field(default_factory=dict)
+    report: dict[Annotated[str, known_key(REPORT_SETTINGS)], Any] = field(default_factory=dict)
+    pseudolabels: dict[Name, Pseudolabels] = field(default_factory=dict)
+    teachers: Annotated["Grid | None", PlainValidator(_read_file)] = None
+
+    @property
+    def places(self) -> list[str]:
+        """All places, `en` first."""
+        return [ENGLISH, *self.translations, *self.unions, *([TRANSLATE_TEST] if self.translate_test else [])]
+
+    def settings(self, selection: str) -> dict[str, Any]:
+        """A selection's settings of `select`."""
+        given = self.selections[selection].items()
+        return {key: value for key, value in given if key not in ("needs", "pseudolabels")}
+
+    def labels(self, selection: str) -> str:
+        """The name of the pseudolabels that a selection reads; empty for the plain ones."""
+        return self.selections[selection].get("pseudolabels") or ""
+
+    def needs(self, selection: str) -> set[str]:
+        """What a selection reads: `pseudolabels`, `dynamics`, `embeddings`, `target`."""
+        settings = self.selections[selection]
+        strategy = str(settings.get("strategy", "top"))
+        # A user's own strategy lists them as `needs`.
+        needs = {*_listed(settings.get("needs")), *(BUILT_IN[strategy].needs if strategy in BUILT_IN else ())}
+        if settings.get("class_from") == "last_epoch":
+            needs.add("dynamics")
+        # A draw by prompt label needs no teacher, unless one of its students learns from the teacher's probabilities.
+        by_prompt = strategy == "random" and settings.get("class_from") == "prompt" and not settings.get("agreement")
+        students = [method.flags for method in self.methods.values() if method.selection == selection]
+        if not by_prompt or any(flags.get("model.synthetic_labels") != "prompt" for flags in students):
+            needs.add("pseudolabels")
+        return needs
+
+    def any_needs(self, what: str) -> bool:
+        """Whether any selection reads `what`."""
+        return any(what in self.needs(selection) for selection in self.selections)
+
+
+def read(config: Mapping[str, Any], place: str = "grid") -> Grid:
+    """Check a grid.
+
+    Args:
+        config: The grid file's content, laid over by what the command line's `--config` says.
+        place: What an error calls it.
+
+    Raises:
+        InputError: For an unknown key, a name that cannot be a folder's, or a reference to something that is not there.
+    """
+    raw = _filled_in(config)
+    names = [(key, name) for key in NAMED if isinstance(raw.get(key), dict) for name in raw[key]]
+    for key, name in names:
+        if not isinstance(name, str):  # JSON would make a text of it
+            raise InputError(f"{place}: {key}.{name} is {name!r}, expected a text; put it in quotation marks")
+    grid = checked(Grid, raw, place, REMEDY)
+    try:
+        _check_references(grid)
+        _check_folders(grid)
+        _check_rows(grid)
+        _check_teachers(grid)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None
+    return grid
+
+
+def _filled_in(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The grid with each `{name}` replaced by what `--config name=...` says, without these further keys."""
+    used: set[str] = set()
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: filled(entry) for key, entry in value.items()}
+        if isinstance(value, list):
+            return [filled(entry) for entry in value]
+        if value is None or isinstance(value, int | float):
+            return value
+        text = str(value)  # of a date, too
+        for name in re.findall(r"\{(\w+)\}", text):
+            if name not in config:
+                raise InputError(f"{text}: the grid requires a folder; give it with --config {name}=FOLDER")
+            used.add(name)
+        return re.sub(r"\{(\w+)\}", lambda match: str(config[match[1]]), text)
+
+    keys = {entry.name for entry in fields(Grid)}
+    return {key: value for key, value in filled(config).items() if key in keys or key not in used}
+
+
+def _check_references(grid: Grid) -> None:
+    """Refuse names that nothing in the grid has."""
+    for name, translation in grid.translations.items():
+        _check_names(f"translations.{name}.from", [translation.origin], [ENGLISH, *grid.translations])
+    for name in grid.translations:
+        place = name
+        for _ in grid.translations:
+            place = grid.translations[place].origin if place != ENGLISH else place
+        if place != ENGLISH:
+            raise InputError(f"translations.{name}.from: leads back to itself; one of them must start from {ENGLISH}")
+    for name, members in grid.unions.items():
+        _check_names(f"unions.{name}", members, [ENGLISH, *grid.translations])
+    for name, method in grid.methods.items():
+        _check_names(f"methods.{name}.selection", _listed(method.selection), grid.selections)
+        _check_names(f"methods.{name}.in", method.places, grid.places)
+    teachers = [name for name, method in grid.methods.items() if method.selection is None]
+    for name, pseudolabels in grid.pseudolabels.items():
+        _check_names(f"pseudolabels.{name}.teacher", _listed(pseudolabels.teacher), teachers)
+    for name, settings in grid.selections.items():
+        _check_names(f"selections.{name}.needs", _listed(settings.get("needs")), EVIDENCE)
+        _check_names(f"selections.{name}.pseudolabels", _listed(settings.get("pseudolabels")), grid.pseudolabels)
+
+
+def _check_names(place: str, names: Sequence[Any], known: Collection[str]) -> None:
+    for name in names:
+        if name not in list(known):
+            raise InputError(f"{place}: unknown name {shorten(name)}, {closest(str(name), known)}")
+
+
+def _check_folders(grid: Grid) -> None:
+    """Refuse two things that would share a folder, and an order that has no selection to translate."""
+    if not grid.methods:
+        raise InputError("methods: is empty, expected at least one, such as SRC: {}")
+    for key, names, others in (
+        ("methods", grid.methods, {*grid.translations, *grid.unions, *grid.translate_test}),
+        ("unions", grid.unions, {*grid.translations}),
+    ):
+        if both := others & {*names}:
+            raise InputError(f"{key}.{min(both)}: a place or target has the same name; rename one of them")
+    for name, method in grid.methods.items():
+        if method.order == "select-first" and any(place in grid.unions for place in method.places):
+            raise InputError(
+                f"methods.{name}: order select-first in a union {list(grid.unions)}, where there is no one selection "
+                "to translate; take the union out of `in`, or the order"
+            )
+
+
+def _check_rows(grid: Grid) -> None:
+    """Refuse a grid that lacks rows which one of its rules reads."""
+    used = {name for method in grid.methods.values() for name in method.places}
+    if used & {*grid.translations, *grid.unions}:
+        for part in ("train", "dev"):
+            if not grid.gold.get(part):
+                raise InputError(f"gold.{part}: is missing; translations start from it")
+        if not grid.pool and not grid.raw and any(method.selection for method in grid.methods.values()):
+            raise InputError("pool: is missing; translations start from it, or from `raw`")
+    if grid.any_needs("target") and not grid.target_text:
+        raise InputError("target_text: is missing; near_target compares the pool with unlabelled text of the target")
 
 
 def _check_teachers(grid: Grid) -> None:
@@ -382,133 +411,3 @@ def _check_teachers(grid: Grid) -> None:
         raise InputError("pool: the grid named by `teachers` records training dynamics of another pool, or other seed")
     if grid.any_needs("dynamics") and not other.any_needs("dynamics"):
         raise InputError("teachers: names a grid that records no training dynamics, which a selection here reads")
-
-
-def _seeds(value: Any) -> list[int]:
-    seeds = value if isinstance(value, list) else [value]
-    is_number = [isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds]
-    if not seeds or not all(is_number) or len(set(seeds)) < len(seeds):
-        raise InputError(f"seeds: is {shorten(value)}, expected a list of different whole numbers, such as [0, 1]")
-    return list(seeds)
-
-
-def _translations(raw: Mapping[str, Any]) -> dict[str, Translation]:
-    listed = _named(raw, "translations")
-    translations = {}
-    for name, entry in listed.items():
-        place = f"translations.{name}"
-        settings = _mapping(place, entry, ["from", "overlays", "flags", "targets"])
-        translations[name] = Translation(
-            _files(f"{place}.overlays", settings.get("overlays")),
-            _flags(f"{place}.flags", settings.get("flags")),
-            _names(f"{place}.from", settings.get("from", ENGLISH), [ENGLISH, *listed])[0],
-            targets=_targets(f"{place}.targets", settings.get("targets")),
-        )
-    for name in translations:
-        place = name
-        for _ in translations:
-            place = translations[place].origin if place != ENGLISH else place
-        if place != ENGLISH:
-            raise InputError(f"translations.{name}.from: leads back to itself; one of them must start from {ENGLISH}")
-    return translations
-
-
-def _translate_test(raw: Mapping[str, Any]) -> dict[str, Translation]:
-    targets = {}
-    for name, entry in _named(raw, "translate_test").items():
-        place = f"translate_test.{name}"
-        settings = _mapping(place, entry, ["rows", "overlays", "flags"])
-        if settings.get("rows") is None:
-            raise InputError(f"{place}.rows: is missing; name the target's rows, such as {{path: my/{name}.jsonl}}")
-        targets[name] = Translation(
-            _files(f"{place}.overlays", settings.get("overlays")),
-            _flags(f"{place}.flags", settings.get("flags")),
-            rows=_sources(f"{place}.rows", settings["rows"]),
-        )
-    return targets
-
-
-def _methods(raw: Mapping[str, Any], places: list[str], selections: Collection[str]) -> dict[str, Method]:
-    methods = {}
-    for name, entry in _named(raw, "methods").items():
-        place = f"methods.{name}"
-        settings = _mapping(place, entry, ["selection", "flags", "in", "order", "needs"])
-        selection = settings.get("selection")
-        if selection is not None:
-            _names(f"{place}.selection", selection, selections)
-        elif settings.get("order"):
-            raise InputError(f"{place}: order is a student's, which requires a selection; add one")
-        methods[name] = Method(
-            selection,
-            _flags(f"{place}.flags", settings.get("flags")),
-            _names(f"{place}.in", settings.get("in", [ENGLISH]), places),
-            _choice(f"{place}.order", settings.get("order"), ["translate-first", "select-first"]) == "select-first",
-            _files(f"{place}.needs", settings.get("needs")),
-        )
-    if not methods:
-        raise InputError("methods: is empty, expected at least one, such as SRC: {}")
-    return methods
-
-
-def _pseudolabels(raw: Mapping[str, Any], teachers: list[str]) -> dict[str, Pseudolabels]:
-    """Pseudolabels by name: another teacher, other settings of `predict`, or both."""
-    made = {}
-    for name, entry in _named(raw, "pseudolabels").items():
-        place = f"pseudolabels.{name}"
-        settings = _mapping(place, entry, ["teacher", "flags"])
-        teacher = settings.get("teacher")
-        if teacher is not None:
-            _names(f"{place}.teacher", teacher, teachers)
-        made[name] = Pseudolabels(teacher, _flags(f"{place}.flags", settings.get("flags")))
-    return made
-
-
-def _selection(name: str, settings: dict[str, Any], methods: Mapping[str, Method]) -> Selection:
-    """A selection's settings, and what it reads."""
-    known = set(inspect.signature(select).parameters) - {"out", "overwrite", "pool", "task"}
-    _check_keys(f"selections.{name}.", {str(key).split(".")[0]: None for key in settings}, {*known, "needs"})
-    strategy = settings.get("strategy", "top")
-    # A user's own strategy lists them as `needs`.
-    needs = set(BUILT_IN[strategy].needs) if strategy in BUILT_IN else set()
-    if settings.get("needs"):
-        needs.update(_names(f"selections.{name}.needs", settings["needs"], ["dynamics", "embeddings", "target"]))
-    if settings.get("class_from") == "last_epoch":
-        needs.add("dynamics")
-    # A draw by prompt label needs no teacher, unless one of its students learns from the teacher's probabilities.
-    needs_no_teacher = strategy == "random" and settings.get("class_from") == "prompt" and not settings.get("agreement")
-    students = [method.flags for method in methods.values() if method.selection == name]
-    if not needs_no_teacher or any(flags.get("model.synthetic_labels") != "prompt" for flags in students):
-        needs.add("pseudolabels")
-    labels = settings.get("pseudolabels") or ""
-    own = {key: value for key, value in settings.items() if key not in ("needs", "pseudolabels")}
-    return Selection(own, frozenset(needs), labels)
-
-
-def _check_folders(grid: Grid) -> None:
-    """Refuse two things that would share a folder, and an order that has no selection to translate."""
-    for name in grid.methods:
-        if name in (*grid.translations, *grid.unions, *grid.translate_test):
-            raise InputError(f"methods.{name}: a place or target has the same name; rename one of them")
-    for name in grid.unions:
-        _check_name("unions", name)
-        if name in grid.translations:
-            raise InputError(f"unions.{name}: a translation has the same name; rename one of them")
-    for name, method in grid.methods.items():
-        if method.select_first and any(place in grid.unions for place in method.places):
-            raise InputError(
-                f"methods.{name}: order select-first in a union {list(grid.unions)}, where there is no one selection "
-                "to translate; take the union out of `in`, or the order"
-            )
-
-
-def _check_rows(grid: Grid) -> None:
-    """Refuse a grid that lacks rows which one of its rules reads."""
-    used = {name for method in grid.methods.values() for name in method.places}
-    if used & {*grid.translations, *grid.unions}:
-        for part in ("train", "dev"):
-            if not grid.gold.get(part):
-                raise InputError(f"gold.{part}: is missing; translations start from it")
-        if not grid.pool and not grid.raw and any(method.selection for method in grid.methods.values()):
-            raise InputError("pool: is missing; translations start from it, or from `raw`")
-    if grid.any_needs("target") and not grid.target_text:
-        raise InputError("target_text: is missing; near_target compares the pool with unlabelled text of the target")

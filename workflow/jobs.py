@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from .grid import ENGLISH, TRAINER_STAGES, TRANSLATE_TEST, Grid, Translation
+from .grid import ENGLISH, TRAINER_STAGES, TRANSLATE_TEST, Grid, Translated
 
 MAIN = (sys.executable, "main.py")
 Made = TypeVar("Made")
@@ -180,7 +180,7 @@ class Jobs:
             "pseudolabels": None,
             **self._evidence(place, selection, seed),
             "seed": seed,
-            **self.grid.selections[selection].settings,
+            **self.grid.settings(selection),
         }
         return self._command("select", f"{self._folder(place)}/select/{selection}/seed{seed}", settings)
 
@@ -203,7 +203,7 @@ class Jobs:
 
     def after_test(self, place: str, method: str, seed: int) -> str:
         """With `keep_models: first`, the removal of a later seed's weights: nothing else reads them."""
-        if self.grid.keep_all_models or self.grid.full_chain or seed == self.grid.seeds[0]:
+        if self.grid.keep_models == "all" or self.grid.seed_chain == "full" or seed == self.grid.seeds[0]:
             return ""
         return f"&& rm -r {shlex.quote(self._model(place, method, seed) + '/model')}"
 
@@ -252,7 +252,7 @@ class Jobs:
         selection = self.grid.methods[method].selection
         assert selection is not None, "a student has a selection"
         seed = self._chain_seed(seed)
-        if self.grid.methods[method].select_first:
+        if self.grid.methods[method].order == "select-first":
             return self._selected_in(place, selection, seed)
         return f"{self._folder(place)}/select/{selection}/seed{seed}"
 
@@ -305,11 +305,11 @@ class Jobs:
 
     def _evidence(self, place: str, selection: str, seed: int) -> dict[str, str]:
         """What a selection looks at, under its setting in `select`."""
-        needs = self.grid.selections[selection].needs
+        needs = self.grid.needs(selection)
         folders = {
             "pseudolabels": (
                 "pseudolabels" in needs,
-                self._pseudolabels(place, self.grid.selections[selection].labels, seed),
+                self._pseudolabels(place, self.grid.labels(selection), seed),
             ),
             "dynamics": ("dynamics" in needs, f"{self._teacher(place, seed)}/dynamics"),
             # Where one selection needs embeddings all get them: then each reports its diversity.
@@ -326,7 +326,7 @@ class Jobs:
         task = {} if self.grid.task is None else {"task": self.grid.task}
         return shlex.join([*MAIN, command, *_configs(self._configs(name)), "--out", out, *flags({**task, **settings})])
 
-    def _translation(self, translation: Translation, out: str, settings: Mapping[str, Any]) -> str:
+    def _translation(self, translation: Translated, out: str, settings: Mapping[str, Any]) -> str:
         task = {} if self.grid.task is None else {"task": self.grid.task}
         configs = _configs([*self._configs("translate"), *translation.overlays])
         return shlex.join([*MAIN, "predict", *configs, "--out", out, *flags({**task, **settings})])
@@ -362,7 +362,7 @@ class Jobs:
 
     def _chain_seed(self, seed: int) -> int:
         """The seed of teacher and selection: the first, unless the grid asks for a full chain."""
-        return seed if self.grid.full_chain else self.grid.seeds[0]
+        return seed if self.grid.seed_chain == "full" else self.grid.seeds[0]
 
     def _is_scored(self, seed: int) -> bool:
         """Whether a teacher's training dynamics will be looked at: only those of the seed that selects."""

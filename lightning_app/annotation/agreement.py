@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..core.errors import InputError
+from ..core.packages import require
 from ..core.task import Task
 from .sheets import Answers
 
@@ -86,9 +86,6 @@ def _kappa(shared: Sequence[Mapping[str, str]], answers: Sequence[Answers], task
 
 
 def _alpha(shared: Mapping[str, Mapping[str, str]]) -> float:
-    try:
-        from nltk.metrics.agreement import AnnotationTask
-    except ModuleNotFoundError:
-        raise InputError("Krippendorff's alpha: nltk is not installed; pip install 'labelbridge[selection]'") from None
+    agreement = require("nltk.metrics.agreement", "selection", "Krippendorff's alpha")
     triples = [(name, row, label) for row, labels in shared.items() for name, label in labels.items()]
-    return float(AnnotationTask(data=triples).alpha())
+    return float(agreement.AnnotationTask(data=triples).alpha())

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from ..core import artifacts, fingerprint
-from ..core.contracts import probabilities
-from ..core.errors import InputError, shorten
+from ..core.contracts import check_labels, probabilities
+from ..core.errors import InputError
 from ..core.hashing import seeded_hash
 from ..core.markup import inline
 from ..core.paths import find
@@ -74,7 +74,9 @@ def annotate(
         raise InputError(f"{selection}: no such folder, expected a selection; make it with `select`")
     artifact = artifacts.read(folder)
     artifacts.check_fresh(folder, artifact.manifest)
-    drawn = _draw(artifact, load_rows(Source(selection, keep=["*"]), task, None).table, task, rows, above, seed)
+    judged = load_rows(Source(selection, keep=["*"]), task, None)
+    judged.check_any("selection")
+    drawn = _draw(artifact, judged.table, task, rows, above, seed)
     settings = {
         "task": vars(task), "rows": rows, "above": above, "annotators": annotators, "seed": seed,
     }  # fmt: skip
@@ -94,6 +96,14 @@ def annotate(
     return Judged(drawn, facts, Path(out))
 
 
+def _check_task(labels: Sequence[str], task: Task, place: Path) -> None:
+    """Refuse rows of another task."""
+    if labels != task.labels:
+        raise InputError(
+            f"{place}: its labels are {labels}, expected the task's {task.labels}; give the task that it was made with"
+        )
+
+
 def _draw(artifact: artifacts.Artifact, table: pa.Table, task: Task, rows: int, above: float, seed: int) -> pa.Table:
     """A seeded sample of the rows whose class is probable enough.
 
@@ -101,10 +111,7 @@ def _draw(artifact: artifacts.Artifact, table: pa.Table, task: Task, rows: int, 
         InputError: If there are no probabilities to compare with, a class is none of the task's, or no row is left.
     """
     path, labels = artifact.path, artifact.manifest.facts.get("labels", task.labels)
-    if labels != task.labels:
-        raise InputError(f"{path}: its labels are {labels}, expected the task's {task.labels}; give its own `task`")
-    if not table.num_rows:
-        raise InputError(f"{path}: no rows, expected one at least; choose another selection")
+    _check_task(labels, task, path)
     kept = np.arange(table.num_rows)
     if above > 0:
         if "probs" not in table.column_names:
@@ -112,13 +119,8 @@ def _draw(artifact: artifacts.Artifact, table: pa.Table, task: Task, rows: int, 
         probs_NC = probabilities(table, len(labels), path, "run its stage again")
         probs_N = probs_NC.max(axis=1)
         if "class" in table.column_names:
+            check_labels(table, "class", labels, path, "run its stage again")
             classes = table["class"].to_pylist()
-            wrong = next((row for row, label in enumerate(classes) if label not in labels), None)
-            if wrong is not None:
-                raise InputError(
-                    f"{path} row {wrong}: class is {shorten(classes[wrong])}, expected one of {labels}; run its "
-                    "stage again"
-                )
             probs_N = probs_NC[np.arange(len(classes)), [labels.index(label) for label in classes]]
         kept = np.flatnonzero(probs_N >= above)
     if not len(kept):
@@ -135,11 +137,7 @@ def _judge(out: Path, paths: Sequence[Path], task: Task, overwrite: bool) -> Jud
     if not paths:
         raise InputError("answers: empty, expected the file of one annotator at least")
     sample = artifacts.read(out, STAGE)
-    if sample.manifest.facts["labels"] != task.labels:
-        raise InputError(
-            f"{out}: a sample with the labels {sample.manifest.facts['labels']}, expected {task.labels}; give the task "
-            "that it was drawn with"
-        )
+    _check_task(sample.manifest.facts["labels"], task, out)
     known = sample.table.to_pylist()
     given = read_answers(paths, [row["id"] for row in known], task)
     summary = _agreement(given, known, task)

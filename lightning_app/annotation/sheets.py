@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..core.contracts import check_column
 from ..core.errors import InputError, shorten
 from ..core.hashing import seeded_hash
 from ..core.task import Task
@@ -101,9 +102,8 @@ def read_answers(paths: Sequence[Path], ids: Sequence[str], task: Task) -> list[
 
 def _labels(path: Path, ids: set[str], task: Task) -> dict[str, str | None]:
     table = read_file(path)
-    missing = next((name for name in ("id", "label") if name not in table.column_names), None)
-    if missing is not None:
-        raise InputError(f"{path}: no column '{missing}' among {table.column_names}, expected a sheet of `annotate`")
+    for name in ("id", "label"):
+        check_column(table, name, path, "give a sheet of `annotate`")
     labels: dict[str, str | None] = {}
     for number, (row, label) in enumerate(zip(table["id"].to_pylist(), table["label"].to_pylist(), strict=True), 1):
         place = f"{path} row {number}"

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..core.errors import InputError
+from ..core.ranges import Turn, check_ranges
 
 
 def risk_coverage(probs_NC: np.ndarray, label_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -36,7 +36,8 @@ def area_under_risk_coverage(probs_NC: np.ndarray, label_N: np.ndarray) -> float
     return float(risk_coverage(probs_NC, label_N)[1].mean())
 
 
-def conformal_threshold(probs_NC: np.ndarray, label_N: np.ndarray, alpha: float) -> float:
+@check_ranges()
+def conformal_threshold(probs_NC: np.ndarray, label_N: np.ndarray, alpha: Turn) -> float:
     """The least probability of a label in a set, so that sets hold the true label with probability 1 - alpha.
 
     Split conformal prediction with the score 1 - p_y (Sadinle, Lei and Wasserman, arXiv 1609.00451; Angelopoulos and
@@ -54,8 +55,6 @@ def conformal_threshold(probs_NC: np.ndarray, label_N: np.ndarray, alpha: float)
     Raises:
         InputError: If alpha is not between 0 and 1.
     """
-    if not 0 < alpha < 1:
-        raise InputError(f"alpha is {alpha}, expected 0 < alpha < 1")
     score_N = np.sort(1 - probs_NC[np.arange(len(label_N)), label_N])
     rank = math.ceil((len(score_N) + 1) * (1 - alpha))
     return float(1 - score_N[rank - 1]) if rank <= len(score_N) else 0.0

@@ -4,7 +4,6 @@
 here too, in configuration files alone; see `plain_sources`.
 """
 
-import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,7 +12,7 @@ from typing import Any
 
 from jsonargparse import get_loader, set_loader
 
-from ..core.errors import InputError, shorten
+from ..core.errors import InputError, closest, shorten
 from ..core.paths import PROJECT, find
 from ..core.yaml_files import YamlError, load_mapping
 from .plain_sources import in_config
@@ -88,8 +87,7 @@ def _file(name: str) -> Path:
     file = find(f"{name}.yaml", "configs/tasks")
     if file is None:
         known = sorted(path.stem for path in (PROJECT / "configs/tasks").glob("*.yaml"))
-        close = difflib.get_close_matches(name, known, n=1)
-        remedy = f"did you mean '{close[0]}'?" if close else f"expected one of {', '.join(known)}, or a file of yours"
+        remedy = closest(name, known, f"expected one of {', '.join(known)}, or a file of yours")
         raise InputError(f"task: no task {shorten(name)} in configs/tasks, {remedy}")
     return file
 

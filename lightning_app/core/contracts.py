@@ -170,8 +170,7 @@ def check_columns(stage: str, table: pa.Table, place: object, remedy: str) -> No
         InputError: Names the column.
     """
     for name, kind in COLUMNS.get(stage, {}).items():
-        if name not in table.column_names:
-            raise InputError(f"{place}: no column '{name}' among {table.column_names}; {remedy}")
+        check_column(table, name, place, remedy)
         column = table[name]
         if kind == VECTOR:
             continue
@@ -180,6 +179,51 @@ def check_columns(stage: str, table: pa.Table, place: object, remedy: str) -> No
         if kind == TEXT and column.null_count:
             row = column.is_null().index(True).as_py()
             raise InputError(f"{place} row {row}: {name} is null, expected a text; {remedy}")
+
+
+def check_column(table: pa.Table, name: str, place: object, remedy: str) -> None:
+    """Refuse rows that lack a column.
+
+    Raises:
+        InputError: Names the columns that there are.
+    """
+    if name not in table.column_names:
+        raise InputError(f"{place}: no column '{name}' among {table.column_names}; {remedy}")
+
+
+def positions(
+    ids: Sequence[str], wanted: Sequence[str], place: object, remedy: str, exactly: bool = True
+) -> np.ndarray:
+    """Where each wanted row is among others, by its id; shape (N,).
+
+    Args:
+        ids: The ids of the others.
+        wanted: The ids of the wanted rows, each once.
+        place: What an error calls the others.
+        remedy: The end of the error line.
+        exactly: Whether the others must be the wanted rows alone, each once.
+
+    Raises:
+        InputError: If a wanted row is missing, or `exactly` does not hold.
+    """
+    position = {name: row for row, name in enumerate(ids)}
+    missing = next((name for name in wanted if name not in position), None)
+    if missing is not None:
+        raise InputError(f"{place}: no row for id '{missing}'; {remedy}")
+    if exactly and not len(wanted) == len(position) == len(ids):
+        raise InputError(f"{place}: {len(ids)} rows, expected one for each of {len(wanted)} ids; {remedy}")
+    return np.array([position[name] for name in wanted], dtype=np.int64)
+
+
+def check_labels(table: pa.Table, name: str, labels: Sequence[str], place: object, remedy: str) -> None:
+    """Refuse a column that holds anything but these labels.
+
+    Raises:
+        InputError: Names the first other value and its row.
+    """
+    for row, label in enumerate(table[name].to_pylist()):
+        if label not in labels:
+            raise InputError(f"{place} row {row}: {name} is {shorten(label)}, expected one of {labels}; {remedy}")
 
 
 def check_no_duplicates(names: Sequence[str], place: str) -> None:
@@ -219,8 +263,7 @@ def vectors(table: pa.Table, name: str, place: object, remedy: str, width: int |
     Raises:
         InputError: If there is no such column, or a row is not D finite numbers.
     """
-    if name not in table.column_names:
-        raise InputError(f"{place}: no column '{name}' among {table.column_names}; {remedy}")
+    check_column(table, name, place, remedy)
     column = table[name].combine_chunks()
     kind = column.type
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)

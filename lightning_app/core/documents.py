@@ -1,13 +1,14 @@
-"""JSON files that the project wrote and reads again: read in one place, and checked against a declared type."""
+"""Values from JSON and YAML files, checked against a declared type; and JSON files, read in one place."""
 
 import json
+import re
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
-from .errors import InputError, shorten, system_error
+from .errors import InputError, closest, shorten, system_error
 
 T = TypeVar("T")
 # pydantic's words -> ours.
@@ -16,6 +17,8 @@ _PLAIN = {
     "a valid array": "a list", "a valid list": "a list", "an object": "a map", "a valid dictionary": "a map",
     "a valid boolean": "true or false",
 }  # fmt: skip
+# What pydantic calls an unknown key: of `known_key`, of a dataclass, of a TypedDict.
+UNKNOWN_KEY = ("unknown_key", "unexpected_keyword_argument", "extra_forbidden")
 
 
 def read_json(path: Path, remedy: str = "run its stage again") -> Any:
@@ -60,17 +63,40 @@ def checked(declared: type[T], value: Any, place: object, remedy: str = "run its
     except (TypeError, ValueError) as error:
         if not isinstance(error, ValidationError):
             raise InputError(f"{place}: {shorten(str(error), 120)[1:-1]}; {remedy}") from None
-        first = error.errors(include_url=False, include_context=False)[0]
+        # A key that is written wrong is missing too: the unknown one says more.
+        wrong = error.errors(include_url=False, include_context=False)
+        first = next((one for one in wrong if one["type"] in UNKNOWN_KEY), wrong[0])
         # Of several types that a value might have, pydantic names the one it tried: `examples.a.list[any]`.
-        parts = [str(part) for part in first["loc"] if "[" not in str(part)]
+        parts = [str(part) for part in first["loc"] if not re.fullmatch(r"\[key\]|[\w-]+\[.*\]", str(part), re.DOTALL)]
         field = " ".join(".".join(parts).split())
         what = "is missing" if first["type"] == "missing" else f"is {shorten(first['input'])}"
         said = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
         expected = "" if first["type"] in ("missing", "missing_argument") else f", expected {_PLAIN.get(said, said)}"
-        if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            what, expected = "is not known", ""
+        if first["type"] in UNKNOWN_KEY:
+            known = _keys_in(declared, first["loc"][:-1])
+            meant = said if first["type"] == UNKNOWN_KEY[0] else closest(str(first["loc"][-1]), known) if known else ""
+            what, expected = "is not known", f", {meant}" if meant else ""
         raise InputError(f"{place}: {field or 'it'} {what}{expected}; {remedy}") from None
     return found
+
+
+def known_key(known: Collection[str], dotted: bool = False) -> Any:
+    """What an annotation says of a key that is one of these names; `checked` names the closest one in an error.
+
+    Args:
+        known: The names.
+        dotted: Whether a key's first part is the name, as in `model.prior`.
+    """
+    from pydantic import AfterValidator
+    from pydantic_core import PydanticCustomError
+
+    def check(key: str) -> str:
+        name = key.partition(".")[0] if dotted else key
+        if name not in known:
+            raise PydanticCustomError(UNKNOWN_KEY[0], "{remedy}", {"remedy": closest(name, sorted(known))})
+        return key
+
+    return AfterValidator(check)
 
 
 def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -84,6 +110,20 @@ def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         raise ValueError(f"duplicate key {shorten(twice)}")
     return found
+
+
+def _keys_in(declared: Any, place: Sequence[object]) -> list[str]:
+    """The keys that a declared type has at a place inside of it, by its JSON schema; empty where that does not say."""
+    root = _adapter(declared).json_schema()
+
+    def resolved(schema: Any) -> Any:
+        return root["$defs"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+
+    schema = resolved(root)
+    for part in place:
+        inner = schema.get("properties", {}).get(part) or schema.get("items") or schema.get("additionalProperties")
+        schema = resolved(inner) if isinstance(inner, dict) else {}
+    return list(schema.get("properties", {}))
 
 
 @cache

@@ -1,10 +1,11 @@
 """The one exception that stands for a mistake in the user's input, or for what the operating system refuses."""
 
+import difflib
 import errno
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,6 +47,21 @@ def shorten(value: object, width: int = 60) -> str:
     """Show a value inside an error line: quoted, on one line, cut to `width` characters."""
     text = repr(value)
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def closest(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The end of an error about a name that is not known: `did you mean 'top'?`, or what is expected.
+
+    Args:
+        name: What was given.
+        known: The names that there are.
+        otherwise: What to say if none of them is like it, in the place of their list.
+    """
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return otherwise or (f"expected one of {', '.join(known)}" if known else "expected none")
 
 
 # Marks that turn the writing direction of what follows, and could have a line read as another.

@@ -37,10 +37,10 @@ class Task:
                 f"task {self.name}: text column {taken!r}, expected a name that no other column has; call it `text`, "
                 "and say with `columns` of the source what it is called there"
             )
-        if not all(name.strip() for name in self.labels):
-            raise InputError(f"task {self.name}: labels {self.labels}, expected names that are not empty")
-        if len(self.labels) < 2 or len({fold(name) for name in self.labels}) < len(self.labels):
-            raise InputError(f"task {self.name}: labels {self.labels}, expected two or more different names")
+        if len({fold(name) for name in self.labels if name.strip()}) < max(2, len(self.labels)):
+            raise InputError(
+                f"task {self.name}: labels {self.labels}, expected two or more different names, none of them empty"
+            )
 
     def match(self, name: str) -> str | None:
         """The task's own spelling of a label, or None if it is not in the task; see `fold` for what is ignored."""

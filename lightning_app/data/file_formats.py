@@ -116,19 +116,19 @@ def _read_json(stream: IO[bytes], path: Path) -> pa.Table:
 
 def _json_lines(stream: IO[bytes], path: Path) -> Iterator[dict[str, Any]]:
     for row, (number, line) in enumerate(_filled_lines(stream)):
-        parsed = _parsed(line, f"{path}: row {row} (line {number})", "fix or remove the line")
-        if not isinstance(parsed, dict):
-            raise InputError(
-                f"{path}: row {row} (line {number}): {shorten(parsed)}, expected a JSON object; fix the line"
-            )
-        yield parsed
+        place = f"{path}: row {row} (line {number})"
+        yield _object(_parsed(line, place, "fix or remove the line"), place)
 
 
 def _json_array(stream: IO[bytes], path: Path) -> Iterator[dict[str, Any]]:
     for row, parsed in enumerate(_parsed(stream.read(), str(path), "fix the file")):
-        if not isinstance(parsed, dict):
-            raise InputError(f"{path}: row {row}: {shorten(parsed)}, expected a JSON object; fix the file")
-        yield parsed
+        yield _object(parsed, f"{path}: row {row}")
+
+
+def _object(parsed: Any, place: str) -> dict[str, Any]:
+    if not isinstance(parsed, dict):
+        raise InputError(f"{place}: {shorten(parsed)}, expected a JSON object; fix or remove it")
+    return parsed
 
 
 def _filled_lines(stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
@@ -140,12 +140,9 @@ def _parsed(text: bytes, place: str, remedy: str) -> Any:
         return json.loads(text.decode("utf-8-sig"), object_pairs_hook=without_duplicates)
     except UnicodeDecodeError as error:
         raise InputError(f"{place}: not UTF-8 ({error.reason}); save the file as UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{place}: not JSON ({error.msg}); {remedy}") from None
-    except RecursionError:
-        raise InputError(f"{place}: nested too deeply; {remedy}") from None
-    except ValueError as error:  # a number of thousands of digits, or a duplicate key
-        raise InputError(f"{place}: {shorten(str(error), 120)}; {remedy}") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits and a duplicate key among them
+        said = "nested too deeply" if isinstance(error, RecursionError) else getattr(error, "msg", str(error))
+        raise InputError(f"{place}: not JSON ({shorten(said, 120)[1:-1]}); {remedy}") from None
 
 
 def _as_columns(rows: Iterator[dict[str, Any]], path: Path) -> pa.Table:

@@ -1,11 +1,10 @@
 """Data sets by name: `data:sst5/train` stands for the source that `configs/data/sst5.yaml` calls `train`."""
 
-import difflib
 from typing import Any
 
 import yaml
 
-from ..core.errors import InputError
+from ..core.errors import InputError, closest
 from ..core.paths import PROJECT, find
 
 DATA = "data:"
@@ -24,15 +23,10 @@ def named_source(path: str) -> dict[str, Any]:
     file = find(f"{name}.yaml", "configs/data") if name else None
     if file is None:
         known = sorted(file.stem for file in (PROJECT / "configs/data").glob("*.yaml"))
-        raise InputError(f"{path}: no data set of this name in configs/data, {_expected(name or part, known)}")
+        raise InputError(f"{path}: no data set of this name in configs/data, {closest(name or part, known)}")
     settings = yaml.safe_load(file.read_text(encoding="utf-8"))["data"]["init_args"]
     sources = {**{key: value for key, value in settings.items() if key != "targets"}, **settings.get("targets", {})}
     if part not in sources:
-        raise InputError(f"{path}: not in {file.name}, {_expected(part, list(sources))}")
+        raise InputError(f"{path}: not in {file.name}, {closest(part, sources)}")
     source: dict[str, Any] = sources[part]
     return source
-
-
-def _expected(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"expected one of {', '.join(known)}"

@@ -1,6 +1,5 @@
 """Rows from anywhere: local files, artifacts and Hub data sets, as one table with the task's names."""
 
-import difflib
 import json
 import logging
 import math
@@ -15,7 +14,7 @@ import pyarrow as pa
 
 from ..core import artifacts, fingerprint
 from ..core.contracts import Reference, check_no_duplicates
-from ..core.errors import InputError, is_unicode, shorten
+from ..core.errors import InputError, closest, is_unicode, shorten
 from ..core.hashing import seeded_hash
 from ..core.task import Task, fold
 from .readers import HUB, Source, line_of, read_raw
@@ -54,6 +53,18 @@ class Rows:
     def fingerprint(self) -> str:
         """SHA-256 of the rows as they are used, not of the file they came from."""
         return fingerprint.of_table(self.table)
+
+    def check_any(self, name: str) -> None:
+        """Refuse no rows.
+
+        Args:
+            name: The setting that names their sources, such as `data.pool`.
+
+        Raises:
+            InputError: If there is none.
+        """
+        if not self.table.num_rows:
+            raise InputError(f"{name} {', '.join(self.places) or '[]'}: no rows, expected at least one")
 
     @property
     def reference(self) -> Reference:
@@ -271,10 +282,9 @@ def _check_column_names(source: Source, texts: Sequence[str]) -> None:
     known = [*texts, "id", "label", "prompt_label", "lang", *source.kept_columns]
     unknown = next((name for name in source.columns if name not in known), None)
     if unknown is not None:
-        close = difflib.get_close_matches(unknown, known, n=1)
         raise InputError(
-            f"{source.place}: columns has '{unknown}', expected one of {', '.join(known)}"
-            + (f"; did you mean '{close[0]}'?" if close else "; take it out")
+            f"{source.place}: columns has '{unknown}', expected one of {', '.join(known)}; "
+            f"{closest(unknown, known, 'take it out')}"
         )
 
 

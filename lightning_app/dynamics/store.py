@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..core import artifacts, fingerprint
-from ..core.contracts import Reference
+from ..core.contracts import Reference, check_column, check_labels
 from ..core.errors import InputError
 from ..core.task import Task
 
@@ -186,8 +186,7 @@ def read_dynamics(folder: Path, task: Task) -> Dynamics:
             f"{folder}: labels {manifest.facts['labels']}, expected {task.labels}; train a teacher on them"
         )
     rows = artifacts.read_parquet(folder / IDS)
-    if "id" not in rows.column_names:
-        raise InputError(f"{folder / IDS}: no column 'id' among {rows.column_names}; {REMEDY}")
+    check_column(rows, "id", folder / IDS, REMEDY)
     log_probs_ENC = np.empty((len(files), rows.num_rows, len(task.labels)), dtype=np.float32)
     own_names = [labels[label] for label in task.labels]
     for epoch, log_probs_NC in enumerate(read_checks(folder, own_names)):
@@ -196,9 +195,7 @@ def read_dynamics(folder: Path, task: Task) -> Dynamics:
         log_probs_ENC[epoch] = log_probs_NC
     if "reference" in rows.column_names:
         reference = rows["reference"].to_pylist()
-        unknown = next((label for label in reference if label not in own_names), None)
-        if unknown is not None:
-            raise InputError(f"{folder / IDS}: reference {unknown!r}, expected one of {own_names}; {REMEDY}")
+        check_labels(rows, "reference", own_names, folder / IDS, REMEDY)
         reference_N = np.array([own_names.index(label) for label in reference], dtype=np.int64)
     else:
         reference_N = log_probs_ENC[-1].argmax(axis=1)

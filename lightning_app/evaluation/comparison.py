@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import InputError
+from ..core.errors import InputError, closest
 from .bootstrap import Resampling, difference, interval, statistic
 from .class_scores import details_of
 from .entries import AVERAGE, Average, Cell, Comparison, Majority, OverTargets, Results
 from .metrics import classification_metrics, majority_metrics, mean_and_deviation
-from .predictions import Tested, check_same_rows
+from .predictions import Tested, check_same_rows, no_such_column
 from .significance_tests import McNemar, holm, mcnemar, signed_rank
 from .slices import slices_of
 
@@ -44,7 +44,7 @@ def results_of(
     methods = list(dict.fromkeys(run.method for run in tested))
     unknown = next((name for name in baselines if name not in methods), None)
     if unknown is not None:
-        raise InputError(f"baseline '{unknown}': expected one of {', '.join(methods)}")
+        raise InputError(f"baseline '{unknown}': no method of this name, {closest(unknown, methods)}")
     results = Results()
     for task, setting in dict.fromkeys((run.task.name, run.setting) for run in tested):
         group = [run for run in tested if (run.task.name, run.setting) == (task, setting)]
@@ -76,10 +76,7 @@ def results_of(
             results.comparisons += _compare(results.cells, group, metric, prior, base, drawn)
     results.over_targets = _over_targets(results.comparisons)
     if by is not None and not any(cell.part is not None for cell in results.cells):
-        raise InputError(
-            f"by '{by}': no test run holds this column; add `keep: [{by}]` to the sources under data.targets and test "
-            "again with --overwrite=true"
-        )
+        raise no_such_column("by", by)
     return results
 
 
@@ -110,10 +107,7 @@ def _groups(runs: Sequence[Tested], target: str, column: str | None) -> list[str
         return predictions.ids
     values = next((own[column] for run in runs if column in (own := run.by_target[target].columns)), None)
     if values is None:
-        raise InputError(
-            f"groups '{column}': the test rows of {target} hold no such column; add `keep: [{column}]` to the source "
-            "under data.targets and test again with --overwrite=true"
-        )
+        raise no_such_column(f"target {target}: groups", column)
     empty = next((row for row, value in enumerate(values) if value is None), None)
     if empty is not None:
         raise InputError(

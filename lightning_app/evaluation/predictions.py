@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ..calibration.priors import under_prior
 from ..core import artifacts
-from ..core.contracts import LeakageFacts, probabilities
+from ..core.contracts import LeakageFacts, check_labels, probabilities
 from ..core.errors import InputError, shorten
 from ..core.task import Task
 
@@ -127,11 +127,7 @@ def _check_labels(artifact: artifacts.Artifact, task: Task) -> None:
     (target, twice), count = Counter(pairs).most_common(1)[0]
     if count > 1:
         raise InputError(f"{artifact.path}: duplicate id {shorten(twice)} in target {shorten(target)}; {remedy}")
-    for row, label in enumerate(artifact.table["label"].to_pylist()):
-        if label not in task.labels:
-            raise InputError(
-                f"{artifact.path} row {row}: label {shorten(label)}, expected one of {task.labels}; {remedy}"
-            )
+    check_labels(artifact.table, "label", task.labels, artifact.path, remedy)
     probabilities(artifact.table, len(task.labels), artifact.path, remedy)
 
 
@@ -153,6 +149,14 @@ def check_priors(tested: Sequence[Tested]) -> None:
                 f"{run.path}: the model's gold has no row of '{label}', so its prior cannot be divided out; report "
                 "with --prior=as_trained"
             )
+
+
+def no_such_column(option: str, column: str) -> InputError:
+    """The error for a column of the test rows that an option of `report` names and no run holds."""
+    return InputError(
+        f"{option} '{column}': no test run holds this column; add `keep: [{column}]` to the sources under data.targets "
+        "and test again with --overwrite=true"
+    )
 
 
 def check_same_rows(group: Sequence[Tested]) -> None:

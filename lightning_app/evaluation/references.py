@@ -8,7 +8,7 @@ import numpy as np
 from ..core.errors import InputError, shorten
 from .entries import Results
 from .metrics import METRICS
-from .predictions import Predictions, Tested
+from .predictions import Predictions, Tested, no_such_column
 
 LLM = "LLM"
 NO_SEED = "-"
@@ -43,10 +43,7 @@ def llm_runs(tested: Sequence[Tested], column: str, metrics: Sequence[str]) -> l
         if by_target:
             runs.append(Tested("", group[0].task, setting, LLM, NO_SEED, None, None, by_target, corrected=True))
     if not runs:
-        raise InputError(
-            f"llm_labels '{column}': no test run holds this column; add `keep: [{column}]` to the sources under "
-            "data.targets and test again with --overwrite=true"
-        )
+        raise no_such_column("llm_labels", column)
     if any(run.method == LLM for run in tested):
         raise InputError(f"llm_labels '{column}': a tested method is called {LLM} too; give it another `method`")
     return runs

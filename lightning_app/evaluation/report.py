@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from ..core import artifacts
-from ..core.errors import InputError
+from ..core.errors import InputError, closest
 from ..core.ranges import Share, check_ranges
 from ..core.results import Result
 from ..core.runs import Run, command_line, output_folder
@@ -210,7 +210,7 @@ def _metrics(metric: str | list[str]) -> list[str]:
     metrics = _listed(metric)
     unknown = next((name for name in metrics or [""] if name not in METRICS), None)
     if unknown is not None:
-        raise InputError(f"metric '{unknown}': expected one of {', '.join(METRICS)}")
+        raise InputError(f"metric '{unknown}': no metric of this name, {closest(unknown, METRICS)}")
     return metrics
 
 

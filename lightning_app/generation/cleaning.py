@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..core import artifacts, fingerprint
-from ..core.contracts import Reference
+from ..core.contracts import Reference, check_column, positions
 from ..core.errors import InputError
 from ..core.paths import find
 from ..core.ranges import NonNegativeInt, PositiveInt, Range, Seed, check_ranges
@@ -253,11 +253,7 @@ def _written(
 def _rows(table: pa.Table, task: Task, sides: Sequence[str], place: str) -> dict[str, list[Any]]:
     """The raw columns as lists; labels in the task's spelling."""
     for name in ("text", *sides):
-        if name not in table.column_names:
-            raise InputError(
-                f"{place}: no column '{name}' among {table.column_names}, expected raw generations; say which one "
-                "holds it with `raw.columns`"
-            )
+        check_column(table, name, place, "give raw generations, or say which one holds it with `raw.columns`")
     count = table.num_rows
     rows: dict[str, list[Any]] = {name: table[name].to_pylist() for name in table.column_names}
     rows["text"] = [None if text is None else str(text) for text in rows["text"]]
@@ -350,11 +346,9 @@ def _joined(artifact: artifacts.Artifact, ids: Sequence[str]) -> np.ndarray:
     Raises:
         InputError: If a row has none.
     """
-    place = {one: row for row, one in enumerate(artifact.table["id"].to_pylist())}
-    missing = next((one for one in ids if one not in place), None)
-    if missing is not None:
-        raise InputError(f"{artifact.path}: no row for id '{missing}'; embed the rows that are cleaned here")
-    return unit_embeddings(artifact)[[place[one] for one in ids]]
+    embedded, remedy = artifact.table["id"].to_pylist(), "embed the rows that are cleaned here"
+    joined_ND: np.ndarray = unit_embeddings(artifact)[positions(embedded, ids, artifact.path, remedy, exactly=False)]
+    return joined_ND
 
 
 def _tables(

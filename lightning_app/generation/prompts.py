@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from ..core.documents import checked
 from ..core.errors import InputError, shorten
 from ..core.hashing import seeded_hash
 from ..core.paths import find
+from ..core.ranges import PositiveInt, check_fields
 from ..core.task import Task
 from ..core.yaml_files import load_mapping
 from ..data.sources import Rows
@@ -52,6 +53,8 @@ class PromptSpec:
             in it, so it gets no prompt in another language.
     """
 
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
     name: str
     system: str
     classes: dict[str, str]
@@ -61,7 +64,7 @@ class PromptSpec:
     examples: dict[str, Examples] = field(default_factory=dict)
     of_each: str | None = None
     completion: str = "Text ({label}):"
-    shots: int = 2
+    shots: PositiveInt = 2
     chat_examples: bool = True
     examples_language: str | None = None
 
@@ -94,14 +97,9 @@ def read_spec(path: str, task: Task, language: str | None = None) -> PromptSpec:
     if found is None or not found.is_file():
         raise InputError(f"prompts {path}: no such file here or in configs/prompts; check the name")
     values = load_mapping(found, "the keys of a prompt file, as in configs/prompts")
-    try:
-        PromptSpec(**values)
-        spec = checked(PromptSpec, values, found.name, "fix this file")
-        if language:
-            spec = replace(spec, language=language, examples_language=spec.examples_language or spec.language)
-    except TypeError as error:
-        keys = ", ".join(PromptSpec.__dataclass_fields__)
-        raise InputError(f"{found.name}: {' '.join(str(error).split())}; the keys are {keys}") from None
+    spec = checked(PromptSpec, values, found.name, "fix this file")
+    if language:
+        spec = replace(spec, language=language, examples_language=spec.examples_language or spec.language)
     _check_values(spec, found.name)
     wrong = [label for label in (*spec.classes, *spec.examples) if label != NO_CLASS and task.match(label) is None]
     if wrong or not spec.classes:
@@ -113,19 +111,20 @@ def read_spec(path: str, task: Task, language: str | None = None) -> PromptSpec:
         )
     _check_examples(spec, found.name)
     known = {"domain", "language", *spec.vary, *(["text"] if spec.of_each else [])}
-    _check_fields(
+    _check_template(
         spec.completion,
         {"label", "domain", "language", *(["text"] if spec.of_each else [])},
         f"{found.name}: completion",
     )
-    _check_fields(spec.system, {"language"}, f"{found.name}: system")
+    _check_template(spec.system, {"language"}, f"{found.name}: system")
     for label, instruction in spec.classes.items():
-        _check_fields(instruction, known, f"{found.name}: class {label}")
+        _check_template(instruction, known, f"{found.name}: class {label}")
     return spec
 
 
 def _check_values(spec: PromptSpec, place: str) -> None:
-    """Refuse domains without a share, and attributes without a value."""
+    """Refuse numbers out of range, domains without a share, and attributes without a value."""
+    check_fields(spec, f"{place}: ")
     shares = list(spec.domains.values())
     if not shares or min(shares) < 0 or not 0 < sum(shares) < math.inf:
         raise InputError(f"{place}: domains {spec.domains}, expected a name and a share of 0 or more for each")
@@ -135,8 +134,6 @@ def _check_values(spec: PromptSpec, place: str) -> None:
 
 
 def _check_examples(spec: PromptSpec, place: str) -> None:
-    if spec.shots < 1:
-        raise InputError(f"{place}: shots is {spec.shots}, expected at least 1")
     for label, listed in spec.examples.items():
         unknown = [domain for domain in listed if domain not in spec.domains] if isinstance(listed, dict) else []
         # The domains of source rows are theirs, not the prompt file's.
@@ -154,7 +151,7 @@ def _is_example(example: Any, is_pair: bool) -> bool:
     return isinstance(example, list) and len(example) == 2 and all(isinstance(text, str) for text in example)
 
 
-def _check_fields(template: str, known: set[str], place: str) -> None:
+def _check_template(template: str, known: set[str], place: str) -> None:
     try:
         asked = names_in(template)
     except ValueError as error:

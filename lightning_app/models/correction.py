@@ -142,8 +142,6 @@ def write_prior(
         prior, place = dict(zip(task.labels, shares.tolist(), strict=True)), "prior"
         if estimate.warning is not None:
             log.warning("%s", estimate.warning)
-    elif target is not None:
-        raise InputError(f"target {target}: given with prior {prior}, expected prior em or bbse, which look at it")
     correction = fit_correction(facts, prior, place, how=extra.get("how"))
     network = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
     layer = output_layer(network, model)

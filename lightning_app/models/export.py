@@ -21,7 +21,7 @@ from .average import average_weights, averaged_facts, run_models
 from .card import is_translator, model_card
 from .correction import write_prior
 from .export_data import export_rows
-from .folders import files_in, write_folder
+from .folders import check_apart, files_in, write_folder
 from .lineage import lineage_of
 from .loading import read_weights
 from .locate import CARD_FACTS, WEIGHTS, read_facts
@@ -108,10 +108,7 @@ def _export_model(
         raise InputError(f'{model}: no {CARD_FACTS}, expected a model folder of a fit run; make it with "{maker}"')
     if folders and test is not None:
         raise InputError(f"test {test}: results of another model than the mean, expected none with --average")
-    if out.resolve() in (source.resolve(), *source.resolve().parents):
-        raise InputError(f"{out}: holds the model that is to be exported; choose another --out")
-    if source.resolve() in out.resolve().parents:
-        raise InputError(f"{out}: is inside the model that is to be exported; choose another --out")
+    check_apart(out, source, "model")
     _check_source(source, prior, target)
     facts: dict[str, Any] = averaged_facts(folders) if folders else read_facts(source)
     if test is not None:
@@ -158,8 +155,7 @@ def _rows_to_compare(rows: Source | list[Source] | None, test: str | None, facts
     if not rows:
         raise InputError("onnx: no rows to compare it with the network on; give --compare_on FILE, or --test RUN/test")
     found = load_rows(rows, Task(**facts["task"]), "label")
-    if not found.ids:
-        raise InputError(f"compare_on {', '.join(found.places)}: no rows, expected at least one")
+    found.check_any("compare_on")
     return found
 
 

@@ -12,7 +12,7 @@ from ..core.errors import InputError
 from ..core.markup import code, inline
 from ..core.paths import find
 from .card import TEMPLATES, front_matter
-from .folders import write_folder
+from .folders import check_apart, write_folder
 from .lineage import lineage_of, lineage_table
 from .locate import CARD_FACTS
 
@@ -56,10 +56,7 @@ def export_rows(folder: str, out: Path, license: str | None, languages: list[str
     if not artifact.table.num_rows:
         raise InputError(f"{folder}: no rows, expected at least one to publish")
     artifacts.check_fresh(source, artifact.manifest)
-    if out.resolve() in (source.resolve(), *source.resolve().parents):
-        raise InputError(f"{out}: holds the rows that are to be exported; choose another --out")
-    if source.resolve() in out.resolve().parents:
-        raise InputError(f"{out}: is inside the selection that is to be exported; choose another --out")
+    check_apart(out, source, "selection")
     facts = _facts(artifact)
 
     def write(place: Path) -> None:

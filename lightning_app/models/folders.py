@@ -54,6 +54,23 @@ def write_folder(
     _exchange(temporary, out)
 
 
+def check_apart(out: Path, source: Path, what: str) -> None:
+    """Refuse an export into the folder that is exported, one inside it, or one around it.
+
+    Args:
+        out: The place.
+        source: What is exported.
+        what: What an error calls it.
+
+    Raises:
+        InputError: Says which of the two is inside the other.
+    """
+    target, exported = out.resolve(), source.resolve()
+    if exported.is_relative_to(target) or target.is_relative_to(exported):
+        how = "holds" if exported.is_relative_to(target) else "is inside"
+        raise InputError(f"{out}: {how} the {what} that is to be exported; choose another --out")
+
+
 def check_replaceable(target: Path, copied: Collection[Path]) -> bool:
     """Whether an earlier export is there; only what one wrote is ever removed.
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..core import artifacts
-from ..core.contracts import Reference
+from ..core.contracts import Reference, positions
 from ..core.errors import InputError
 from ..core.paths import find
 from ..core.task import Task
@@ -111,12 +111,7 @@ def _join(path: Path, manifest: artifacts.Manifest, ids: list[str], rows: Rows) 
         artifacts.check_same_ancestor(
             artifacts.Artifact(path, pa.table({}), manifest), "pool", rows.fingerprint, ", ".join(rows.places)
         )
-    position = {one: number for number, one in enumerate(ids)}
-    missing = next((one for one in rows.ids if one not in position), None)
-    if missing is not None or len(position) != len(ids) or len(position) != len(rows.ids):
-        named = f"no row for id '{missing}'" if missing is not None else "ids that are not the pool's, once each"
-        raise InputError(f"{path}: {named}; rebuild with {artifacts.rebuild(manifest, anew=True)}")
-    return np.array([position[one] for one in rows.ids], dtype=np.int64)
+    return positions(ids, rows.ids, path, f"rebuild with {artifacts.rebuild(manifest, anew=True)}")
 
 
 def _check_same_encoder(one: artifacts.Manifest, place: str, other: artifacts.Manifest, other_place: str) -> None:

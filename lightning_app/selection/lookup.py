@@ -1,6 +1,5 @@
 """From a strategy's name and options to the function that scores rows."""
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from functools import partial
@@ -9,7 +8,7 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from ..core.errors import InputError, shorten
+from ..core.errors import InputError, closest, shorten
 from ..core.fingerprint import of_files
 from ..core.ranges import range_of
 from ..core.user_code import file_of, import_file
@@ -75,13 +74,9 @@ def with_options(strategy: Strategy, name: str, options: Mapping[str, Any]) -> S
 
 def _remedy(option: str, known: set[str]) -> str:
     """What to do about an option that a strategy does not have."""
-    close = difflib.get_close_matches(option, known, n=1)
-    if close:
-        return f"did you mean '{close[0]}'?"
     having = [name for name, known in BUILT_IN.items() if option in inspect.signature(known.function).parameters]
-    if having:
-        return f"it is an option of {', '.join(having)}; choose that strategy, or leave this option out"
-    return f"expected one of {sorted(known)}" if known else "expected none; this strategy has no options"
+    theirs = f"it is an option of {', '.join(having)}; choose that strategy, or leave this option out"
+    return closest(option, sorted(known), theirs if having else "")
 
 
 def code_of(name: str) -> str | None:
@@ -103,11 +98,9 @@ def _file(name: str) -> Path:
     module = name.rpartition(".")[0]
     file = file_of(module)
     if file is None:
-        close = difflib.get_close_matches(name, BUILT_IN, n=1)
         there = f" (there is no {module.replace('.', '/')}.py here)" if module else ""
-        own = "; for your own, give module.function of a file in this folder"
-        remedy = f", did you mean '{close[0]}'?" if close else own
-        raise InputError(f"strategy {shorten(name)}: not one of {', '.join(BUILT_IN)}{remedy}{there}")
+        remedy = closest(name, BUILT_IN, "for your own, give module.function of a file in this folder")
+        raise InputError(f"strategy {shorten(name)}: not one of {', '.join(BUILT_IN)}; {remedy}{there}")
     return file
 
 

@@ -344,12 +344,10 @@ def _scores(given: Any, ids: list[str], method: Method) -> np.ndarray:
         if scores.dtype.kind != "f":  # a mask or unsigned numbers could not be negated
             scores = scores.astype(np.float64)
     except (TypeError, ValueError):
-        raise InputError(
-            f"strategy '{method.strategy}': {shorten(given)}, expected one number for each of {len(ids)} rows"
-        ) from None
+        scores = np.empty(0)
     if scores.shape != (len(ids),):
         raise InputError(
-            f"strategy '{method.strategy}': {scores.shape} scores, expected one for each of {len(ids)} rows"
+            f"strategy '{method.strategy}': {shorten(given)}, expected one number for each of {len(ids)} rows"
         )
     if np.isnan(scores).any():
         raise InputError(

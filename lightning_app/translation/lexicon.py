@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
-from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
@@ -19,7 +18,7 @@ import regex
 
 from ..core import fingerprint
 from ..core.errors import InputError
-from ..core.paths import find
+from ..data.readers import check_path
 from ..data.sources import Source, read_table
 
 log = logging.getLogger(__name__)
@@ -262,11 +261,9 @@ def _muse(source: Source) -> list[tuple[str, str, str | None]]:
             f"{source.path}: columns {source.columns}, expected in a .txt {{source: first, target: second}} or, in "
             "the other direction, {source: second, target: first}"
         )
-    path = find(source.path)
-    if path is None:
-        raise InputError(f"{source.path}: no such file; check `path` (looked up here, then in Labelbridge's folder)")
+    path = check_path(source)
     pairs: list[tuple[str, str, str | None]] = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         parts = line.split("\t") if "\t" in line else line.split()
         if not line.strip():
             continue

@@ -94,7 +94,7 @@ OPTIONS: dict[tuple[str, str], str] = {
     ("mine.Thing", '{"width": 3}'): "'width' is not known, expected none",
     ("mine.typed", '{"width": [3]}'): r"width is \[3\], expected int",
     ("mine.typed", '{"wdth": 3}'): "'wdth' is not known, did you mean 'width'",
-    ("mine.typed", '{"": 3}'): r"'' is not known, expected one of \['width'\]",
+    ("mine.typed", '{"": 3}'): "'' is not known, expected one of width",
 }
 
 

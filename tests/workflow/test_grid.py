@@ -25,7 +25,7 @@ def refusal(**changes: Any) -> str:
         read({key: value for key, value in {**SMALL, **changes}.items() if value is not None})
     message = str(caught.value)
     assert "\n" not in message
-    return message
+    return message.removeprefix("grid: ")
 
 
 def test_every_grid_of_the_project_passes():
@@ -38,28 +38,42 @@ def test_every_grid_of_the_project_passes():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seed": [0]}, "seed: unknown key, did you mean 'seeds'?"),
-        ({"methods": {"T": {"selections": "top"}}}, "methods.T.selections: unknown key, did you mean 'selection'?"),
+        ({"seed": [0]}, "seed is not known, did you mean 'seeds'?"),
+        ({"selection": {}, "selections": None}, "selection is not known, did you mean 'selections'?"),
+        ({"methods": {"T": {"selections": "top"}}}, "methods.T.selections is not known, did you mean 'selection'?"),
         ({"methods": {"T": {"selection": "tops"}}}, "methods.T.selection: unknown name 'tops', did you mean 'top'?"),
         ({"methods": {"SRC": {"in": ["mr"]}}}, "methods.SRC.in: unknown name 'mr', expected one of en"),
-        ({"selections": {"top": {"strateggy": "top"}}}, "selections.top.strateggy: unknown key, did you mean 'strategy'?"),
-        ({"selections": {"top": {"out": "x"}}}, "selections.top.out: unknown key"),
-        ({"overlays": {"students": []}}, "overlays.students: unknown key, did you mean 'student'?"),
-        ({"trainer": {"trianer.max_epochs": 1}}, "trainer.trianer.max_epochs: trianer: unknown key, did you mean 'trainer'?"),
-        ({"report": {"metrics": "accuracy"}}, "report.metrics: unknown key, did you mean 'metric'?"),
-        ({"pool": {"pth": "x"}}, "pool.pth: unknown key, did you mean 'path'?"),
-        ({"gold": {"test": {"path": "x"}}}, "gold.test: unknown key"),
-        ({"translations": {"hi": {"form": "en"}}}, "translations.hi.form: unknown key, did you mean 'from'?"),
+        ({"selections": {"top": {"strateggy": "top"}}}, "selections.top.strateggy is not known, did you mean 'strategy'?"),
+        ({"selections": {"top": {"out": "x"}}}, "selections.top.out is not known, expected one of agreement, allow_empty, "),
+        ({"overlays": {"students": []}}, "overlays.students is not known, did you mean 'student'?"),
+        ({"trainer": {"trianer.max_epochs": 1}}, "trainer.trianer.max_epochs is not known, did you mean 'trainer'?"),
+        ({"report": {"metrics": "accuracy"}}, "report.metrics is not known, did you mean 'metric'?"),
+        ({"pool": {"pth": "x"}}, "pool.0.pth is not known, did you mean 'path'?"),
+        ({"pool": {"split": "x"}}, "pool.0 is {'split': 'x'}, expected a source of rows, such as {path: my/rows.jsonl}"),
+        ({"pool": 5}, "pool.0 is 5, expected a map"),
+        ({"pool": "{path: ]"}, "pool.0 is '{path: ]', expected a path, or settings such as {path: my/rows.jsonl}"),
+        ({"gold": {"test": {"path": "x"}}}, "gold.test is not known, expected one of dev, train"),
+        ({"translations": {"hi": {"form": "en"}}}, "translations.hi.form is not known, did you mean 'from'?"),
+        ({"translations": {"hi": {"from": "mr"}}}, "translations.hi.from: unknown name 'mr'"),
+        ({"translations": {"hi": {"targets": {"a": {"pth": "x"}}}}}, "translations.hi.targets.a.pth is not known, did you mean 'path'?"),
+        ({"translate_test": {"hi": {}}}, "translate_test.hi.rows is missing"),
+        ({"pseudolabels": {"other": {"teacher": "T-top-k"}}}, "pseudolabels.other.teacher: unknown name 'T-top-k'"),
+        ({"selections": {"top": {"pseudolabels": "other"}}}, "selections.top.pseudolabels: unknown name 'other', expected none"),
+        ({"selections": {"top": {"needs": ["dynamic"]}}}, "selections.top.needs: unknown name 'dynamic', did you mean 'dynamics'?"),
         ({"unions": {"all": ["en", "hi"]}}, "unions.all: unknown name 'hi'"),
-        ({"seeds": [0, 0]}, "seeds: is [0, 0], expected a list of different whole numbers, such as [0, 1]"),
-        ({"seeds": ["0"]}, "seeds: is ['0']"),
-        ({"seed_chain": "all"}, "seed_chain: is 'all', expected student or full"),
-        ({"keep_models": "none"}, "keep_models: is 'none', expected all or first"),
-        ({"out": None}, "out: is missing; see workflow/demo.yaml for an example"),
-        ({"out": "runs/{ x }"}, "out: is 'runs/{ x }'"),
+        ({"unions": {"all": []}}, "unions.all is [], expected at least one name"),
+        ({"seeds": [0, 0]}, "seeds is [0, 0], expected a list of different whole numbers, such as [0, 1]"),
+        ({"seeds": ["0"]}, "seeds.0 is '0', expected a whole number"),
+        ({"seeds": [-1]}, "seeds.0 is -1, expected greater than or equal to 0"),
+        ({"seed_chain": "all"}, "seed_chain is 'all', expected 'student' or 'full'"),
+        ({"keep_models": "none"}, "keep_models is 'none', expected 'all' or 'first'"),
+        ({"out": None}, "out is missing; see workflow/languages.yaml for an example"),
+        ({"out": "runs/{ x }"}, "out is 'runs/{ x }', expected a folder without braces"),
         ({"methods": {}}, "methods: is empty"),
-        ({"methods": {"T": {"order": "select-first"}}}, "methods.T: order is a student's"),
+        ({"methods": ["SRC"]}, "methods is ['SRC'], expected a map"),
+        ({"methods": {"T": {"order": "select-first"}}}, "methods.T is {'order': 'select-first'}, expected a selection too"),
         ({"selections": {"near": {"strategy": "near_target"}}, "methods": {"T": {"selection": "near"}}}, "target_text: is missing"),
+        ({"teachers": "none.yaml"}, "none.yaml: not a regular file"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_that_names_the_key(changes: dict[str, Any], message: str):
@@ -71,9 +85,10 @@ def test_a_mistake_is_one_line_that_names_the_key(changes: dict[str, Any], messa
 )
 def test_a_name_that_cannot_be_a_folder_or_a_flag_is_refused(name: str):
     message = refusal(methods={name: {}})
-    assert message.startswith("methods: name ")
-    assert message.endswith("choose another name")
-    assert refusal(selections={name: {}}, methods={"SRC": {}}).startswith("selections: name ")
+    assert message.startswith(" ".join(f"methods.{name} is ".split()))
+    assert any(expected in message for expected in (", expected a name ", ", expected another name"))
+    assert refusal(selections={name: {}}, methods={"SRC": {}}).startswith("selections.")
+    assert refusal(unions={name: ["en"]}).startswith("unions.")
 
 
 @pytest.mark.parametrize("name", ["KL weight 3", "it's", '"T"', "[T]", "T, k", "T=1", "a & b; c", "$HOME", "*", "тест"])
@@ -83,7 +98,7 @@ def test_any_other_name_is_accepted(name: str):
 
 
 def test_a_name_that_yaml_reads_as_a_number_is_refused():
-    assert refusal(methods={3: {}}) == "methods: name 3 is not text; put it in quotation marks"
+    assert refusal(methods={3: {}}) == "methods.3 is 3, expected a text; put it in quotation marks"
 
 
 def test_two_things_do_not_share_a_folder():
@@ -91,7 +106,9 @@ def test_two_things_do_not_share_a_folder():
     assert refusal(translations=translations, methods={"hi": {}}).startswith(
         "methods.hi: a place or target has the same"
     )
-    assert refusal(translations=translations, unions={"hi": ["en"]}).startswith("unions.hi: a translation has the same")
+    assert refusal(translations=translations, unions={"hi": ["en"]}).startswith(
+        "unions.hi: a place or target has the same"
+    )
     targets = {"sw": {"rows": {"path": "sw.jsonl"}}}
     assert refusal(translate_test=targets, methods={"sw": {}}).startswith("methods.sw: a place or target has the same")
 
@@ -117,7 +134,22 @@ def test_a_folder_from_the_command_line_is_filled_in():
     grid = read({**SMALL, "pool": {"path": "{data}/pool.jsonl"}, "data": "my/data"})
     assert grid.pool == [{"path": "my/data/pool.jsonl"}]
     assert refusal(pool={"path": "{data}/pool.jsonl"}).endswith("give it with --config data=FOLDER")
-    assert refusal(data="my/data").startswith("data: unknown key")
+    assert refusal(data="my/data").startswith("data is not known")
+
+
+def test_nothing_after_a_colon_stands_for_the_default():
+    grid = read({**SMALL, "unions": None, "gold": {"dev": None}, "selections": {"top": None}, "methods": {"SRC": None}})
+    assert (grid.unions, grid.gold, grid.selections, grid.methods["SRC"].places) == (
+        {},
+        {"dev": []},
+        {"top": {}},
+        ["en"],
+    )
+
+
+def test_a_key_of_the_grid_may_be_filled_in_too():
+    grid = read({**SMALL, "trainer": {"model.frozen_cache": "{out}/frozen.sqlite"}})
+    assert (grid.out, grid.trainer) == ("runs/small", {"model.frozen_cache": "runs/small/frozen.sqlite"})
 
 
 def test_a_source_is_a_path_a_mapping_a_list_or_json():
@@ -127,9 +159,7 @@ def test_a_source_is_a_path_a_mapping_a_list_or_json():
 
 def needs(strategy: dict[str, Any], flags: dict[str, Any] | None = None) -> set[str]:
     methods = {"T": {"selection": "x", "flags": flags or {}}}
-    return set(
-        read({**SMALL, "target_text": "t.txt", "selections": {"x": strategy}, "methods": methods}).selections["x"].needs
-    )
+    return read({**SMALL, "target_text": "t.txt", "selections": {"x": strategy}, "methods": methods}).needs("x")
 
 
 def test_a_selection_needs_what_its_strategy_and_its_students_read():

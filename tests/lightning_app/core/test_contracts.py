@@ -1,8 +1,9 @@
 """Manifests and rows are as they are declared, or one line says what is not."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labelbridge.lightning_app.core import artifacts, contracts
-from labelbridge.lightning_app.core.documents import checked, read_json
+from labelbridge.lightning_app.core.documents import checked, known_key, read_json
 from labelbridge.lightning_app.core.errors import InputError
 
 LABELS = ["negative", "positive"]
@@ -172,6 +173,23 @@ def test_vectors_of_every_kind_of_list_are_read():
     assert contracts.vectors(empty, "v", "x", "y").shape[0] == 0
 
 
+def test_rows_are_joined_by_id():
+    assert contracts.positions(["b", "a"], ["a", "b"], "x", "y").tolist() == [1, 0]
+    assert contracts.positions(["b", "a", "c"], ["c"], "x", "y", exactly=False).tolist() == [2]
+    with pytest.raises(InputError, match="^x: no row for id 'c'; y$"):
+        contracts.positions(["a", "b"], ["a", "c"], "x", "y")
+    for ids in (["a", "b", "c"], ["a", "b", "b"]):
+        with pytest.raises(InputError, match="^x: 3 rows, expected one for each of 2 ids; y$"):
+            contracts.positions(ids, ["a", "b"], "x", "y")
+
+
+def test_a_label_that_is_not_the_tasks_is_named_with_its_row():
+    table = pa.table({"label": ["a", "b", None]})
+    contracts.check_labels(table.slice(0, 2), "label", ["a", "b"], "x", "y")
+    with pytest.raises(InputError, match=r"^x row 2: label is None, expected one of \['a', 'b'\]; y$"):
+        contracts.check_labels(table, "label", ["a", "b"], "x", "y")
+
+
 def test_two_columns_of_one_name_are_not_written(scored: Path):
     table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["id", "id"])
     before = sorted(scored.iterdir())
@@ -186,6 +204,35 @@ def test_json_that_cannot_be_read_names_the_file(tmp_path: Path):
         read_json(tmp_path / "folder.json")
     with pytest.raises(InputError, match="no.json: No such file"):
         read_json(tmp_path / "no.json")
+
+
+@dataclass(frozen=True)
+class Inner:
+    """A part of a file, of which some keys are declared."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    weight: int = 0
+
+
+@pytest.mark.parametrize(
+    ("declared", "value", "said"),
+    [
+        (Inner, {"wieght": 1}, "wieght is not known, did you mean 'weight'?"),
+        (dict[str, list[Inner]], {"a": [{}, {"x": 1}]}, "a.1.x is not known, expected one of weight"),
+        (dict[Annotated[str, known_key(["cat", "dog"])], int], {"dgo": 1}, "dgo is not known, did you mean 'dog'?"),
+        (
+            dict[Annotated[str, known_key(["cat"], dotted=True)], int],
+            {"cat.a": 1, "cta.b": 1},
+            "cta.b is not known, did",
+        ),
+        (dict[str, Inner], {"[a]": {"weight": "1"}}, "[a].weight is '1', expected a whole number"),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_closest_one(declared: Any, value: Any, said: str):
+    with pytest.raises(InputError) as caught:
+        checked(declared, value, "x", "fix it")
+    assert str(caught.value).startswith(f"x: {said}")
 
 
 def test_no_text_passes_for_a_number():

@@ -121,7 +121,7 @@ def test_an_array_of_objects_is_read(tmp_path: Path):
         ("a.jsonl", '{"text": "a"}\n\n[1]\n', r"row 1 \(line 3\): \[1\], expected a JSON object"),
         ("a.jsonl", '{"text": "a", "text": "b"}\n', r"row 0 \(line 1\): .*duplicate key 'text'"),
         ("a.jsonl", '{"text": ' + "9" * 5000 + "}\n", r"row 0 \(line 1\): .*4300 digits"),
-        ("a.jsonl", '{"text": ' + "[" * 100_000 + "\n", r"row 0 \(line 1\): nested too deeply"),
+        ("a.jsonl", '{"text": ' + "[" * 100_000 + "\n", r"row 0 \(line 1\): not JSON \(nested too deeply\)"),
         ("a.jsonl", "{}\n{}\n", "2 rows without any key"),
         ("a.jsonl", b'{"text": "caf\xe9"}\n', r"row 0 \(line 1\): not UTF-8"),
         ("a.json", '{"data": [\n1]}\n', r"row 0 \(line 1\): not JSON"),

@@ -121,7 +121,9 @@ def test_methods_are_tested_against_the_baseline(tmp_path: Path, task: Task):
     assert "* | +0.0 [+0.0, +0.0] | +40.0 [" in row
     report(runs, out=str(tmp_path / "two"), baseline="T-rand-k")
     assert "accuracy against T-rand-k" in (tmp_path / "two" / "report.md").read_text()
-    with pytest.raises(InputError, match="baseline 'T-best': expected one of SRC, T-top-k, T-rand-k"):
+    with pytest.raises(
+        InputError, match="baseline 'T-best': no method of this name, expected one of SRC, T-top-k, T-rand-k"
+    ):
         report(runs, out=str(tmp_path / "three"), baseline="T-best")
 
 
@@ -339,7 +341,7 @@ def test_rows_of_one_group_are_resampled_together(tmp_path: Path, task: Task):
 def test_groups_need_their_column(tmp_path: Path, task: Task):
     run = write_run(tmp_path / "a", task, "SRC", 0, {"hi": 6})
     with pytest.raises(
-        InputError, match=r"groups 'premise': the test rows of hi hold no such column; add `keep: \[pre"
+        InputError, match=r"target hi: groups 'premise': no test run holds this column; add `keep: \[pre"
     ):
         report(run, out=str(tmp_path / "report"), groups="premise")
     rows = [{"id": "1", "target": "hi", "label": "neutral", "premise": None, "probs": [0.0, 1.0, 0.0]}]

@@ -80,7 +80,7 @@ def test_language_and_examples_are_filled_in(tmp_path: Path, task: Task):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("name: m\nsystem: s\nclases: {}\n", "clases"),
+        ("name: m\nsystem: s\nclases: {}\n", r"clases is not known, did you mean 'classes'\?; fix this file"),
         ("name: m\nsystem: s\nclasses: {happy: x}\n", r"classes \['happy'\], expected labels"),
         ("name: m\nsystem: s\nclasses: {positive: 'about {colour}'}\n", r"asks for \['colour'\]"),
         ("name: m\nsystem: s\nclasses: {positive: x}\ndomains: {}\n", "domains"),
@@ -207,7 +207,7 @@ def test_there_is_no_completion_without_examples_in_its_language(tmp_path: Path,
         ("examples: {positive: {general: x}}", "expected a list"),
         ("examples: {positive: [1]}", "expected a list, a text each"),
         ("of_each: premise\nexamples: {positive: [x]}", r"expected a list, \[premise, text\] each"),
-        ("shots: 0", "shots is 0, expected at least 1"),
+        ("shots: 0", "shots is 0, expected 1 <= shots"),
         ("completion: '{tone} {label}:'", r"completion asks for \['tone'\]"),
     ],
 )

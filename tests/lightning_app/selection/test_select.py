@@ -229,11 +229,11 @@ CHOICE = (
         (f"{CHOICE}    return Choice([1, 1], zeros)", "kept 2 rows, expected up to 2 different ones"),
         (f"{CHOICE}    return Choice([[0], [1]], zeros)", "kept is .*expected positions"),
         (f"{CHOICE}    return Choice(zeros == 0, zeros)", "kept is .*expected positions"),
-        (f"{CHOICE}    return Choice([0], zeros[:3])", "expected one for each of"),
+        (f"{CHOICE}    return Choice([0], zeros[:3])", "expected one number for each of"),
         (f"{CHOICE}    return Choice([0], zeros, cluster=zeros)", "cluster is .*expected a whole number for each of 20"),
         (f"{CHOICE}    return Choice([0], zeros, cluster=[1])", "cluster is .*expected a whole number"),
         ("def score(candidates):\n    return [float('nan')] * len(candidates.ids)", "the score of row '.*' is nan"),
-        ("def score(candidates):\n    return [1.0]", "expected one for each of"),
+        ("def score(candidates):\n    return [1.0]", "expected one number for each of"),
         ("def score(candidates):\n    return ['a'] * len(candidates.ids)", "expected one number for each of"),
         (
             "import numpy as np\nfrom labelbridge.lightning_app.selection.strategies import Choice\n"
@@ -280,7 +280,7 @@ def test_after_a_mistake_the_corrected_command_may_take_the_folder(pool: Path, t
 
 
 def test_a_misspelt_strategy(pool: Path, task: Task, tmp_path: Path):
-    with pytest.raises(InputError, match="strategy 'topp': not one of .*, did you mean 'top'?"):
+    with pytest.raises(InputError, match="strategy 'topp': not one of .*; did you mean 'top'"):
         run(pool, task, tmp_path / "s", strategy="topp")
 
 
