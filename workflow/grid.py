@@ -39,6 +39,8 @@ TRAINER_SETTINGS = (
 )  # fmt: skip
 SELECT_SETTINGS = {*inspect.signature(select).parameters, "needs"} - {"out", "overwrite", "pool", "task"}
 REPORT_SETTINGS = set(inspect.signature(report).parameters) - {"runs", "out", "overwrite"}
+# Settings of a student with prompt labels that weigh rows by the teacher's probabilities.
+WEIGHED_BY_TEACHER = ("model.importance_clip", "model.min_confidence")
 # What a selection may name as its `needs`.
 EVIDENCE = ("dynamics", "embeddings", "target")
 # Folders inside `out`, or inside a place's folder, that a method or a place must not be named after.
@@ -278,13 +280,18 @@ class Grid(_Entry):
         # A draw by prompt label needs no teacher, unless one of its students learns from the teacher's probabilities.
         by_prompt = strategy == "random" and settings.get("class_from") == "prompt" and not settings.get("agreement")
         students = [method.flags for method in self.methods.values() if method.selection == selection]
-        if not by_prompt or any(flags.get("model.synthetic_labels") != "prompt" for flags in students):
+        if not by_prompt or any(map(_reads_the_teacher, students)):
             needs.add("pseudolabels")
         return needs
 
     def any_needs(self, what: str) -> bool:
         """Whether any selection reads `what`."""
         return any(what in self.needs(selection) for selection in self.selections)
+
+
+def _reads_the_teacher(flags: Mapping[str, Any]) -> bool:
+    """Whether a student with these flags requires the teacher's probabilities of its selection."""
+    return flags.get("model.synthetic_labels") != "prompt" or any(flags.get(name) for name in WEIGHED_BY_TEACHER)
 
 
 def read(config: Mapping[str, Any], place: str = "grid") -> Grid:

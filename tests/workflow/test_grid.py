@@ -171,4 +171,6 @@ def test_a_selection_needs_what_its_strategy_and_its_students_read():
     assert needs({"strategy": "top", "class_from": "last_epoch"}) == {"pseudolabels", "dynamics"}
     assert needs({"strategy": "random", "class_from": "prompt"}, prompt) == set()
     assert needs({"strategy": "random", "class_from": "prompt"}) == {"pseudolabels"}
+    weighed = {**prompt, "model.importance_clip": 2.0}
+    assert needs({"strategy": "random", "class_from": "prompt"}, weighed) == {"pseudolabels"}
     assert needs({"strategy": "random", "class_from": "prompt", "agreement": True}, prompt) == {"pseudolabels"}
