@@ -1,4 +1,4 @@
-"""A training step in groups of similar length, against the same step padded to its longest row."""
+"""A training step in groups of similar length, or packed, against the same step padded to its longest row."""
 
 import json
 import random
@@ -16,13 +16,15 @@ from labelbridge.lightning_app.core.paths import PROJECT
 from labelbridge.lightning_app.models.locate import MINILM, locate
 from labelbridge.modules.heads import load_classifier
 from labelbridge.modules.length_groups import in_groups
+from labelbridge.modules.packing import make_packable, packed_logits
 from labelbridge.modules.trained_rows import train_rows_that_occur
 
 
 def run(full: bool = False) -> dict[str, Any]:
     """Processor seconds of forward and backward passes of MiniLM, in turn on the same batches; medians of the ratios.
 
-    `ratio` is that of batches of 16 rows; `full` takes all rows of the sample, the default a quarter.
+    `ratio` is that of groups in batches of 16 rows, `packed` that of packed ones; `full` takes all rows of the sample,
+    the default a quarter.
     """
     rows = _sample_rows()
     random.Random(0).shuffle(rows)  # noqa: S311 - made-up order
@@ -31,22 +33,25 @@ def run(full: bool = False) -> dict[str, Any]:
     network = load_classifier(MINILM, SENTIMENT, new_head=True).train()
     tokens = [tokenizer.pad_token_id, *(number for row in rows for number in tokenizer(row["text"])["input_ids"])]
     train_rows_that_occur(network, np.unique(tokens))  # as fit does
+    make_packable(network)
     figures: dict[str, Any] = {}
     for size in (8, 16, 32):
         batches = [
             dict(tokenizer([row["text"] for row in rows[first : first + size]], padding=True, return_tensors="pt"))
             for first in range(0, len(rows) - size + 1, size)
         ]
-        ratios = [_seconds(network, batch, grouped=False) / _seconds(network, batch, grouped=True) for batch in batches]
+        seconds = [{how: _seconds(network, batch, how) for how in ("padded", "grouped", "packed")} for batch in batches]
         padding = 1 - sum(int(batch["attention_mask"].sum()) for batch in batches) / sum(
             batch["attention_mask"].numel() for batch in batches
         )
-        figures["ratio" if size == 16 else f"ratio_{size}_rows"] = statistics.median(ratios)
+        for how, name in (("grouped", "ratio"), ("packed", "packed")):
+            ratio = statistics.median(each["padded"] / each[how] for each in seconds)
+            figures[name if size == 16 else f"{name}_{size}_rows"] = ratio
         figures[f"padding_{size}_rows"] = padding
     return figures
 
 
-def _seconds(network: Any, batch: dict[str, Tensor], grouped: bool) -> float:
+def _seconds(network: Any, batch: dict[str, Tensor], how: str) -> float:
     network.zero_grad()
     began = time.process_time()
 
@@ -54,7 +59,10 @@ def _seconds(network: Any, batch: dict[str, Tensor], grouped: bool) -> float:
         values_BC: Tensor = network(**given).logits
         return values_BC
 
-    values_BC = in_groups(logits, batch) if grouped else logits(batch)
+    if how == "packed":
+        values_BC = packed_logits(network, batch)
+    else:
+        values_BC = in_groups(logits, batch) if how == "grouped" else logits(batch)
     torch.nn.functional.cross_entropy(values_BC, values_BC.argmax(dim=1)).backward()
     return time.process_time() - began
 

@@ -57,6 +57,7 @@ from .heads import check_single_label, freeze_lower_layers, label_outputs, load_
 from .length_groups import in_groups
 from .losses import ClassCounts, RowLosses
 from .optimizers import check_optimizer, optimizer_and_schedule
+from .packing import make_packable, obstacle, packed_logits
 from .trained_rows import train_all_rows, train_rows_that_occur
 
 log = logging.getLogger(__name__)
@@ -97,8 +98,10 @@ class ClassifierModule(StageModuleBase):
         frozen_cache: A file on a local disk, shared by any runs, in which the outputs of the frozen layers are kept:
             each row passes through them once, then only the other layers are computed. They have no dropout then.
             See `frozen_cache.py`.
-        length_groups: Whether a batch of fit passes through the network in groups of rows of similar length, which
-            saves padding; see `length_groups.py`. null does so on a CPU.
+        length_groups: How a batch of fit saves padding: true in groups of rows of similar length (`length_groups.py`),
+            `packed` as one row of tokens (`packing.py`), false not at all. null takes groups on a CPU, and packs
+            elsewhere. What cannot be packed (other networks, a `frozen_cache`) is computed as with null on a CPU, or
+            padded elsewhere.
         head_seed: Seed of a new head alone; null takes `seed`. Weights of several runs can be averaged only if their
             heads began alike.
         logit_adjustment: tau of gold rows; see `corrections.Corrections`.
@@ -141,7 +144,7 @@ class ClassifierModule(StageModuleBase):
         pooling: Literal["first", "mean"] | None = None,
         frozen_layers: int | None = None,
         frozen_cache: str | None = None,
-        length_groups: bool | None = None,
+        length_groups: bool | Literal["packed"] | None = None,
         head_seed: Seed | None = None,
         logit_adjustment: Strength = 0.0,
         class_weighting: Strength = 0.0,
@@ -183,6 +186,7 @@ class ClassifierModule(StageModuleBase):
         self.network: PreTrainedModel | None = None
         self._features: set[str] = set()  # what its forward takes
         self._frozen_outputs: FrozenCache | None = None
+        self._packs = False
         self._window_sums: Tensor | None = None
         self._counts: ClassCounts | None = None
         n_classes = len(task.labels)
@@ -324,8 +328,22 @@ class ClassifierModule(StageModuleBase):
         if self.frozen_cache is not None:
             layers = self.frozen_layers or 0
             self._frozen_outputs = FrozenCache(Path(self.frozen_cache), self.network, layers, self.model_name)
+        if self.trainer.state.fn == "fit":
+            self._packs = self._prepared_to_pack(self.network)
         if self._moves_no_other_rows:
             train_rows_that_occur(self.network, self._training_tokens())
+
+    def _prepared_to_pack(self, network: PreTrainedModel) -> bool:
+        on_cpu = self.trainer.strategy.root_device.type == "cpu"
+        if self.length_groups != "packed" and (self.length_groups is not None or on_cpu):
+            return False
+        why_not = obstacle(network) if self.frozen_cache is None else "model.frozen_cache keeps outputs of padded rows"
+        if why_not is None:
+            make_packable(network)
+        else:
+            log.info("%s: batches are not packed (%s), but %s", self.model_name, why_not,
+                     "cut into groups of similar length" if on_cpu else "padded to their longest row")  # fmt: skip
+        return why_not is None
 
     @property
     def _moves_no_other_rows(self) -> bool:
@@ -348,9 +366,14 @@ class ClassifierModule(StageModuleBase):
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """Logits in the task's order; float32 or wider, whatever the precision of the network. Shape (B, C)."""
         known = self._known(inputs)
-        wanted = self.device.type == "cpu" if self.length_groups is None else self.length_groups
-        logits_BC = in_groups(self._logits, known) if self.training and wanted else self._logits(known)
+        logits_BC = self._training_logits(known) if self.training else self._logits(known)
         return logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32))
+
+    def _training_logits(self, known: dict[str, Tensor]) -> Tensor:
+        if self._packs:
+            return packed_logits(self.network, known)
+        grouped = self.length_groups if isinstance(self.length_groups, bool) else self.device.type == "cpu"
+        return in_groups(self._logits, known) if grouped else self._logits(known)
 
     def _logits(self, known: dict[str, Tensor]) -> Tensor:
         assert self.network is not None, "configure_model loads the network"

@@ -27,12 +27,9 @@ def in_groups(
             another shape, they pass through as one.
         group_cost: See `cut`.
     """
-    mask_BL = inputs.get("attention_mask")
-    if mask_BL is None or any(value.shape != mask_BL.shape for value in inputs.values()):
+    if not padded_at_end(inputs):
         return network(dict(inputs))
-    lengths_B = mask_BL.sum(dim=1)
-    if bool((mask_BL[:, 1:] > mask_BL[:, :-1]).any()):
-        return network(dict(inputs))
+    lengths_B = inputs["attention_mask"].sum(dim=1)
     order_B = lengths_B.argsort(stable=True)
     groups = cut(lengths_B[order_B].tolist(), group_cost)
     if len(groups) == 1:
@@ -42,6 +39,14 @@ def in_groups(
         of_group = order_B[rows]
         parts.append(network({name: value[of_group, :longest] for name, value in inputs.items()}))
     return torch.cat(parts)[order_B.argsort()]
+
+
+def padded_at_end(inputs: Mapping[str, Tensor]) -> bool:
+    """Whether all inputs are of one shape (B, L), with an `attention_mask` whose rows are padded at their end."""
+    mask_BL = inputs.get("attention_mask")
+    if mask_BL is None or any(value.shape != mask_BL.shape for value in inputs.values()):
+        return False
+    return not bool((mask_BL[:, 1:] > mask_BL[:, :-1]).any())
 
 
 def cut(lengths: Sequence[int], group_cost: float = GROUP_COST) -> list[tuple[slice, int]]:
