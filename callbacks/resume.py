@@ -1,7 +1,6 @@
 """Checkpoints to resume from: everything a run needs to continue as if it had not been stopped."""
 
 import random
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.plugins import AsyncCheckpointIO
+from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_only
 
 from labelbridge.lightning_app.core.artifacts import follow_umask, settle
@@ -117,7 +119,8 @@ class Resume(Callback):
         """Write the checkpoint under a temporary name, then rename it."""
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
         temporary = self.path.with_name(f".{self.path.name}.tmp")
-        with _staged_in(self.path.parent):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with _streamed(trainer.strategy):
             trainer.save_checkpoint(temporary, weights_only=False)  # that is: with the optimizer
         _rename(temporary, self.path)
 
@@ -131,17 +134,23 @@ class Resume(Callback):
         return fetcher is not None and bool(trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher))
 
 
+class _StreamedIO(TorchCheckpointIO):
+    """Writes a checkpoint into its file as it goes; Lightning makes the entire file in memory first."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        torch.save(checkpoint, path)
+
+
 @contextmanager
-def _staged_in(folder: Path) -> Iterator[None]:
-    """Have temporary files made beside their target: Lightning writes through one, which a kill would leave in /tmp."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob("tmp*"):  # of a process that was killed
-        stale.unlink(missing_ok=True)
-    previous, tempfile.tempdir = tempfile.tempdir, str(folder)
+def _streamed(strategy: Strategy) -> Iterator[None]:
+    """Have a checkpoint written without a copy in memory, and be complete; a format that the user chose stays."""
+    usual = strategy.checkpoint_io
+    if type(usual) in {TorchCheckpointIO, AsyncCheckpointIO}:
+        strategy.checkpoint_io = _StreamedIO()
     try:
         yield
     finally:
-        tempfile.tempdir = previous
+        strategy.checkpoint_io = usual
 
 
 def _count_as_cut_now(trainer: Trainer) -> None:

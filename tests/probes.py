@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import tempfile
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -37,33 +36,6 @@ class KillAt(Callback):
         self._seen += 1
         if self._seen == self.batch:
             os.kill(os.getpid(), self.number)
-
-
-class KillStaging(Callback):
-    """Kills its own process when a temporary file has been made, and writes down where: `staged.txt`.
-
-    Args:
-        time: Which one after training has begun, counted from 1.
-    """
-
-    LOOKS_ON = True  # a run goes on without it
-
-    def __init__(self, time: int = 1) -> None:
-        self.time = time
-        self._seen = 0
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        make = tempfile.mkstemp
-
-        def made(*arguments: Any, **settings: Any) -> tuple[int, str]:
-            found = make(*arguments, **settings)
-            self._seen += 1
-            if self._seen == self.time:
-                Path("staged.txt").write_text(found[1])
-                os.kill(os.getpid(), signal.SIGKILL)
-            return found
-
-        tempfile.mkstemp = made
 
 
 class KillWriting(Callback):
