@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from labelbridge.lightning_app.boards.confusion import confusion_figure
 from labelbridge.lightning_app.boards.samples import sample_rows
-from labelbridge.lightning_app.boards.show import show_curves, show_figure, show_text
+from labelbridge.lightning_app.boards.show import show_curves, show_figure, show_table
 from labelbridge.lightning_app.core.ranges import NonNegativeInt, check_ranges
 from labelbridge.lightning_app.models.correction import dev_confusion
 from labelbridge.lightning_app.protocols import HasSelection, KeepsDevRows, datamodule_of
@@ -33,9 +33,8 @@ class ShowOnBoards(Callback):
             return
         if data.selected.table.num_rows:
             labels = data.selected.manifest.facts.get("labels", data.task.labels)
-            show_text(
-                trainer.loggers, "selection", sample_rows(data.selected.table, data.task, labels, self.samples), 0
-            )
+            columns, rows = sample_rows(data.selected.table, data.task, labels, self.samples)
+            show_table(trainer.loggers, "selection", columns, rows, 0)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the dev check that has just ended."""

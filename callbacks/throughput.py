@@ -1,4 +1,4 @@
-"""How fast a run goes, and how much of it is padding."""
+"""How fast a run goes, how much of it is padding, and the energy that it takes."""
 
 import logging
 import time
@@ -11,6 +11,8 @@ from torch.utils.data import DataLoader
 from labelbridge.lightning_app.core.ranges import NonNegativeFloat, check_ranges
 from labelbridge.lightning_app.protocols import Counts, PlansBatches, StepRows
 
+from .energy import EnergyMeter, counters_of
+
 log = logging.getLogger(__name__)
 
 
@@ -18,7 +20,9 @@ class Throughput(Callback):
     """Logs rows/s, tokens/s, the share of padding and the learning rate; in predict and test, rows done and ETA.
 
     Rates count this process's rows times the number of ranks, over the time between reports that was spent on
-    batches (validations are left out).
+    batches (validations are left out). Where the machine counts it, `throughput/energy_wh` is the energy in watt-hours
+    since this start of the fit, validations included, of everything that runs on the device: of this process's GPU
+    times the number of ranks, or of this machine's processors times the number of nodes.
 
     Args:
         report_seconds: Time between two lines in predict and test.
@@ -27,7 +31,12 @@ class Throughput(Callback):
     @check_ranges("throughput.")
     def __init__(self, report_seconds: NonNegativeFloat = 30.0) -> None:
         self.report_seconds = report_seconds
+        self._meter = EnergyMeter([])
         self._reset()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read the energy counters."""
+        self._meter = EnergyMeter(counters_of(trainer.strategy.root_device))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Start the clock."""
@@ -39,11 +48,24 @@ class Throughput(Callback):
         """Count a batch, and log at the Trainer's `log_every_n_steps`."""
         counts = Counts(batch["n_rows"], batch["n_tokens"], batch["n_cells"])
         self._count(counts, time.perf_counter() - self._batch_started)
+        self._meter.keep_up()
         if batch["ends_window"] and trainer.global_step % self._every(trainer) == 0:
-            rates = self._rates(trainer.world_size)
+            rates = {**self._rates(trainer.world_size), **self._energy(trainer)}
             rates["train/learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
             pl_module.log_dict(rates, batch_size=1)
             self._reset()
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: int
+    ) -> None:
+        """Keep up with the energy counters, which start over during a long validation."""
+        self._meter.keep_up()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the energy of the fit, with its last validation."""
+        energy = self._energy(trainer)
+        for logger in trainer.loggers if energy else []:
+            logger.log_metrics(energy, step=trainer.global_step)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -76,6 +98,11 @@ class Throughput(Callback):
     @staticmethod
     def _every(trainer: Trainer) -> int:
         return max(int(trainer.log_every_n_steps), 1)  # type: ignore[attr-defined] # the Trainer's __init__ sets it
+
+    def _energy(self, trainer: Trainer) -> dict[str, float]:
+        watt_hours = self._meter.watt_hours()
+        devices = trainer.num_nodes if trainer.strategy.root_device.type == "cpu" else trainer.world_size
+        return {} if watt_hours is None else {"throughput/energy_wh": devices * watt_hours}
 
     def _start(self, loader: Any) -> None:
         self._reset()

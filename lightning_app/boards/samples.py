@@ -1,17 +1,16 @@
-"""A few rows of a selection, as a Markdown table."""
+"""A few rows of a selection, as a table for a board."""
 
 from collections.abc import Sequence
 
 import pyarrow as pa
 
-from ..core.markup import inline
 from ..core.task import Task
 
 LONGEST = 300  # letters of a text that are shown
 
 
-def sample_rows(rows: pa.Table, task: Task, labels: Sequence[str], per_class: int) -> str:
-    """Show rows of each class, evenly spaced over their ranks: from the first to the last that was kept.
+def sample_rows(rows: pa.Table, task: Task, labels: Sequence[str], per_class: int) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of a table: of each class, evenly spaced from the first to the last that was kept.
 
     Args:
         rows: A selection's rows.
@@ -26,7 +25,7 @@ def sample_rows(rows: pa.Table, task: Task, labels: Sequence[str], per_class: in
     for row in rows.select(shown).to_pylist():
         by_class.setdefault(str(row.get("class")), []).append(row)
     columns = ["class", "rank", "prompt label", "teacher", *task.columns]
-    lines = [f"| {' | '.join(map(inline, columns))} |", "|" + "---|" * len(columns)]
+    samples: list[list[str]] = []
     for name, members in by_class.items():
         for row in _spaced(members, per_class):
             texts = [str(row[column])[:LONGEST] for column in task.columns]
@@ -40,8 +39,8 @@ def sample_rows(rows: pa.Table, task: Task, labels: Sequence[str], per_class: in
                 )
             )
             cells = [name, row.get("rank", ""), row.get("prompt_label", ""), teacher, *texts]
-            lines.append(f"| {' | '.join(map(inline, cells))} |")
-    return "\n".join(lines)
+            samples.append([str(cell) for cell in cells])
+    return columns, samples
 
 
 def _spaced(rows: list[dict[str, object]], count: int) -> list[dict[str, object]]:

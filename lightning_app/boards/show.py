@@ -1,4 +1,4 @@
-"""Figures, texts and hyperparameters on the board that a run logs to: TensorBoard, W&B, MLflow or trackio.
+"""Figures, rows and hyperparameters on the board that a run logs to: TensorBoard, W&B, MLflow or trackio.
 
 Lightning's loggers agree on numbers only. A logger that is not known here gets the numbers, and none of the rest.
 """
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from ..core.ancestors import ancestors
+from ..core.markup import inline
 from ..core.paths import find
 from ..core.task import Task
 from .confusion import confusion_figure
@@ -42,13 +43,17 @@ def show_figure(loggers: Iterable[Logger], name: str, figure: Any, step: int) ->
             logger.log_figure(name, figure, step)
 
 
-def show_text(loggers: Iterable[Logger], name: str, markdown: str, step: int) -> None:
-    """Show a text in Markdown."""
+def show_table(
+    loggers: Iterable[Logger], name: str, columns: Sequence[str], rows: Sequence[Sequence[str]], step: int
+) -> None:
+    """Show a table of texts."""
+    lines = [map(inline, columns), ["---"] * len(columns), *(map(inline, row) for row in rows)]
+    markdown = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_text(name, markdown, global_step=step)
-        elif isinstance(logger, WandbLogger):
-            logger.log_text(name, columns=["text"], data=[[markdown]], step=step)
+        elif isinstance(logger, WandbLogger):  # which shows Markdown in a table as it is written
+            logger.log_table(name, columns=list(columns), data=[list(row) for row in rows], step=step)
         elif isinstance(logger, MLFlowLogger):
             logger.experiment.log_text(logger.run_id, markdown, f"{name}/{step:07d}.md")
         elif isinstance(logger, TrackioLogger):

@@ -1,19 +1,21 @@
-"""`details.md` of a report: classes, confusions, calibration, and further tests of the comparisons."""
+"""`details.md` of a report: classes, confusions, calibration, further tests of the comparisons, and cost."""
 
 from collections.abc import Sequence
 
 from ..core.markup import inline
 from .class_scores import Details, Estimate
+from .costs import Cost, cost_lines
 from .entries import AVERAGE, Comparison, Results, Slice
 from .metrics import METRICS
 
 
-def details(results: Results, priors: Sequence[str]) -> str:
+def details(results: Results, priors: Sequence[str], costs: Sequence[Cost]) -> str:
     """Every method on every target in detail, for the priors that the report shows.
 
     Args:
         results: What to show.
         priors: The priors to show.
+        costs: What the methods cost.
     """
     lines = ["# Details of the report"]
     shown = [one for one in results.details if one.prior in priors]
@@ -33,7 +35,7 @@ def details(results: Results, priors: Sequence[str]) -> str:
         lines += ["", "## McNemar's test of each seed", "", *_mcnemar(tests)]
     if any(one.prior in priors for one in results.over_targets):
         lines += ["", "## Wilcoxon's test over targets", "", *_wilcoxon(results, priors)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *cost_lines(costs)]) + "\n"
 
 
 def _classes(group: Sequence[Details]) -> list[str]:

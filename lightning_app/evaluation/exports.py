@@ -10,6 +10,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from .class_scores import flat
+from .costs import Cost
 from .entries import AVERAGE, Cell, Results
 from .metrics import METRICS
 from .predictions import DIVIDED
@@ -97,8 +98,8 @@ def escaped(text: str) -> str:
     return re.sub(r"[\\&%$#_{}~^]", lambda sign: _LATEX[sign.group()], " ".join(text.split()))
 
 
-def csv_tables(results: Results, cells: pa.Table) -> dict[str, pa.Table]:
-    """File name -> rows: the cells, the comparisons, every class of every method and target, and the slices."""
+def csv_tables(results: Results, cells: pa.Table, costs: Sequence[Cost]) -> dict[str, pa.Table]:
+    """File name -> rows: cells, comparisons, every class of every method and target, slices, and costs."""
     comparisons = []
     for one in results.comparisons:
         row: dict[str, Any] = asdict(one)
@@ -112,6 +113,7 @@ def csv_tables(results: Results, cells: pa.Table) -> dict[str, pa.Table]:
         "comparisons.csv": pa.Table.from_pylist(comparisons),
         "classes.csv": pa.Table.from_pylist(classes),
         "slices.csv": pa.Table.from_pylist([asdict(one) for one in results.slices]),
+        "costs.csv": pa.Table.from_pylist([asdict(one) for one in costs]),
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import figures
+from .costs import Cost, energy_is_known
 from .detail_tables import p_value
 from .entries import AVERAGE, Cell, Comparison, Results
 from .leakage_limit import NOTE, not_compared, overlaps_of
@@ -37,6 +38,7 @@ def page(
     trainings: Sequence[Training],
     views: Sequence[PoolView],
     tested: Sequence[Tested] = (),
+    costs: Sequence[Cost] = (),
 ) -> str:
     """The page's HTML; texts of the pool are shortened until it has at most 12 MB.
 
@@ -47,6 +49,7 @@ def page(
         trainings: How the runs went.
         views: The pools behind them.
         tested: The runs, for near duplicates of their training data.
+        costs: What the methods cost.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -66,7 +69,8 @@ def page(
         "overlaps": overlaps_of(tested),
         "not_compared": not_compared(tested),
         "overlap_note": NOTE,
-        "costs": list(_costs(trainings)),
+        "costs": costs,
+        "energy_is_known": energy_is_known(costs),
         "pools": [_pool(view) for view in views],
         "methods": [(method, meaning(method) or "A name of this grid's own; see its grid file.") for method in methods],
         "trainings": trainings,
@@ -268,21 +272,6 @@ def _curves(trainings: Sequence[Training]) -> Iterator[dict[str, Any]]:
                 lines.setdefault(one.method, []).append(one.curve)
         label = f"Accuracy on the source dev set by optimizer step, {task}, {setting}"
         yield {"title": f"{task}, {setting}", "figure": figures.curves(lines, label)}
-
-
-def _costs(trainings: Sequence[Training]) -> Iterator[dict[str, Any]]:
-    """A row for each method: means over its seeds."""
-    for task, setting, method in dict.fromkeys((one.task, one.setting, one.method) for one in trainings):
-        own = [one for one in trainings if (one.task, one.setting, one.method) == (task, setting, method)]
-
-        def mean(name: str, runs: Sequence[Training] = own) -> float | None:
-            values = [value for one in runs if (value := getattr(one, name)) is not None]
-            return float(np.mean(values)) if values else None
-
-        yield {
-            "task": task, "setting": setting, "method": method, "runs": len(own),
-            **{name: mean(name) for name in ("gold", "synthetic", "step", "seconds", "tokens")},
-        }  # fmt: skip
 
 
 def _pool(view: PoolView) -> dict[str, Any]:

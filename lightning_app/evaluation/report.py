@@ -19,6 +19,7 @@ from .bootstrap import RESAMPLES
 from .class_shares import class_shares as shares_of
 from .class_shares import share_lines
 from .comparison import results_of
+from .costs import costs_of
 from .detail_tables import details
 from .entries import Results
 from .exports import csv_tables, latex, write_csv
@@ -43,6 +44,7 @@ FILES = (
     "comparisons.csv",
     "classes.csv",
     "slices.csv",
+    "costs.csv",
 )
 PAGE = "report.html"
 CELLS = "cells"  # the artifact of the tables' cells, inside the report
@@ -154,10 +156,13 @@ def make_report(
     views = pool_views(tested, umap) if (html and out is not None) or lexicon is not None else []
     if lexicon is not None:
         views = [with_richness(view, lexicon, tagger) for view in views]
+    trained = trainings(tested)
+    costs = costs_of(trained)
     settings = {"metric": metric, "baseline": baseline, "prior": prior, "by": by, "groups": groups}
     summary = {
         **settings, **_as_json(results, tested, priors), "class_shares": shares,
         "leakage": [{**asdict(one), "share": one.share} for one in overlaps_of(tested)],
+        "costs": [asdict(one) for one in costs],
         **({"richness": _richness(views)} if lexicon is not None else {}),
     }  # fmt: skip
     made = Report(_table(results), summary, markdown=text)
@@ -167,12 +172,12 @@ def make_report(
         run.begin(overwrite or run.replaces("report"), [str(folder) for folder in folders])
         artifacts.write_json(Path(out) / "report.json", made.summary)
         (Path(out) / "report.md").write_text(text, encoding="utf-8")
-        (Path(out) / "details.md").write_text(details(results, shown), encoding="utf-8")
+        (Path(out) / "details.md").write_text(details(results, shown, costs), encoding="utf-8")
         (Path(out) / "report.tex").write_text(latex(results, metrics, shown), encoding="utf-8")
-        for name, rows in csv_tables(results, made.table).items():
+        for name, rows in csv_tables(results, made.table, costs).items():
             write_csv(Path(out) / name, rows)
         if html:
-            text_of_page = page(results, metrics, shown, trainings(tested), views, tested)
+            text_of_page = page(results, metrics, shown, trained, views, tested, costs)
             (Path(out) / PAGE).write_text(text_of_page, encoding="utf-8", errors="backslashreplace")
         shared: dict[str, Any] = {
             "inputs": inputs, "config": {"runs": runs, **settings}, "command": command_line(),

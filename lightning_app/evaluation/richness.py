@@ -14,6 +14,7 @@ Tagger = Callable[[list[str]], list[str | None]]
 Scores = Mapping[tuple[str | None, str], tuple[float, float]]
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
+_NOT = re.compile(r"(?<=[a-z])n't\b", re.IGNORECASE)  # a word of its sentence, as the tagger was trained: `do n't`
 _OFFICIAL = ("pos", "ID", "PosScore", "NegScore", "SynsetTerms", "Gloss")  # the columns of SentiWordNet_3.0.0.txt
 _REQUIRED = ("pos", "PosScore", "NegScore", "SynsetTerms")
 _PARTS = {"J": "a", "N": "n", "V": "v", "R": "r"}  # by the first letter of a Penn tag; RP, a particle, is none
@@ -109,6 +110,8 @@ def nltk_tagger() -> Tagger:
 def richness(texts: Sequence[str], lexicon: Lexicon, tagger: Tagger | None) -> Richness | None:
     """The sums of the words' positive and negative scores over the number of words; None for texts without words.
 
+    The `n't` of a contraction is a word, and its base form `not`.
+
     Args:
         texts: English texts.
         lexicon: The scores.
@@ -118,7 +121,7 @@ def richness(texts: Sequence[str], lexicon: Lexicon, tagger: Tagger | None) -> R
     positive = negative = 0.0
     count = 0
     for text in texts:
-        words = _WORD.findall(text.replace("\u2019", "'"))
+        words = _WORD.findall(_NOT.sub(" n't", text.replace("\u2019", "'")))
         count += len(words)
         parts = tagger(words) if tagger is not None and words else [None] * len(words)
         for word, part in zip(words, parts, strict=True):

@@ -1,4 +1,4 @@
-"""How the runs behind a report went: dev scores by step, time, rows and tokens, from their TensorBoard logs."""
+"""How the runs behind a report went: dev scores by step, time, rows, tokens and energy, from their TensorBoard logs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +13,7 @@ from .predictions import Tested
 
 CURVE = "dev/accuracy"
 _TOKENS = "throughput/tokens_per_s"
+_ENERGY = "throughput/energy_wh"
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Training:
         step: The optimizer step whose weights were exported, if recorded.
         seconds: From the first logged value to the last, over all starts of the run; None without logs.
         tokens: Tokens that went through the model, by the logged rate; None without logs.
+        energy_wh: Watt-hours that the device used, over all starts of the run; None unless each of them logged it.
         curve: Optimizer step -> accuracy on the source dev set.
     """
 
@@ -43,6 +45,7 @@ class Training:
     step: int | None
     seconds: float | None
     tokens: float | None
+    energy_wh: float | None = None
     curve: dict[int, float] = field(default_factory=dict)
 
 
@@ -52,13 +55,13 @@ def trainings(tested: Sequence[Tested]) -> list[Training]:
     for run in tested:
         for folder, manifest in ancestors(Path(run.path)):
             if manifest.stage in ("teacher", "student"):
-                seconds, tokens, curve = _logged(folder)
+                logged = _logged(folder)
                 found.append(
                     Training(
                         run.method, run.seed, run.setting, run.task.name, str(folder),
                         None if run.gold_counts is None else sum(run.gold_counts),
                         _selected(run, manifest),
-                        manifest.facts.get("step"), seconds, tokens, curve,
+                        manifest.facts.get("step"), *logged,
                     )
                 )  # fmt: skip
                 break  # the nearest is the model's own; a student's teacher comes after it
@@ -77,25 +80,32 @@ def _selected(run: Tested, manifest: Manifest) -> int | None:
     return None if selection is None else selection.rows
 
 
-def _logged(folder: Path) -> tuple[float | None, float | None, dict[int, float]]:
-    """Seconds, tokens, and the dev curve of a run."""
+def _logged(folder: Path) -> tuple[float | None, float | None, float | None, dict[int, float]]:
+    """Seconds, tokens, watt-hours, and the dev curve of a run."""
     from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
     from tensorboard.util.tensor_util import make_ndarray
 
-    seconds, rates, curve = 0.0, [], {}
-    for file in sorted(folder.glob(f"{LOGS}/**/events.out.tfevents.*")):
-        times = []
+    seconds, rates, energies, curve = 0.0, [], [], {}
+    for file in sorted(folder.glob(f"{LOGS}/**/events.out.tfevents.*")):  # each start of the run wrote one
+        times: list[float] = []
+        numbers: dict[str, list[float]] = {CURVE: [], _TOKENS: [], _ENERGY: []}
         for event in LegacyEventFileLoader(str(file)).Load():
             for value in event.summary.value:
                 times.append(event.wall_time)
-                if value.tag not in (CURVE, _TOKENS):  # images, texts, hyperparameters
+                if value.tag not in numbers:  # images, texts, hyperparameters
                     continue
                 number = float(make_ndarray(value.tensor)) if value.HasField("tensor") else value.simple_value
+                numbers[value.tag].append(number)
                 if value.tag == CURVE:
                     curve[event.step] = number
-                else:
-                    rates.append(number)
         seconds += max(times) - min(times) if times else 0
+        rates += numbers[_TOKENS]
+        if numbers[_ENERGY] or numbers[_TOKENS]:
+            # It grows from 0, and is logged with every rate unless it cannot be read.
+            complete = len(numbers[_ENERGY]) >= len(numbers[_TOKENS])
+            energies.append(max(numbers[_ENERGY]) if complete else None)
+    known = [one for one in energies if one is not None]
+    energy = sum(known) if known and len(known) == len(energies) else None
     if not seconds:
-        return None, None, curve
-    return seconds, seconds * sum(rates) / len(rates) if rates else None, curve
+        return None, None, energy, curve
+    return seconds, seconds * sum(rates) / len(rates) if rates else None, energy, curve

@@ -1,6 +1,9 @@
 """A run's board shows its settings with what they came to, what is confused, and what was selected."""
 
 import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from conftest import Stages
@@ -37,7 +40,7 @@ def test_a_fit_shows_its_checks_its_selection_and_its_outcome(stages: Stages):
     assert curves <= set(tags["tensors"])
     assert "selection/text_summary" in tags["tensors"]
     table = events.Tensors("selection/text_summary")[0].tensor_proto.string_val[0].decode()
-    assert table.startswith("| class | rank | prompt label | teacher | text |")
+    assert table.startswith("| class | rank | prompt label | teacher | text |\n| --- |")
     shown = settings(events)
     assert shown["method"] == "T-top-k"
     assert shown["stage"] == "student"
@@ -88,3 +91,45 @@ def test_mlflow_is_a_matter_of_configuration(stages: Stages, monkeypatch: pytest
     }
     assert "selection/0000000.md" in shown
     assert len(shown) == 3  # with a confusion matrix of each check
+
+
+@pytest.mark.slow
+def test_wandb_is_a_matter_of_configuration(stages: Stages, monkeypatch: pytest.MonkeyPatch):
+    """Without an account: what it writes offline."""
+    wandb = pytest.importorskip("wandb")
+    assert stages.teacher("--trainer.max_epochs=1").code == 0
+    assert stages.pseudolabel().code == 0
+    assert stages.select().code == 0
+    logger = {
+        "class_path": "lightning.pytorch.loggers.WandbLogger",
+        "init_args": {"project": "mine", "save_dir": "board", "offline": True},
+    }
+    outcome = stages.student(f"--trainer.logger={json.dumps(logger)}", "--boards.samples=2")
+    assert outcome.code == 0, outcome.err
+    wandb.finish()  # as at the end of a process
+    [run] = Path("board/wandb").glob("offline-run-*")
+    [table] = (run / "files/media/table").glob("selection_*.table.json")
+    assert json.loads(table.read_text())["columns"] == ["class", "rank", "prompt label", "teacher", "text"]
+    assert len(list((run / "files/media/images/figures/confusion").glob("dev_*.png"))) == 2  # one a check
+    [log] = run.glob("*.wandb")
+    written = log.read_bytes()
+    for name in (b"values/dev/accuracy", b"throughput/tokens_per_s", b"T-top-k"):
+        assert name in written
+
+
+@pytest.mark.slow
+def test_trackio_is_a_matter_of_configuration(stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    trackio = pytest.importorskip("trackio")
+    logger = {
+        "class_path": "labelbridge.lightning_app.boards.trackio_logger.TrackioLogger",
+        "init_args": {"project": "mine"},
+    }
+    outcome = stages.teacher(f"--trainer.logger={json.dumps(logger)}", "--trainer.max_epochs=1")
+    assert outcome.code == 0, outcome.err
+    trackio.finish()  # as at the end of a process
+    with closing(sqlite3.connect(tmp_path / "trackio/mine.db")) as database:
+        metrics = [json.loads(row) for (row,) in database.execute("SELECT metrics FROM metrics")]
+        [(config,)] = database.execute("SELECT config FROM configs")
+    assert {"dev/accuracy", "values/dev/accuracy", "figures/confusion/dev"} <= set().union(*metrics)
+    assert json.loads(config)["stage"] == "teacher"

@@ -63,6 +63,16 @@ def test_words_without_an_entry_are_looked_up_by_their_base_form_and_else_count_
     assert richness(["123 ..."], read_lexicon(sentiwordnet), None) is None
 
 
+@pytest.mark.parametrize("text", ["It isn't", "It isn’t", "It ISN'T", "It is not"])
+def test_a_contracted_not_counts_as_the_word(tmp_path: Path, text: str):
+    file = tmp_path / "small.tsv"
+    file.write_text("pos\tPosScore\tNegScore\tSynsetTerms\nr\t0\t0.75\tnot#1\n")
+    for tagger in (None, all_of("r")):
+        found = richness([text], read_lexicon(str(file)), tagger)
+        assert found is not None
+        assert found.negative == pytest.approx(0.75 / 3)
+
+
 def test_a_file_with_a_header_is_read_by_its_columns(tmp_path: Path):
     file = tmp_path / "small.tsv"
     file.write_text("pos\tPosScore\tNegScore\tSynsetTerms\na\t1\t0\tfine#1\n")

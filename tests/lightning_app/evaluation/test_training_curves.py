@@ -36,4 +36,27 @@ def test_a_log_gives_the_curve_the_time_and_the_tokens(tmp_path: Path, task: Tas
 
 def test_without_a_log_nothing_is_invented(tmp_path: Path, task: Task):
     found = trained(tmp_path, task, logged=False)
-    assert (found.seconds, found.tokens, found.curve) == (None, None, {})
+    assert (found.seconds, found.tokens, found.energy_wh, found.curve) == (None, None, None, {})
+
+
+def test_energy_adds_up_over_the_starts_of_a_run(tmp_path: Path, task: Task):
+    write_start(tmp_path, "first", [1.0, 2.0])
+    write_start(tmp_path, "resumed", [0.5, 1.5])
+    assert trained(tmp_path, task, logged=False).energy_wh == pytest.approx(3.5)
+
+
+def test_energy_that_a_start_did_not_count_to_its_end_is_not_known(tmp_path: Path, task: Task):
+    write_start(tmp_path / "unknown", "first", [1.0, 2.0])
+    write_start(tmp_path / "unknown", "resumed", [])
+    assert trained(tmp_path / "unknown", task, logged=False).energy_wh is None
+    write_start(tmp_path / "cut", "first", [1.0])
+    assert trained(tmp_path / "cut", task, logged=False).energy_wh is None
+
+
+def write_start(folder: Path, name: str, energies: list[float]) -> None:
+    """Write the log of a start with two rates."""
+    with SummaryWriter(str(folder / "student" / "_logs"), filename_suffix=name) as writer:
+        for step in range(2):
+            writer.add_scalar("throughput/tokens_per_s", 300, step)
+        for step, energy in enumerate(energies):
+            writer.add_scalar("throughput/energy_wh", energy, step)
