@@ -203,6 +203,7 @@ def report(
     sentiwordnet_tagger: Literal["nltk"] | None = "nltk",
     umap: bool = False,
     llm_labels: str | None = None,
+    published: str | None = None,
     out: str | PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> "Report":
@@ -222,6 +223,7 @@ def report(
         sentiwordnet_tagger: `nltk` counts a word's senses of its part of speech in the text; None those of all parts.
         umap: The page's map also lays out embeddings by UMAP.
         llm_labels: A column of the test rows with a zero-shot LLM's labels, shown as the method `LLM`.
+        published: A YAML file with published numbers, shown beside ours.
         out: Where to write the report; by default nothing is written.
         overwrite: Replace the artifact of another stage in `out`.
 
@@ -234,7 +236,7 @@ def report(
 
     return make_report(
         places, _path(out), metric, baseline, prior, by, groups, class_shares, max_leakage, html, sentiwordnet,
-        sentiwordnet_tagger, umap, llm_labels, overwrite,
+        sentiwordnet_tagger, umap, llm_labels, published, overwrite,
     )  # fmt: skip
 
 

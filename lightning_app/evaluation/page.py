@@ -21,6 +21,7 @@ from .method_names import meaning
 from .metrics import METRICS
 from .pool_view import PoolView
 from .predictions import DIVIDED, Tested
+from .published import Beside, published_rows
 from .tables import MAJORITY
 from .training_curves import Training
 
@@ -39,6 +40,7 @@ def page(
     views: Sequence[PoolView],
     tested: Sequence[Tested] = (),
     costs: Sequence[Cost] = (),
+    published: Sequence[Beside] = (),
 ) -> str:
     """The page's HTML; texts of the pool are shortened until it has at most 12 MB.
 
@@ -50,6 +52,7 @@ def page(
         views: The pools behind them.
         tested: The runs, for near duplicates of their training data.
         costs: What the methods cost.
+        published: Numbers of others beside ours.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -70,6 +73,7 @@ def page(
         "not_compared": not_compared(tested),
         "overlap_note": NOTE,
         "costs": costs,
+        "published": published_rows(published),
         "energy_is_known": energy_is_known(costs),
         "pools": [_pool(view) for view in views],
         "methods": [(method, meaning(method) or "A name of this grid's own; see its grid file.") for method in methods],

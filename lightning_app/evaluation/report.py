@@ -28,6 +28,7 @@ from .metrics import METRICS, classification_metrics
 from .page import page
 from .pool_view import PoolView, pool_views
 from .predictions import AS_TRAINED, DIVIDED, Tested, check_priors, read
+from .published import beside, published_lines, published_rows, read_published
 from .references import llm_runs, without_calibration
 from .richness import nltk_tagger, read_lexicon, with_richness
 from .tables import markdown
@@ -77,6 +78,7 @@ def report(
     sentiwordnet_tagger: Literal["nltk"] | None = "nltk",
     umap: bool = False,
     llm_labels: str | None = None,
+    published: str | None = None,
     overwrite: bool = False,
 ) -> Report:
     """Write tables of methods and targets, and one HTML page with all of it; an earlier report in `out` is replaced.
@@ -103,11 +105,13 @@ def report(
         umap: The page's map also lays out embeddings by UMAP; requires the extra `umap`.
         llm_labels: A column of the test rows with the labels that a zero-shot LLM has given them: shown and compared as
             the method `LLM`. The sources of the test must `keep` it.
+        published: A YAML file with numbers that others have published, shown beside those of the same method and
+            target; see configs/paper/published.yaml.
         overwrite: Replace the artifact of another stage in `out`.
     """
     made = make_report(
         runs, out, metric, baseline, prior, by, groups, class_shares, max_leakage, html, sentiwordnet,
-        sentiwordnet_tagger, umap, llm_labels, overwrite,
+        sentiwordnet_tagger, umap, llm_labels, published, overwrite,
     )  # fmt: skip
     print(made.markdown)
     if out is not None:
@@ -130,6 +134,7 @@ def make_report(
     sentiwordnet_tagger: Literal["nltk"] | None = "nltk",
     umap: bool = False,
     llm_labels: str | None = None,
+    published: str | None = None,
     overwrite: bool = False,
 ) -> Report:
     """The tables of `report`, without printing them."""
@@ -147,11 +152,12 @@ def make_report(
     references = [] if llm_labels is None else llm_runs(tested, llm_labels, metrics)
     results = results_of([*tested, *references], metrics, priors, _listed(baseline or []), by, groups)
     without_calibration(results)
+    numbers = [] if published is None else beside(read_published(published), results, published)
     shares = shares_of(tested)
     text = markdown(results, metrics, shown, by)
     if class_shares:
         text += "\n".join(share_lines(shares, {run.task.name: run.task.labels for run in tested})) + "\n"
-    text += "\n".join([*overlap_lines(tested), ""])
+    text += "\n".join([*published_lines(numbers), *overlap_lines(tested), ""])
     inputs = {f"run.{folder}": artifacts.reference(folder, artifacts.read_manifest(folder)) for folder in folders}
     views = pool_views(tested, umap) if (html and out is not None) or lexicon is not None else []
     if lexicon is not None:
@@ -162,7 +168,7 @@ def make_report(
     summary = {
         **settings, **_as_json(results, tested, priors), "class_shares": shares,
         "leakage": [{**asdict(one), "share": one.share} for one in overlaps_of(tested)],
-        "costs": [asdict(one) for one in costs],
+        "costs": [asdict(one) for one in costs], "published": published_rows(numbers),
         **({"richness": _richness(views)} if lexicon is not None else {}),
     }  # fmt: skip
     made = Report(_table(results), summary, markdown=text)
@@ -177,7 +183,7 @@ def make_report(
         for name, rows in csv_tables(results, made.table, costs).items():
             write_csv(Path(out) / name, rows)
         if html:
-            text_of_page = page(results, metrics, shown, trained, views, tested, costs)
+            text_of_page = page(results, metrics, shown, trained, views, tested, costs, numbers)
             (Path(out) / PAGE).write_text(text_of_page, encoding="utf-8", errors="backslashreplace")
         shared: dict[str, Any] = {
             "inputs": inputs, "config": {"runs": runs, **settings}, "command": command_line(),
