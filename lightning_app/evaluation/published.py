@@ -70,7 +70,7 @@ def read_published(file: str) -> list[Published]:
     Raises:
         InputError: If it cannot be read, or an entry is not as `Published` says.
     """
-    path = find(file) or Path(file)
+    path = find(file, "configs") or Path(file)
     return checked(_File, load_mapping(path, "a list `numbers`"), path, "fix this file").numbers
 
 

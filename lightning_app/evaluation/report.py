@@ -141,6 +141,7 @@ def make_report(
     metrics = _metrics(metric)
     lexicon = None if sentiwordnet is None else read_lexicon(sentiwordnet)
     tagger = nltk_tagger() if lexicon is not None and sentiwordnet_tagger == "nltk" else None
+    numbers_of_others = [] if published is None else read_published(published)
     folders = _folders(_listed(runs))
     tested = [read(folder) for folder in folders]
     shown = [AS_TRAINED, DIVIDED] if prior == "both" else [prior]
@@ -152,7 +153,7 @@ def make_report(
     references = [] if llm_labels is None else llm_runs(tested, llm_labels, metrics)
     results = results_of([*tested, *references], metrics, priors, _listed(baseline or []), by, groups)
     without_calibration(results)
-    numbers = [] if published is None else beside(read_published(published), results, published)
+    numbers = [] if published is None else beside(numbers_of_others, results, published)
     shares = shares_of(tested)
     text = markdown(results, metrics, shown, by)
     if class_shares:

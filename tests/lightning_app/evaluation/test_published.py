@@ -10,6 +10,7 @@ import pytest
 from labelbridge.lightning_app.core import artifacts
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.evaluation.published import read_published
 from labelbridge.lightning_app.evaluation.report import make_report
 
 ENTRY = "{source: a <paper>, task: sentiment, method: SRC, target: hi, value: 63.7, note: of another split}"
@@ -61,3 +62,9 @@ def test_what_cannot_be_shown_is_refused(tmp_path: Path, task: Task, entry: str,
     with pytest.raises(InputError, match=said):
         report_with(tmp_path, task, entry)
     assert not (tmp_path / "report").exists()
+
+
+def test_the_shipped_file_is_found_and_read():
+    assert {(one.method, one.target, one.value) for one in read_published("paper/published.yaml")} == {
+        ("SRC", "mr", 63.7), ("T-top-k", "mr", 66.3)
+    }  # fmt: skip
