@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
@@ -82,7 +82,9 @@ def make_packable(network: Any) -> None:
     AttentionInterface.register(_NAME, _attention)
     AttentionMaskInterface.register(_NAME, sdpa_mask)
     for layer in network.modules():
-        if hasattr(layer, "config"):  # one and the same, but for layers that have been copied
+        if isinstance(
+            getattr(layer, "config", None), PreTrainedConfig
+        ):  # one and the same, but for layers that have been copied
             layer.config._attn_implementation = _NAME
     network.base_model.encoder.register_forward_hook(_first_tokens, with_kwargs=True)
 
@@ -109,8 +111,9 @@ def packed_logits(network: Any, inputs: Mapping[str, Tensor]) -> Tensor:
 def _positions(network: Any, ids_BL: Tensor) -> Tensor:
     """The positions that the network itself gives to the tokens of a padded batch; shape (B, L)."""
     embeddings = network.base_model.embeddings
-    if hasattr(embeddings, "create_position_ids_from_input_ids"):  # of RoBERTa's kind: they begin after the padding's
-        positions_BL: Tensor = embeddings.create_position_ids_from_input_ids(ids_BL, embeddings.padding_idx)
+    of_roberta = getattr(embeddings, "create_position_ids_from_input_ids", None)
+    if of_roberta is not None:  # they begin after the padding's
+        positions_BL: Tensor = of_roberta(ids_BL, embeddings.padding_idx)
         return positions_BL
     return torch.arange(ids_BL.shape[1], device=ids_BL.device).expand_as(ids_BL)
 

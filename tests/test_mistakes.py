@@ -288,7 +288,7 @@ def test_two_runs_of_one_method_in_a_report(taught: Stages, tiny_classifier: Pat
 
 def test_a_metric_that_does_not_exist(taught: Stages, tiny_classifier: Path):
     assert taught.test(f"--model.model={tiny_classifier}").code == 0
-    refused(taught.report("--metric=f1"), "metric 'f1': expected one of", "macro_f1")
+    refused(taught.report("--metric=f1"), "metric 'f1': no metric of this name", "macro_f1")
 
 
 def test_a_torn_manifest(taught: Stages):

@@ -215,7 +215,7 @@ LIBRARIES = {
     "lightning_app/cli/identity.py", "lightning_app/cli/lightning_cli.py", "modules/answers.py",
     "modules/transformers_translator.py", "modules/seq2seq.py", "modules/openai_generator.py",
     "modules/transformers_generator.py", "modules/embedder.py", "modules/corrections.py", "modules/frozen_cache.py",
-    "modules/heads.py", "modules/schedules.py", "modules/losses.py", "modules/classifier.py",
+    "modules/heads.py", "modules/packing.py", "modules/schedules.py", "modules/losses.py", "modules/classifier.py",
     "modules/sequence_translator.py", "datamodules/base.py", "datamodules/gold.py", "datamodules/encoding.py",
     "callbacks/export.py", "callbacks/throughput.py", "callbacks/cartography.py", "callbacks/resume.py",
 }  # fmt: skip

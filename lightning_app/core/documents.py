@@ -44,7 +44,7 @@ def read_json(path: Path, remedy: str = "run its stage again") -> Any:
 
 
 def checked(declared: type[T], value: Any, place: object, remedy: str = "run its stage again") -> T:
-    """Check a value against a declared type, strictly: no text passes for a number, and every number is finite.
+    """Check a value against a declared type, strictly: no text passes for a number.
 
     Args:
         declared: A dataclass or another type that pydantic knows; its fields say what is expected.
@@ -59,7 +59,7 @@ def checked(declared: type[T], value: Any, place: object, remedy: str = "run its
 
     try:
         # By way of JSON: in strict mode a dataclass would have to be one already.
-        found: T = _adapter(cast("Hashable", declared)).validate_json(json.dumps(value, allow_nan=False), strict=True)
+        found: T = _adapter(cast("Hashable", declared)).validate_json(json.dumps(value), strict=True)
     except (TypeError, ValueError) as error:
         if not isinstance(error, ValidationError):
             raise InputError(f"{place}: {shorten(str(error), 120)[1:-1]}; {remedy}") from None

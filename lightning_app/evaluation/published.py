@@ -9,6 +9,7 @@ from ..core.documents import checked
 from ..core.errors import InputError
 from ..core.markup import inline
 from ..core.paths import find
+from ..core.ranges import Range
 from ..core.yaml_files import load_mapping
 from .entries import Cell, Results
 from .metrics import METRICS
@@ -65,13 +66,16 @@ class _File:
 
 
 def read_published(file: str) -> list[Published]:
-    """Read a YAML file with a list `numbers`; configs/paper/published.yaml shows one.
+    """Read a YAML file with a list `numbers`; samples/published.yaml shows one.
 
     Raises:
         InputError: If it cannot be read, or an entry is not as `Published` says.
     """
-    path = find(file, "configs") or Path(file)
-    return checked(_File, load_mapping(path, "a list `numbers`"), path, "fix this file").numbers
+    path = find(file) or Path(file)
+    numbers = checked(_File, load_mapping(path, "a list `numbers`"), path, "fix this file").numbers
+    for place, one in enumerate(numbers):
+        Range(least=0, most=100).check(f"{path}: numbers.{place}.value", one.value)
+    return numbers
 
 
 def beside(numbers: Sequence[Published], results: Results, file: str) -> list[Beside]:

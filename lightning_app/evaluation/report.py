@@ -106,7 +106,7 @@ def report(
         llm_labels: A column of the test rows with the labels that a zero-shot LLM has given them: shown and compared as
             the method `LLM`. The sources of the test must `keep` it.
         published: A YAML file with numbers that others have published, shown beside those of the same method and
-            target; see configs/paper/published.yaml.
+            target; see samples/published.yaml.
         overwrite: Replace the artifact of another stage in `out`.
     """
     made = make_report(

@@ -55,7 +55,7 @@ def test_numbers_of_other_methods_are_left_out(tmp_path: Path, task: Task):
         (ENTRY.replace("target: hi", "target: sw"), "none of its 1 numbers is of a method and target here"),
         (ENTRY.replace("63.7", "high"), "numbers.0.value is 'high', expected a number"),
         (ENTRY.replace("method", "methd"), "numbers.0.methd is not known, did you mean 'method'"),
-        (ENTRY.replace("63.7", ".nan"), "not JSON compliant"),
+        (ENTRY.replace("63.7", ".nan"), "numbers.0.value is nan, expected 0 <= value <= 100"),
     ],
 )
 def test_what_cannot_be_shown_is_refused(tmp_path: Path, task: Task, entry: str, said: str):
@@ -65,6 +65,6 @@ def test_what_cannot_be_shown_is_refused(tmp_path: Path, task: Task, entry: str,
 
 
 def test_the_shipped_file_is_found_and_read():
-    assert {(one.method, one.target, one.value) for one in read_published("paper/published.yaml")} == {
+    assert {(one.method, one.target, one.value) for one in read_published("samples/published.yaml")} == {
         ("SRC", "mr", 63.7), ("T-top-k", "mr", 66.3)
     }  # fmt: skip
