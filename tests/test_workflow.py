@@ -37,6 +37,16 @@ def test_every_grid_can_be_planned(grid: str, tmp_path: Path):
 
 
 @pytest.mark.slow
+def test_the_slurm_profile_can_be_planned(tmp_path: Path):
+    pytest.importorskip("snakemake_executor_plugin_slurm")
+    said = planned("paper.yaml", tmp_path / "out", "--workflow-profile", "workflow/profiles/slurm")
+    assert "mem_mb=32000" in said
+    assert "cpus_per_task=8" in said
+    assert "gpu=1" in said
+    assert "main.py report" in said
+
+
+@pytest.mark.slow
 def test_selectors_are_tested_against_random_and_know_what_they_need(tmp_path: Path):
     target_text = 'target_text={"path": "my/text.jsonl"}'
     near = 'selections={"near": {"strategy": "near_target"}, "random": {"strategy": "random"}}'
