@@ -1,9 +1,11 @@
 """What a report shows: cells, comparisons and averages, each an entry of `report.json`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .bootstrap import Difference
 from .class_scores import Details
+from .metrics import METRICS
 from .significance_tests import McNemar, SignedRank
 
 AVERAGE = "mean over targets"
@@ -46,6 +48,21 @@ class Cell:
     by_seed: dict[str, float]
     reaches_majority: bool
     gold_prior: bool
+
+
+def column_ranks(cells: Sequence[Cell]) -> dict[tuple[str, str, str | None], int]:
+    """Method, target and part -> the rank of the method's mean among those of this target and part, the best first.
+
+    Args:
+        cells: Of one metric.
+    """
+    ranks: dict[tuple[str, str, str | None], int] = {}
+    for target, part in dict.fromkeys((cell.target, cell.part) for cell in cells):
+        column = {
+            (cell.method, target, part): cell.mean for cell in cells if (cell.target, cell.part) == (target, part)
+        }
+        ranks |= METRICS[cells[0].metric].ranks(column)
+    return ranks
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from pyarrow import csv
 
 from .class_scores import flat
 from .costs import Cost
-from .entries import AVERAGE, Cell, Results
+from .entries import AVERAGE, Cell, Results, column_ranks
 from .metrics import METRICS
 from .predictions import DIVIDED
+from .published import EXPLANATION, HEADS, TITLE, Beside, published_rows, published_table
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -23,8 +24,8 @@ _LATEX = {
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def latex(results: Results, metrics: Sequence[str], priors: Sequence[str]) -> str:
-    """A table for each task, setting, metric and prior, in the paper's layout.
+def latex(results: Results, metrics: Sequence[str], priors: Sequence[str], published: Sequence[Beside] = ()) -> str:
+    """A table for each task, setting, metric and prior, in the paper's layout, and one of published numbers.
 
     The best of a column is bold, the second underlined; then come the mean over targets and the difference from the
     first baseline.
@@ -33,6 +34,7 @@ def latex(results: Results, metrics: Sequence[str], priors: Sequence[str]) -> st
         results: What to show.
         metrics: The metrics to show.
         priors: The priors to show.
+        published: Numbers of others beside ours.
     """
     lines = [r"% Needs \usepackage{booktabs}."]
     for task, setting in dict.fromkeys((cell.task, cell.setting) for cell in results.cells):
@@ -45,6 +47,8 @@ def latex(results: Results, metrics: Sequence[str], priors: Sequence[str]) -> st
                     if (cell.task, cell.setting, cell.metric, cell.prior) == key and cell.part is None
                 ]
                 lines += ["", *_table(cells, results, key)]
+    if published:
+        lines += ["", *_published(published)]
     return "\n".join(lines) + "\n"
 
 
@@ -66,20 +70,32 @@ def _table(cells: Sequence[Cell], results: Results, key: tuple[str, str, str, st
         r"\begin{table}", r"\centering", rf"\caption{{{escaped(title)}}}", rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule", " & ".join(escaped(head).replace("Δ", r"$\Delta$") for head in heads) + r" \\", r"\midrule",
     ]  # fmt: skip
-    ranks = {
-        target: METRICS[metric].ranks({cell.method: cell.mean for cell in cells if cell.target == target})
-        for target in targets
-    }
+    ranks = column_ranks(cells)
     for method in dict.fromkeys(cell.method for cell in cells):
         own = {cell.target: cell for cell in cells if cell.method == method}
         row = [escaped(method)]
-        row += [_cell(own[target], ranks[target][method]) if target in own else "" for target in targets]
+        row += [_cell(own[target], ranks[method, target, None]) if target in own else "" for target in targets]
         if averages:
             row.append(METRICS[metric].shown(averages[method]) if method in averages else "")
         if gain:
             row.append(_gain(gain[method].difference.mean, gain[method].p_holm, metric) if method in gain else "")
         lines.append(" & ".join(row) + r" \\")
     return [*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+
+
+def _published(found: Sequence[Beside]) -> list[str]:
+    rows, notes = published_table(found)
+    lines = [
+        r"\begin{table}", r"\centering", rf"\caption{{{escaped(f'{TITLE}. {EXPLANATION}')}}}",
+        r"\begin{tabular}{lllllrrr}", r"\toprule", " & ".join(HEADS) + r" \\", r"\midrule",
+    ]  # fmt: skip
+    for *words, published, note, ours, difference in rows:
+        mark = rf"\textsuperscript{{{note}}}" if note else ""
+        numbers = [f"{published}{mark}", ours, f"${difference}$"]
+        lines.append(" & ".join([*map(escaped, words), *numbers]) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [rf"\\ \textsuperscript{{{place}}} {escaped(note)}" for place, note in enumerate(notes, 1)]
+    return [*lines, r"\end{table}"]
 
 
 def _cell(cell: Cell, rank: int) -> str:
@@ -98,8 +114,10 @@ def escaped(text: str) -> str:
     return re.sub(r"[\\&%$#_{}~^]", lambda sign: _LATEX[sign.group()], " ".join(text.split()))
 
 
-def csv_tables(results: Results, cells: pa.Table, costs: Sequence[Cost]) -> dict[str, pa.Table]:
-    """File name -> rows: cells, comparisons, every class of every method and target, slices, and costs."""
+def csv_tables(
+    results: Results, cells: pa.Table, costs: Sequence[Cost], published: Sequence[Beside] = ()
+) -> dict[str, pa.Table]:
+    """File name -> rows: cells, comparisons, each class of each method and target, slices, costs, published numbers."""
     comparisons = []
     for one in results.comparisons:
         row: dict[str, Any] = asdict(one)
@@ -114,6 +132,7 @@ def csv_tables(results: Results, cells: pa.Table, costs: Sequence[Cost]) -> dict
         "classes.csv": pa.Table.from_pylist(classes),
         "slices.csv": pa.Table.from_pylist([asdict(one) for one in results.slices]),
         "costs.csv": pa.Table.from_pylist([asdict(one) for one in costs]),
+        "published.csv": pa.Table.from_pylist(published_rows(published)),
     }
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from . import figures
 from .costs import Cost, energy_is_known
 from .detail_tables import p_value
-from .entries import AVERAGE, Cell, Comparison, Results
+from .entries import AVERAGE, Cell, Comparison, Results, column_ranks
 from .leakage_limit import NOTE, not_compared, overlaps_of
 from .method_names import meaning
 from .metrics import METRICS
@@ -149,10 +149,7 @@ def _table(cells: Sequence[Cell], results: Results) -> dict[str, Any]:
     metric, prior = cells[0].metric, cells[0].prior
     place = (cells[0].task, cells[0].setting)
     columns = list(dict.fromkeys((cell.target, cell.part, cell.rows) for cell in cells))
-    ranks: dict[tuple[str, str, str | None], int] = {}
-    for target, part, _ in columns:
-        column = [cell for cell in cells if (cell.target, cell.part) == (target, part)]
-        ranks |= METRICS[metric].ranks({(cell.method, target, part): cell.mean for cell in column})
+    ranks = column_ranks(cells)
     averages = {
         one.method: one
         for one in results.averages

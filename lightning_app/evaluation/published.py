@@ -15,6 +15,10 @@ from .entries import Cell, Results
 from .metrics import METRICS
 from .predictions import AS_TRAINED
 
+TITLE = "Published numbers beside ours"
+EXPLANATION = "Ours as trained, the mean over seeds."
+HEADS = ("source", "task, setting", "metric", "method", "target", "published", "ours", "difference")
+
 
 @dataclass(frozen=True)
 class Published:
@@ -110,7 +114,7 @@ def _key(entry: Published | Cell) -> tuple[str, str, str, str, str | None, str]:
 
 
 def published_rows(found: Sequence[Beside]) -> list[dict[str, Any]]:
-    """One row for each number, for JSON and the page."""
+    """One row for each number, for JSON, CSV and the page."""
     return [{**asdict(one.published), "ours": one.ours, "difference": one.ours - one.published.value} for one in found]
 
 
@@ -118,15 +122,27 @@ def published_lines(found: Sequence[Beside]) -> list[str]:
     """A section of Markdown with a note for each number that has one, or nothing."""
     if not found:
         return []
-    lines = ["", "## Published numbers beside ours", "", "Ours as trained, the mean over seeds.", ""]
-    lines += ["| source | task, setting | metric | method | target | published | ours | difference |"]
-    lines += ["|" + "---|" * 8]
+    lines = ["", f"## {TITLE}", "", EXPLANATION, "", f"| {' | '.join(HEADS)} |", "|" + "---|" * len(HEADS)]
+    rows, notes = published_table(found)
+    for *words, published, note, ours, difference in rows:
+        mark = f" [{note}]" if note else ""
+        lines.append(f"| {' | '.join(map(inline, words))} | {published}{mark} | {ours} | {difference} |")
+    return [*lines, *(["", *(f"{place}. {inline(note)}" for place, note in enumerate(notes, 1))] if notes else [])]
+
+
+def published_table(found: Sequence[Beside]) -> tuple[list[tuple[str, ...]], list[str]]:
+    """The cells of a table, as text, and the notes below it.
+
+    Returns:
+        Rows, with the cells of `HEADS` and, after the published number, the number of its note or an empty text; notes.
+    """
     notes = list(dict.fromkeys(one.published.note for one in found if one.published.note))
+    rows: list[tuple[str, ...]] = []
     for one in found:
         entry, digits = one.published, METRICS[one.published.metric].digits
         target = entry.target if entry.part is None else f"{entry.target}: {entry.part}"
-        mark = f" [{notes.index(entry.note) + 1}]" if entry.note else ""
         words = (entry.source, f"{entry.task}, {entry.setting}", METRICS[entry.metric].title, entry.method, target)
-        numbers = f"{entry.value:.{digits}f}{mark} | {one.ours:.{digits}f} | {one.ours - entry.value:+.{digits}f}"
-        lines.append(f"| {' | '.join(map(inline, words))} | {numbers} |")
-    return [*lines, *(["", *(f"{place}. {inline(note)}" for place, note in enumerate(notes, 1))] if notes else [])]
+        note = str(notes.index(entry.note) + 1) if entry.note else ""
+        ours, difference = f"{one.ours:.{digits}f}", f"{one.ours - entry.value:+.{digits}f}"
+        rows.append((*words, f"{entry.value:.{digits}f}", note, ours, difference))
+    return rows, notes

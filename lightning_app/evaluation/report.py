@@ -46,6 +46,7 @@ FILES = (
     "classes.csv",
     "slices.csv",
     "costs.csv",
+    "published.csv",
 )
 PAGE = "report.html"
 CELLS = "cells"  # the artifact of the tables' cells, inside the report
@@ -180,8 +181,8 @@ def make_report(
         artifacts.write_json(Path(out) / "report.json", made.summary)
         (Path(out) / "report.md").write_text(text, encoding="utf-8")
         (Path(out) / "details.md").write_text(details(results, shown, costs), encoding="utf-8")
-        (Path(out) / "report.tex").write_text(latex(results, metrics, shown), encoding="utf-8")
-        for name, rows in csv_tables(results, made.table, costs).items():
+        (Path(out) / "report.tex").write_text(latex(results, metrics, shown, numbers), encoding="utf-8")
+        for name, rows in csv_tables(results, made.table, costs, numbers).items():
             write_csv(Path(out) / name, rows)
         if html:
             text_of_page = page(results, metrics, shown, trained, views, tested, costs, numbers)

@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any, TypeVar
 
 from ..core.markup import inline
-from .entries import AVERAGE, Average, Cell, Comparison, Majority, Results
+from .entries import AVERAGE, Average, Cell, Comparison, Majority, Results, column_ranks
 from .metrics import METRICS
 from .predictions import DIVIDED
 
@@ -94,7 +94,11 @@ def _cells(
     metric, columns = cells[0].metric, list(dict.fromkeys((cell.target, cell.part) for cell in cells))
     sizes = {(cell.target, cell.part): cell.rows for cell in cells}
     heads = [f"{_column(*column)} ({sizes[column]})" for column in columns] + [AVERAGE] * bool(averages)
-    lines = [f"{_unit(metric)}: mean{_deviation(cells)} and 95 % interval over {_resampled(cells)}.", ""]
+    several = len({cell.method for cell in cells}) > 1
+    ranks = column_ranks(cells) if several else {}
+    of_averages = METRICS[metric].ranks({one.method: one.mean for one in averages.values()}) if several else {}
+    marks = " The best of a column is bold, the second in italics." if several else ""
+    lines = [f"{_unit(metric)}: mean{_deviation(cells)} and 95 % interval over {_resampled(cells)}.{marks}", ""]
     lines += ["| method | seeds | dev | " + " | ".join(heads) + " |", "|---|---|---|" + "---|" * len(heads)]
     if metric in ("accuracy", "macro_f1"):
         constant = {(one.target, one.part): getattr(one, metric) for one in majorities}
@@ -104,8 +108,9 @@ def _cells(
     for method in dict.fromkeys(cell.method for cell in cells):
         own = {(cell.target, cell.part): cell for cell in cells if cell.method == method}
         seeds = sorted({seed for cell in own.values() for seed in cell.by_seed}, key=_seed_order)
-        shown = [_cell(own[key]) if key in own else "" for key in columns]
-        shown += [_average(averages[method]) if method in averages else ""] if averages else []
+        shown = [_cell(own[key], ranks.get((method, *key))) if key in own else "" for key in columns]
+        if averages:
+            shown.append(_average(averages[method], of_averages.get(method)) if method in averages else "")
         score = f"{100 * dev[method]:.1f}" if method in dev else ""
         lines.append(f"| {method} | {', '.join(seeds)} | {score} | " + " | ".join(shown) + " |")
     notes = []
@@ -161,15 +166,21 @@ def _chosen(cells: Sequence[Cell], comparisons: Sequence[Comparison], dev: dict[
     return ["", f"{line}; on the targets {', '.join(gains)} {unit} against {baseline}."]
 
 
-def _cell(cell: Cell) -> str:
+def _marked(value: float, metric: str, rank: int | None) -> str:
+    """A value, bold where it is the best of a column and in italics where it is the second."""
+    sign = "" if rank is None else {0: "**", 1: "_"}.get(rank, "")
+    return f"{sign}{_number(value, metric)}{sign}"
+
+
+def _cell(cell: Cell, rank: int | None) -> str:
     deviation = "" if cell.deviation is None else f" ± {_number(cell.deviation, cell.metric)}"
     ends = f"[{_number(cell.low, cell.metric)}, {_number(cell.high, cell.metric)}]"
     signs = (REACHES if cell.reaches_majority else "") + (NO_PRIOR if _lacks_prior(cell) else "")
-    return f"{_number(cell.mean, cell.metric)}{deviation} {ends}" + (f" {signs}" if signs else "")
+    return f"{_marked(cell.mean, cell.metric, rank)}{deviation} {ends}" + (f" {signs}" if signs else "")
 
 
-def _average(one: Average) -> str:
-    return f"{_number(one.mean, one.metric)} [{_number(one.low, one.metric)}, {_number(one.high, one.metric)}]"
+def _average(one: Average, rank: int | None) -> str:
+    return f"{_marked(one.mean, one.metric, rank)} [{_number(one.low, one.metric)}, {_number(one.high, one.metric)}]"
 
 
 def _difference(one: Comparison) -> str:

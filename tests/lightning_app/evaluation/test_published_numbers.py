@@ -1,5 +1,6 @@
 """Published numbers beside ours."""
 
+import csv
 from dataclasses import asdict
 from pathlib import Path
 
@@ -42,6 +43,12 @@ def test_a_published_number_stands_beside_the_mean_of_ours(tmp_path: Path, task:
     page = (tmp_path / "report" / "report.html").read_text()
     assert "<td>63.7</td><td>70.0</td><td>+6.3</td>" in page
     assert "a &lt;paper&gt;" in page
+    latex = (tmp_path / "report" / "report.tex").read_text()
+    assert r"& SRC & hi & 63.7\textsuperscript{1} & 70.0 & $+6.3$ \\" in latex
+    assert r"\textsuperscript{1} of another split" in latex
+    with (tmp_path / "report" / "published.csv").open() as stream:
+        (row,) = csv.DictReader(stream)
+    assert (row["method"], float(row["value"]), float(row["difference"])) == ("SRC", 63.7, pytest.approx(6.3))
 
 
 def test_numbers_of_other_methods_are_left_out(tmp_path: Path, task: Task):

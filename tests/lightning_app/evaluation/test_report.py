@@ -64,8 +64,8 @@ def test_seeds_are_averaged_and_shown(tmp_path: Path, task: Task, capsys: pytest
     report(runs, out=str(tmp_path / "report"))
     text = (tmp_path / "report" / "report.md").read_text()
     assert "| method | seeds | dev | hi (10) | sw (10) | mean over targets |" in text
-    assert row_of(text, "| SRC |").startswith("| SRC | 0 |  | 60.0 [30.0, 90.0]")
-    assert row_of(text, "| T-top-k |").startswith("| T-top-k | 0, 1 |  | 80.0 ± 14.1 [")
+    assert row_of(text, "| SRC |").startswith("| SRC | 0 |  | _60.0_ [30.0, 90.0]")
+    assert row_of(text, "| T-top-k |").startswith("| T-top-k | 0, 1 |  | **80.0** ± 14.1 [")
     assert "over resampled rows and seeds (of a single seed: rows)." in text
     assert text in capsys.readouterr().out
     cells = json.loads((tmp_path / "report" / "report.json").read_text())["cells"]
@@ -187,8 +187,8 @@ def prior_runs(tmp_path: Path, task: Task) -> list[str]:
 def test_the_golds_prior_divided_out_flips_the_row_that_it_decided(tmp_path: Path, task: Task):
     report(prior_runs(tmp_path, task), out=str(tmp_path / "report"), prior="both")
     trained, divided = text_of(tmp_path / "report").split("## sentiment, zero-shot: accuracy, gold prior divided out")
-    assert "| SRC | 0 |  | 50.0 [" in trained
-    assert "| SRC | 0 |  | 100.0 [" in divided
+    assert "| SRC | 0 |  | **50.0** [" in trained
+    assert "| SRC | 0 |  | **100.0** [" in divided
     runs = {run["method"]: run for run in json_of(tmp_path / "report")["runs"]}
     assert runs["SRC"]["gold_counts"] == {"negative": 80, "neutral": 10, "positive": 10}
     assert runs["SRC"]["metrics"]["divided"]["hi"]["accuracy"] == 1.0
@@ -197,7 +197,7 @@ def test_the_golds_prior_divided_out_flips_the_row_that_it_decided(tmp_path: Pat
 def test_a_model_without_gold_stays_as_it_was_trained(tmp_path: Path, task: Task):
     report(prior_runs(tmp_path, task), out=str(tmp_path / "report"), prior="divided")
     text = text_of(tmp_path / "report")
-    assert row_of(text, "| GEN | 0 |  | 50.0 [").endswith("‡ |")
+    assert row_of(text, "| GEN | 0 |  | _50.0_ [").endswith("‡ |")
     assert "‡ trained without gold, so there is no prior to divide out: shown as trained." in text
 
 
@@ -230,8 +230,8 @@ def test_the_dev_set_chooses_a_method(tmp_path: Path, task: Task):
     ]
     report(runs, out=str(tmp_path / "report"))
     text = text_of(tmp_path / "report")
-    assert "| T-top-k | 0, 1 | 72.5 | 75.0" in text
-    assert "| hub | 0 |  | 90.0" in text
+    assert "| T-top-k | 0, 1 | 72.5 | _75.0_" in text
+    assert "| hub | 0 |  | **90.0**" in text
     assert "Chosen on the source dev set: T-top-k (dev 72.5); on the targets hi +15.0 points against SRC." in text
 
 
@@ -281,7 +281,7 @@ def test_the_mean_over_targets_has_an_interval_and_stays_out_of_the_correction(t
         write_run(tmp_path / "b", task, "T-top-k", 0, {"hi": 9, "sw": 5}),
     ]
     report(runs, out=str(tmp_path / "report"))
-    assert "| 35.0 [" in row_of(text_of(tmp_path / "report"), "| SRC |")
+    assert "| _35.0_ [" in row_of(text_of(tmp_path / "report"), "| SRC |")
     found = {one["target"]: one for one in json_of(tmp_path / "report")["comparisons"]}
     assert found["mean over targets"]["difference"]["mean"] == pytest.approx(0.35)
     assert found["mean over targets"]["p_holm"] == found["mean over targets"]["difference"]["p"]
