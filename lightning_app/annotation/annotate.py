@@ -17,7 +17,7 @@ from ..core.markup import inline
 from ..core.paths import find
 from ..core.ranges import PositiveInt, Range, Seed, Share, check_ranges
 from ..core.results import Result
-from ..core.runs import Run, State, command_line
+from ..core.runs import Run, State, command_line, output_folder
 from ..core.task import Task
 from ..data.sources import Source, load_rows
 from .agreement import alignment, between, majority
@@ -67,8 +67,9 @@ def annotate(
         out: The output folder: the sample, `annotate.html`, `sheet-1.csv` and so on, `instructions.md`.
         overwrite: Replace another sample in `out`, or other answers in `out/judged`.
     """
+    place = output_folder(out)
     if answers is not None:
-        return _judge(Path(out), [Path(name) for name in answers], task, overwrite)
+        return _judge(place, [Path(name) for name in answers], task, overwrite)
     folder = find(selection)
     if folder is None:
         raise InputError(f"{selection}: no such folder, expected a selection; make it with `select`")
@@ -80,20 +81,20 @@ def annotate(
     settings = {
         "task": vars(task), "rows": rows, "above": above, "annotators": annotators, "seed": seed,
     }  # fmt: skip
-    with Run(Path(out), STAGE, {"selection": artifact.manifest.fingerprint, **settings}) as run:
+    with Run(place, STAGE, {"selection": artifact.manifest.fingerprint, **settings}) as run:
         if run.begin(overwrite) is State.COMPLETE:
-            found = artifacts.read(Path(out), STAGE)
-            return Judged(found.table, found.manifest.facts, Path(out))
+            found = artifacts.read(place, STAGE)
+            return Judged(found.table, found.manifest.facts, place)
         sample = fingerprint.of_table(drawn, task.labels)
-        files = write_sheets(Path(out), drawn.to_pylist(), task, annotators, seed, sample)
+        files = write_sheets(place, drawn.to_pylist(), task, annotators, seed, sample)
         facts = {"labels": task.labels, "annotators": annotators, "asked": rows, "drawn": drawn.num_rows}
         artifacts.write(
-            Path(out), drawn, stage=STAGE, files=files, facts=facts, command=command_line(), config=settings,
+            place, drawn, stage=STAGE, files=files, facts=facts, command=command_line(), config=settings,
             lineage=artifact.manifest.lineage, inputs={"selection": artifacts.reference(folder, artifact.manifest)},
         )  # fmt: skip
     sheets = ", ".join(sheet(number) for number in range(1, annotators + 1))
     log.info("%s: %d rows for %d annotators; send %s, or %s", out, drawn.num_rows, annotators, PAGE, sheets)
-    return Judged(drawn, facts, Path(out))
+    return Judged(drawn, facts, place)
 
 
 def _check_task(labels: Sequence[str], task: Task, place: Path) -> None:

@@ -208,7 +208,7 @@ class Facts(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
     class_from: NotRequired[str]
     quota: NotRequired[dict[str, Count]]
     diversity: NotRequired[float | None]
-    prompt_labels: NotRequired[bool]
+    prompt_labels: NotRequired[bool | dict[str, Count]]  # false for unlabelled text, or how many rows have each
 
 
 # Stage -> facts that it must have.

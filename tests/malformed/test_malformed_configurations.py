@@ -20,6 +20,9 @@ from doors import (
     contents,
 )  # fmt: skip
 
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.runs import output_folder
+
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
 )
@@ -188,3 +191,31 @@ def test_file(world: Path, cli: Command, name: str, command: tuple[str, ...]):
     before = contents(world)
     assert_refused(cli(*command[:2], "--config=mine.yaml", *command[2:]), "mine.yaml|ran|quota|options|pth|key")
     assert_untouched(world, before)
+
+
+HOME = [
+    ("select", "--config=select.yaml", "--out=~/x"),
+    ("select", "--config=select.yaml", "--out", "~/x"),
+    ("select", "--config=select.yaml", "--out=~"),
+    ("select", "--config=select.yaml", "--pool={path: ~/pool.jsonl}"),
+    ("annotate", "--config=annotate.yaml", "--out=~root/x"),
+    ("peek", "~/x"),
+    ("report", "--config=report.yaml", "--runs=[~/test]"),
+    ("predict", "--config=pseudolabel.yaml", "--data.pool=[~/pool.jsonl]"),
+    ("fit", "--config=teacher.yaml", "--out=~/x"),
+    ("fit", "--config=mine.yaml"),
+]
+
+
+@pytest.mark.parametrize("words", HOME, ids=" ".join)
+def test_a_home_folder_is_written_out(cli: Command, words: tuple[str, ...]):
+    """`--out=~/x` would be a folder named `~` to some parts of a run, and the user's home folder to others."""
+    Path("mine.yaml").write_text("data:\n  train: ~/gold.jsonl\n")
+    assert_refused(cli(*words), "(command line|mine.yaml): .* expected a path without ~")
+    assert [file.name for file in Path().iterdir()] == ["mine.yaml"]
+
+
+def test_a_home_folder_is_written_out_in_python_too():
+    with pytest.raises(InputError, match="out is '~/x', expected a path without ~"):
+        output_folder("~/x")
+    assert output_folder("a~b/x~") == Path("a~b/x~")
