@@ -1,5 +1,6 @@
 """`python main.py annotate`: a sample of a selection for people to label, and what their labels say."""
 
+import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -69,7 +70,8 @@ def annotate(
     """
     place = output_folder(out)
     if answers is not None:
-        return _judge(place, [Path(name) for name in answers], task, overwrite)
+        asked = {"rows": rows, "above": above, "annotators": annotators, "seed": seed}
+        return _judge(place, [Path(name) for name in answers], task, asked, overwrite)
     folder = find(selection)
     if folder is None:
         raise InputError(f"{selection}: no such folder, expected a selection; make it with `select`")
@@ -105,6 +107,17 @@ def _check_task(labels: Sequence[str], task: Task, place: Path) -> None:
         )
 
 
+def _check_settings(asked: Mapping[str, Any], drawn: Mapping[str, Any], place: Path) -> None:
+    """Refuse settings that a sample drawn before does not have; those that were left at their defaults are its own."""
+    usual = {name: argument.default for name, argument in inspect.signature(annotate).parameters.items()}
+    for name, value in asked.items():
+        if value not in (usual[name], drawn.get(name, value)):
+            raise InputError(
+                f"{name} is {value} with answers, but the sample in {place} was drawn with {name} {drawn[name]}; leave "
+                f"{name} out, or draw another sample with another --out"
+            )
+
+
 def _draw(artifact: artifacts.Artifact, table: pa.Table, task: Task, rows: int, above: float, seed: int) -> pa.Table:
     """A seeded sample of the rows whose class is probable enough.
 
@@ -133,12 +146,13 @@ def _draw(artifact: artifacts.Artifact, table: pa.Table, task: Task, rows: int, 
     return table.take(drawn)
 
 
-def _judge(out: Path, paths: Sequence[Path], task: Task, overwrite: bool) -> Judged:
+def _judge(out: Path, paths: Sequence[Path], task: Task, asked: Mapping[str, Any], overwrite: bool) -> Judged:
     """Read the answers, report the agreement, and write the judged rows."""
     if not paths:
         raise InputError("answers: empty, expected the file of one annotator at least")
     sample = artifacts.read(out, STAGE)
     _check_task(sample.manifest.facts["labels"], task, out)
+    _check_settings(asked, sample.manifest.config, out)
     known = sample.table.to_pylist()
     given = read_answers(paths, [row["id"] for row in known], task)
     summary = _agreement(given, known, task)

@@ -219,3 +219,29 @@ def test_a_home_folder_is_written_out_in_python_too():
     with pytest.raises(InputError, match="out is '~/x', expected a path without ~"):
         output_folder("~/x")
     assert output_folder("a~b/x~") == Path("a~b/x~")
+
+
+WITHOUT_EFFECT = [
+    (("peek", "select", "--rows=0"), "rows is 0, expected 1 <= rows"),
+    (("peek", "select", "--rows=-5"), "rows is -5, expected 1 <= rows"),
+    (("peek", "select", "--rows=3", "--id=a"), "rows is 3 with id"),
+    (("export", "--model=teacher/model", "--compare_on=data/dev.jsonl"), "compare_on is .* without onnx"),
+    (("export", "--model=teacher/model", "--average=[a, b]"), "model is .* with average"),
+    (("export", "--model=teacher/model", "--selection=select"), "model is .* with selection"),
+    (("export", "--selection=select", "--onnx=float"), "onnx is 'float' with selection"),
+    ((*REPORT, "--html=false", "--umap=true"), "umap is True without html"),
+    ((*REPORT, "--out=null", "--overwrite=true"), "overwrite is True without out"),
+    ((*REPORT, "--sentiwordnet_tagger=null"), "sentiwordnet_tagger is None without sentiwordnet"),
+    ((*CLEAN, "--semantic_duplicates=0.9"), "semantic_duplicates is 0.9 without embeddings"),
+    ((*CLEAN, "--out=null", "--overwrite=true"), "overwrite is True without out"),
+    ((*SELECT, "--out=null", "--overwrite=true"), "overwrite is True without out"),
+    ((*SELECT, "--variant=released"), "variant: has no effect on strategy 'top', expected diverse or ambiguous or easy"),
+    ((*SELECT, "--embeddings=embed", "--target_embeddings=wanted"), "target_embeddings: has no effect on strategy 'top'"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), WITHOUT_EFFECT, ids=[" ".join(words)[-60:] for words, _ in WITHOUT_EFFECT])
+def test_an_option_without_effect(world: Path, cli: Command, words: tuple[str, ...], said: str):
+    before = contents(world)
+    assert_refused(cli(*words), said)
+    assert_untouched(world, before)
