@@ -215,7 +215,8 @@ class Cli(LightningCLI):
         self._stage_name("test")
         texts, task = self._data.test_texts(), self._data.stage_task
         if texts is not None and task is not None:
-            check_unseen(self._module.model_name, texts, task)
+            for name in (self._module.model_name, *self._module.further_models):
+                check_unseen(name, texts, task)
         self._stage("test", go)
 
     def predict(self, **arguments: Any) -> None:
