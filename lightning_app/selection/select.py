@@ -214,13 +214,13 @@ def _refuse_unused(evidence: Evidence, method: Method) -> None:
     Raises:
         InputError: Names the setting, and the strategies that it is for.
     """
-    settings = {
-        "target_embeddings": ("target_embeddings" in evidence.inputs, lambda one: "target" in one.needs),
-        "variant": (method.variant != "paper", lambda one: one.has_variants),
+    given = {"target_embeddings": "target_embeddings" in evidence.inputs, "variant": method.variant != "paper"}
+    those = {
+        "target_embeddings": [name for name, one in BUILT_IN.items() if "target" in one.needs],
+        "variant": [name for name, one in BUILT_IN.items() if one.has_variants],
     }
-    for setting, (is_given, has_it) in settings.items():
-        names = [name for name, one in BUILT_IN.items() if has_it(one)]
-        if is_given and method.strategy in BUILT_IN and method.strategy not in names:
+    for setting, names in those.items():
+        if given[setting] and method.strategy in BUILT_IN and method.strategy not in names:
             raise InputError(
                 f"{setting}: has no effect on strategy '{method.strategy}', expected {' or '.join(names)}; leave "
                 f"{setting} out"

@@ -235,8 +235,14 @@ WITHOUT_EFFECT = [
     ((*CLEAN, "--semantic_duplicates=0.9"), "semantic_duplicates is 0.9 without embeddings"),
     ((*CLEAN, "--out=null", "--overwrite=true"), "overwrite is True without out"),
     ((*SELECT, "--out=null", "--overwrite=true"), "overwrite is True without out"),
-    ((*SELECT, "--variant=released"), "variant: has no effect on strategy 'top', expected diverse or ambiguous or easy"),
-    ((*SELECT, "--embeddings=embed", "--target_embeddings=wanted"), "target_embeddings: has no effect on strategy 'top'"),
+    (
+        (*SELECT, "--variant=released"),
+        "variant: has no effect on strategy 'top', expected diverse or ambiguous or easy",
+    ),
+    (
+        (*SELECT, "--embeddings=embed", "--target_embeddings=wanted"),
+        "target_embeddings: has no effect on strategy 'top'",
+    ),
 ]
 
 

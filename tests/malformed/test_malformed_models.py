@@ -224,7 +224,9 @@ def test_malformed_facts_are_refused_before_any_row_is_scored(
     for name in ("m", "good"):
         shutil.copytree(tiny_classifier, name)
     (Path("m") / CARD_FACTS).write_text('{"conformal": {"alpha": 0.1}}')
-    assert_refused(cli(*words, "--out=o", *(QUIET if words[0] != "export" else ())), "m/labelbridge.json: facts: conformal")
+    assert_refused(
+        cli(*words, "--out=o", *(QUIET if words[0] != "export" else ())), "m/labelbridge.json: facts: conformal"
+    )
     assert not Path("o").exists()
 
 
@@ -234,7 +236,12 @@ def test_a_model_has_no_mean_with_itself(cli: Command, files: Files, tiny_classi
         shutil.copytree(tiny_classifier, name)
         (Path(name) / CARD_FACTS).write_text(json.dumps({"method": name}))
     Path("link").symlink_to("m")
-    pseudolabel = ("--config=pseudolabel.yaml", "--model.model=m", f"--model.ensemble=[{other}]", "--data.pool=data/pool.jsonl")
+    pseudolabel = (
+        "--config=pseudolabel.yaml",
+        "--model.model=m",
+        f"--model.ensemble=[{other}]",
+        "--data.pool=data/pool.jsonl",
+    )
     said = f"{other} is the same model as m, expected different ones"
     assert_refused(cli("predict", *pseudolabel, "--out=o", *QUIET), f"model.ensemble: {said}")
     assert_refused(cli("export", f"--average=[m, {other}]", "--out=o"), f"average: {said}")
