@@ -26,7 +26,7 @@ class StopAtNonFinite(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Look at the loss, at the end of a window."""
-        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs  # none of a manual optimization
         if not isinstance(loss, torch.Tensor):
             return
         self._loss = loss.detach() if self._loss is None else self._loss + loss.detach()

@@ -161,7 +161,14 @@ STAGES: tuple[Stage, ...] = (
         data=(f"{_DATA}.pool.PoolDataModule",),
         reads="pool, teacher",
         writes="pseudolabels",
-        next={None: Step(("select",), "select.yaml", {"pool": "{pool}", "pseudolabels": "{out}"})},
+        next={
+            None: Step(("select",), "select.yaml", {"pool": "{pool}", "pseudolabels": "{out}"}),
+            # Self-training.
+            "target text": Step(
+                ("select",), "select.yaml",
+                {"pool": "{pool}", "prompt_labels": "false", "pseudolabels": "{out}", "strategy": "certain"},
+            ),
+        },
     ),
     Stage(
         "embed",

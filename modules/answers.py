@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from labelbridge.lightning_app.core.errors import shorten
+from labelbridge.lightning_app.core.ranges import MOST_TOKENS
 from labelbridge.lightning_app.generation.cleaning import CLEAN_ENDS
 
 MOST_WORDS = 160  # characters of what a server says
@@ -30,6 +31,8 @@ def row_of(answer: Any) -> dict[str, Any]:
         raise MalformedAnswerError(_what_it_says(answer))
     choice = choices[0]
     message = _of(choice, "message")
+    if message is None and not _of(choice, "error"):
+        raise MalformedAnswerError("its first choice has no message")
     refusal = _of(message, "refusal")
     text = _text(_of(message, "content"))
     if not text and isinstance(refusal, str) and refusal:
@@ -38,12 +41,14 @@ def row_of(answer: Any) -> dict[str, Any]:
     if error and not text:
         raise MalformedAnswerError(_quoted(error))
     tokens = _of(_of(answer, "usage"), "completion_tokens")
-    end = str(_of(choice, "finish_reason") or "unknown")
+    is_count = isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens <= MOST_TOKENS
+    end = _of(choice, "finish_reason")
+    end = end[:MOST_WORDS] if isinstance(end, str) and end else "unknown"
     return {
         "text": whole(text),
         "finish": "stop" if end.casefold() in CLEAN_ENDS and not error else whole(end),
         "error": None,
-        "n_tokens": tokens if isinstance(tokens, int) and tokens >= 0 else len(text.split()),
+        "n_tokens": tokens if is_count else len(text.split()),
     }
 
 
@@ -74,7 +79,7 @@ def _what_it_says(answer: Any) -> str:
     error = _of(answer, "error") or _of(answer, "detail") or _of(answer, "message")
     if error:
         return _quoted(error)
-    if isinstance(answer, str):
+    if isinstance(answer, str) and answer.strip():
         return f"no answer but {_quoted(answer)}"
     return "no answer in it"
 

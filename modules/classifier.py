@@ -37,7 +37,7 @@ from labelbridge.lightning_app.core.ranges import (
 )
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.evaluation.predicted_classes import one_class_warning
-from labelbridge.lightning_app.models.fingerprints import model_fingerprint, tokenizer_fingerprint
+from labelbridge.lightning_app.models.fingerprints import check_different, model_fingerprint, tokenizer_fingerprint
 from labelbridge.lightning_app.models.locate import card_facts
 from labelbridge.lightning_app.protocols import (
     EncodedBatch,
@@ -262,6 +262,8 @@ class ClassifierModule(StageModuleBase):
                 self.log_shift(name)
         for name in self.ensemble:
             self._check_member(name, subcommand)
+        if self.ensemble:
+            check_different([self.model_name, *self.ensemble], "model.ensemble", self.revision)
 
     def _check_member(self, name: str, subcommand: str) -> None:
         """Refuse a further model that cannot read this one's tokens, or does not cover the task."""

@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from logging import getLogger
 from typing import Annotated, Any
@@ -31,6 +33,7 @@ WRONG_SET_UP = {
 # So many rows that fail in a row, all for one reason, end the run: while nothing has been answered or the reason holds
 # for every row, and otherwise.
 FEW_FAILURES, MANY_FAILURES = 8, 64
+NO_KEY = "none"  # what a server without keys is sent
 SECONDS_TO_END = 10.0  # a run that ends waits so long for the answers to what it has sent
 
 
@@ -47,7 +50,7 @@ class OpenAIGenerator(GeneratorModule):
         api_key_variable: The environment variable that holds the key; a server without keys needs none.
         concurrency: Requests under way at once.
         requests_per_minute: At most so many are sent in a minute of the whole run, repeated ones included.
-        timeout: Seconds for one request.
+        timeout: Seconds for one request, from sending it to the last byte of its answer.
         retries: How often one request is tried again.
         extra: Further fields of every request, such as `{top_k: -1}` (vLLM: a true nucleus, whatever the model's own
             settings say); null leaves a field out (`{max_tokens: null, max_completion_tokens: 96}`).
@@ -223,7 +226,7 @@ class OpenAIGenerator(GeneratorModule):
 
     def _send(self, row: str, system: str, user: str) -> "Future[dict[str, Any]]":
         if self._server is None:
-            key = os.environ.get(self.api_key_variable) or "none"
+            key = os.environ.get(self.api_key_variable) or NO_KEY
             self._server = _Server(
                 self.base_url, key, self.concurrency, self.requests_per_minute, self.timeout, self.retries
             )
@@ -245,7 +248,7 @@ class _Server:
     def __init__(
         self, base_url: str, key: str, concurrency: int, per_minute: float | None, timeout: float, retries: int
     ) -> None:
-        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+        from openai import AsyncOpenAI
 
         self._key = key
         self._retries = retries
@@ -254,8 +257,7 @@ class _Server:
         self._is_ending = False
         self._gate = asyncio.Semaphore(concurrency)
         self._loop = asyncio.new_event_loop()
-        # The hook sees every request that goes out, also those that the client sends again.
-        http = DefaultAsyncHttpxClient(event_hooks={"request": [self._keep_to_the_rate]})
+        http = _http_client(timeout, self._keep_to_the_rate)
         self._client = AsyncOpenAI(
             base_url=base_url, api_key=key, timeout=timeout, max_retries=retries, http_client=http
         )
@@ -284,7 +286,7 @@ class _Server:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._client.close()
 
-    async def _keep_to_the_rate(self, _: Any) -> None:
+    async def _keep_to_the_rate(self) -> None:
         now = time.monotonic()
         turn = max(now, self._next)
         self._next = turn + self._pause
@@ -305,15 +307,43 @@ class _Server:
                 except Exception as failure:  # noqa: BLE001 - whatever a body makes the client stumble over
                     is_told = isinstance(failure, MalformedAnswerError)
                     said = f": {failure}" if is_told else f" ({type(failure).__name__})"
-                    error = f"malformed answer{said}".replace(self._key, "***")
+                    error = self._without_key(f"malformed answer{said}")
                     await asyncio.sleep(min(0.5 * 2**attempt, 8))
             return _failure(error, "malformed answer")
 
+    def _without_key(self, text: str) -> str:
+        return text if self._key == NO_KEY else text.replace(self._key, "***")
+
     def _reason(self, failure: Exception) -> str:
         status = getattr(failure, "status_code", None)
-        cause = f" ({failure.__cause__})" if failure.__cause__ is not None and status is None else ""
-        said = whole(" ".join(f"{failure}{cause}".replace(self._key, "***").split()))[:MOST_WORDS]
+        cause = f" ({failure.__cause__})" if str(failure.__cause__ or "") and status is None else ""
+        said = whole(" ".join(self._without_key(f"{failure}{cause}").split()))[:MOST_WORDS]
         return f"{type(failure).__name__}{f' {status}' if status else ''}: {said}"
+
+
+def _http_client(seconds: float, before: Callable[[], Awaitable[None]]) -> Any:
+    """An HTTP client that has an entire answer, or gives up: its own limit is one of the pause between two bytes.
+
+    Args:
+        seconds: For a request and its answer.
+        before: Awaited before every request that goes out, also those that the openai client sends again.
+    """
+    from openai import DefaultAsyncHttpxClient
+
+    base: Any = DefaultAsyncHttpxClient
+    library = next(one.__module__ for one in base.__mro__ if one.__name__ == "AsyncClient").partition(".")[0]
+    timeout_error: Any = sys.modules[library].ReadTimeout  # of httpx, or of httpx2
+
+    class Client(base):  # type: ignore[misc] # its type depends on the version of openai
+        async def send(self, request: Any, **options: Any) -> Any:
+            await before()
+            try:
+                async with asyncio.timeout(seconds):
+                    return await super().send(request, **options)
+            except TimeoutError:
+                raise timeout_error("its answer was not complete in time", request=request) from None
+
+    return Client()
 
 
 def _failure(error: str, kind: str, status: int | None = None) -> dict[str, Any]:

@@ -120,6 +120,15 @@ def test_overwrite_keeps_what_the_same_run_has_computed(loop: Stages, stage: str
     assert f"{stage}: {COMPLETE} (--overwrite replaces other runs alone" in caplog.text
 
 
+def test_what_a_model_was_made_from_is_not_replaced_by_its_own_predictions(loop: Stages):
+    """As a loop of self-training would that has one folder for all of its rounds: nothing could be made again then."""
+    before = artifacts.read_manifest(Path("pseudolabel")).fingerprint
+    outcome = loop.pseudolabel("--model.model=student/model", "--overwrite=true")
+    refused(outcome, "pseudolabel: student/model, which this command reads, was made from it.*choose another --out")
+    assert artifacts.read_manifest(Path("pseudolabel")).fingerprint == before
+    assert loop.pseudolabel("--model.model=student/model", "--out=second").code == 0
+
+
 def test_overwrite_is_not_part_of_the_command_that_an_artifact_records(loop: Stages):
     for words in (("--overwrite=true",), ("--overwrite", "true")):
         assert loop.select("--quota=3", *words).code == 0

@@ -1,5 +1,6 @@
 """`python main.py annotate`: a sample of a selection for people to label, and what their labels say."""
 
+import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from ..core.markup import inline
 from ..core.paths import find
 from ..core.ranges import PositiveInt, Range, Seed, Share, check_ranges
 from ..core.results import Result
-from ..core.runs import Run, State, command_line
+from ..core.runs import Run, State, command_line, output_folder
 from ..core.task import Task
 from ..data.sources import Source, load_rows
 from .agreement import alignment, between, majority
@@ -67,8 +68,10 @@ def annotate(
         out: The output folder: the sample, `annotate.html`, `sheet-1.csv` and so on, `instructions.md`.
         overwrite: Replace another sample in `out`, or other answers in `out/judged`.
     """
+    place = output_folder(out)
     if answers is not None:
-        return _judge(Path(out), [Path(name) for name in answers], task, overwrite)
+        asked = {"rows": rows, "above": above, "annotators": annotators, "seed": seed}
+        return _judge(place, [Path(name) for name in answers], task, asked, overwrite)
     folder = find(selection)
     if folder is None:
         raise InputError(f"{selection}: no such folder, expected a selection; make it with `select`")
@@ -80,20 +83,20 @@ def annotate(
     settings = {
         "task": vars(task), "rows": rows, "above": above, "annotators": annotators, "seed": seed,
     }  # fmt: skip
-    with Run(Path(out), STAGE, {"selection": artifact.manifest.fingerprint, **settings}) as run:
+    with Run(place, STAGE, {"selection": artifact.manifest.fingerprint, **settings}) as run:
         if run.begin(overwrite) is State.COMPLETE:
-            found = artifacts.read(Path(out), STAGE)
-            return Judged(found.table, found.manifest.facts, Path(out))
+            found = artifacts.read(place, STAGE)
+            return Judged(found.table, found.manifest.facts, place)
         sample = fingerprint.of_table(drawn, task.labels)
-        files = write_sheets(Path(out), drawn.to_pylist(), task, annotators, seed, sample)
+        files = write_sheets(place, drawn.to_pylist(), task, annotators, seed, sample)
         facts = {"labels": task.labels, "annotators": annotators, "asked": rows, "drawn": drawn.num_rows}
         artifacts.write(
-            Path(out), drawn, stage=STAGE, files=files, facts=facts, command=command_line(), config=settings,
+            place, drawn, stage=STAGE, files=files, facts=facts, command=command_line(), config=settings,
             lineage=artifact.manifest.lineage, inputs={"selection": artifacts.reference(folder, artifact.manifest)},
         )  # fmt: skip
     sheets = ", ".join(sheet(number) for number in range(1, annotators + 1))
     log.info("%s: %d rows for %d annotators; send %s, or %s", out, drawn.num_rows, annotators, PAGE, sheets)
-    return Judged(drawn, facts, Path(out))
+    return Judged(drawn, facts, place)
 
 
 def _check_task(labels: Sequence[str], task: Task, place: Path) -> None:
@@ -102,6 +105,17 @@ def _check_task(labels: Sequence[str], task: Task, place: Path) -> None:
         raise InputError(
             f"{place}: its labels are {labels}, expected the task's {task.labels}; give the task that it was made with"
         )
+
+
+def _check_settings(asked: Mapping[str, Any], drawn: Mapping[str, Any], place: Path) -> None:
+    """Refuse settings that a sample drawn before does not have; those that were left at their defaults are its own."""
+    usual = {name: argument.default for name, argument in inspect.signature(annotate).parameters.items()}
+    for name, value in asked.items():
+        if value not in (usual[name], drawn.get(name, value)):
+            raise InputError(
+                f"{name} is {value} with answers, but the sample in {place} was drawn with {name} {drawn[name]}; leave "
+                f"{name} out, or draw another sample with another --out"
+            )
 
 
 def _draw(artifact: artifacts.Artifact, table: pa.Table, task: Task, rows: int, above: float, seed: int) -> pa.Table:
@@ -132,12 +146,13 @@ def _draw(artifact: artifacts.Artifact, table: pa.Table, task: Task, rows: int, 
     return table.take(drawn)
 
 
-def _judge(out: Path, paths: Sequence[Path], task: Task, overwrite: bool) -> Judged:
+def _judge(out: Path, paths: Sequence[Path], task: Task, asked: Mapping[str, Any], overwrite: bool) -> Judged:
     """Read the answers, report the agreement, and write the judged rows."""
     if not paths:
         raise InputError("answers: empty, expected the file of one annotator at least")
     sample = artifacts.read(out, STAGE)
     _check_task(sample.manifest.facts["labels"], task, out)
+    _check_settings(asked, sample.manifest.config, out)
     known = sample.table.to_pylist()
     given = read_answers(paths, [row["id"] for row in known], task)
     summary = _agreement(given, known, task)

@@ -20,7 +20,7 @@ from ..core.errors import InputError, is_unicode, printable, refusal_in, shorten
 from ..core.paths import PROJECT, find
 from ..core.program import as_called, program
 from ..core.user_code import mistake_in_user_code
-from ..core.yaml_files import load_mapping
+from ..core.yaml_files import YamlError, load_mapping, load_yaml
 from ..stages import COMMANDS, FUNCTIONS
 from .early import check_early
 from .help_pages import asks_for_page, page, without_all
@@ -93,8 +93,10 @@ def find_configs(options: list[str]) -> list[str]:
     Sources of rows are spelled out; see `plain_sources`.
 
     Raises:
-        InputError: If there is no such file; names the closest one.
+        InputError: If there is no such file; names the closest one. Or if a path begins with `~`.
     """
+    for word in options:
+        _check_written_out(word)
     found = replace_named_tasks(options)
     for number, word in enumerate(list(found)):
         if word in ("--config", "-c") and number + 1 < len(found):
@@ -102,6 +104,20 @@ def find_configs(options: list[str]) -> list[str]:
         elif word.startswith("--config="):
             found[number] = f"--config={_find_config(word.removeprefix('--config='))}"
     return spell_out(found)
+
+
+def _check_written_out(word: str) -> None:
+    """Refuse a word of the command line in which a path begins with `~`."""
+    if "~" not in word:
+        return
+    key, is_option, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    value = value if is_option or not key else key
+    try:
+        parsed = load_yaml(value)
+    except YamlError:
+        parsed = value
+    for one in (value, parsed):  # YAML takes ~ itself for null
+        runs.check_written_out(one, f"command line: {key.lstrip('-') or 'a path'}")
 
 
 def _call(name: str, options: list[str]) -> None:
@@ -271,7 +287,9 @@ def _find_config(name: str) -> str:
     for candidate in (name, f"{name}.yaml"):
         found = find(candidate, "configs")
         if found is not None and found.is_file():
-            load_mapping(found)  # the parser's own errors do not say which file is at fault
+            settings = load_mapping(found)  # the parser's own errors do not say which file is at fault
+            for key, value in settings.items():
+                runs.check_written_out(value, f"{name}: {key}")
             return str(found)
     known = [str(path.relative_to(PROJECT / "configs")) for path in sorted((PROJECT / "configs").rglob("*.yaml"))]
     close = difflib.get_close_matches(name, known, n=1)

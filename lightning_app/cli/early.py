@@ -20,7 +20,7 @@ from ..core.task import Task
 from ..core.yaml_files import YamlError, load_mapping, load_yaml
 from ..data.readers import Source, check_path
 from ..data.sources import load_rows
-from ..models.locate import BUNDLED, MINILM, locate
+from ..models.locate import BUNDLED, MINILM, card_facts
 from .plain_sources import DEFAULTS, in_config
 from .signatures import CLASS_KEYS, Setting, parser_keys, settings_of
 
@@ -209,7 +209,7 @@ def _check_places(subcommand: str, layers: Sequence[Layer], settings: Mapping[st
     model, data = settings.get("model"), settings.get("data")
     name = model.get("model") if isinstance(model, dict) and _is_named(model, LOADING.get(subcommand, ())) else None
     if isinstance(name, str) and name not in (BUNDLED, MINILM):
-        locate(name)
+        card_facts(name)
     arguments = settings_of(str(class_of(settings, "data")))
     if not isinstance(data, dict) or arguments is None:
         return

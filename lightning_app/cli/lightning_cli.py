@@ -189,6 +189,7 @@ class Cli(LightningCLI):
         """Score a model on the source dev set; writes no artifact."""
         self._stage_name("validate")
         self.model.check("validate")
+        self._check_facts()
         self.datamodule.check("validate")
         self.trainer.validate(**arguments)
 
@@ -214,7 +215,8 @@ class Cli(LightningCLI):
         self._stage_name("test")
         texts, task = self._data.test_texts(), self._data.stage_task
         if texts is not None and task is not None:
-            check_unseen(self._module.model_name, texts, task)
+            for name in (self._module.model_name, *self._module.further_models):
+                check_unseen(name, texts, task)
         self._stage("test", go)
 
     def predict(self, **arguments: Any) -> None:
@@ -237,9 +239,10 @@ class Cli(LightningCLI):
         if self._data.stage_task == NO_TASK:
             raise InputError("task: not given, expected name, columns and labels; lay a file of configs/tasks over it")
         self.model.check(subcommand)
+        self._check_facts()
         self._data.check(subcommand)
-        if self._model_folder is not None:
-            check_model_fresh(self._model_folder)
+        for name in self._model_folders:
+            check_model_fresh(name)
         shard = self._shard(subcommand)
         claim = Run(output_folder(self._setting("out")), stage, self._identity(subcommand), shard)
         with _stoppable(self.trainer, claim.out), claim as run:
@@ -439,6 +442,16 @@ class Cli(LightningCLI):
             numbers = {f"{ONCE}/{name}": value for name, value in facts["dev"].items()}
             show_outcome(self.trainer.loggers, settings_of(facts, run.identity), numbers, facts["step"])
         log.info("%s: finished, best model in %s", run.out, model)
+
+    def _check_facts(self) -> None:
+        """Refuse models whose `labelbridge.json` is malformed, before any row is read."""
+        for name in self._model_folders:
+            card_facts(name)
+
+    @property
+    def _model_folders(self) -> list[str]:
+        """The names of all models that are read from files."""
+        return [self._module.model_name, *self._module.further_models] if self._module.HAS_FILES else []
 
     @property
     def _model_folder(self) -> str | None:

@@ -2,13 +2,15 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 
 from ..core import artifacts
 from ..core.errors import InputError, printable
+from ..core.pairings import Without, check_pairings
 from ..core.paths import find
+from ..core.ranges import PositiveInt, check_ranges
 from ..dynamics.statistics import statistics_table
 from ..dynamics.store import STAGE
 from ..evaluation.report import CELLS
@@ -17,7 +19,13 @@ COUNTED = ("target", "lang", "label", "prompt_label", "class", "prediction", "st
 CELL_WIDTH = 300
 
 
-def peek(artifact: str, rows: int = 5, id: str | None = None) -> None:  # noqa: A002 - the option's name
+@check_ranges()
+@check_pairings
+def peek(
+    artifact: str,
+    rows: Annotated[PositiveInt, Without("id", "shows one row")] = 5,
+    id: str | None = None,  # noqa: A002 - the option's name
+) -> None:
     """Show an artifact: what it is, where it comes from, label counts and a few rows; or one row's history.
 
     Training dynamics are shown by what they say of a row: confidence, variability, correctness, forgetting, AUM.

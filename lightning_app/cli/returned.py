@@ -92,6 +92,13 @@ def _plain(kind: Any) -> str:
 
 
 def _is_loss(returned: Any, part: Any, place: str) -> None:
+    # Lightning takes None for a step to skip. It then drops the entire window or the rest of it, by whether the batch
+    # is the window's last and by the precision, and fails on several devices; and a forgotten `return` looks the same.
+    if returned is None and part.automatic_optimization:
+        raise _wrong(
+            place, None, "a loss: None skips other rows too, by how the window is cut into batches; to leave rows out, "
+            "return 0 * loss"
+        )  # fmt: skip
     loss = returned.get("loss") if isinstance(returned, Mapping) else returned
     if part.automatic_optimization and not (isinstance(loss, Tensor) and loss.numel() == 1 and loss.requires_grad):
         raise _wrong(place, returned, "a loss: a tensor of one number with a gradient, or a map with it as `loss`")

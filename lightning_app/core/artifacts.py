@@ -169,7 +169,7 @@ def why_incomplete(path: Path) -> str | None:
     if not (path / MANIFEST).is_file():
         return f"there is no {MANIFEST}"
     try:
-        manifest = _parsed(path)
+        manifest = manifest_at(path)
     except InputError as error:
         return f"{MANIFEST} is not a manifest ({error})"
     lacking = _lacking(path, manifest)
@@ -177,20 +177,20 @@ def why_incomplete(path: Path) -> str | None:
 
 
 def manifest_of(path: Path) -> Manifest | None:
-    """The manifest in a folder, whether or not its files are still there; None if there is none."""
+    """The manifest in a folder, whether or not its files are still there; None if there is none that can be read."""
     try:
-        return _parsed(path)
+        return manifest_at(path)
     except InputError:
         return None
 
 
 def files_of(path: Path) -> list[Path]:
     """The files of a complete artifact, its manifest included, for the `files` of the artifact that it lies in."""
-    return [path / MANIFEST, *(path / name for name in _parsed(path).files)]
+    return [path / MANIFEST, *(path / name for name in manifest_at(path).files)]
 
 
-def _parsed(path: Path, remedy: str = "run its stage again") -> Manifest:
-    """The manifest as it is declared.
+def manifest_at(path: Path, remedy: str = "run its stage again") -> Manifest:
+    """The manifest as it is declared, whether or not its files are still there.
 
     Raises:
         InputError: If it cannot be read, or says something else.
@@ -232,7 +232,7 @@ def read_manifest(path: Path, stage: str | None = None) -> Manifest:
     if not (path / MANIFEST).is_file():
         resume = f'run "{begun}" to complete it' if begun else "run its stage again"
         raise InputError(f"{path}: incomplete, there is no {MANIFEST}; {resume}")
-    manifest = _parsed(path, f'make it with "{begun}"' if begun else "run its stage again")
+    manifest = manifest_at(path, f'make it with "{begun}"' if begun else "run its stage again")
     if _lacking(path, manifest):
         raise InputError(f"{path}: incomplete, {why_incomplete(path)}; rebuild it with {rebuild(manifest)}")
     if stage is not None and manifest.stage != stage:
@@ -288,7 +288,7 @@ def is_selection(manifest: Manifest) -> bool:
 def selection_stage(folder: Path) -> str | None:
     """The stage that a folder must come from to be a selection; None if it holds a translated one, which is one too."""
     try:
-        return None if is_selection(_parsed(folder)) else "select"
+        return None if is_selection(manifest_at(folder)) else "select"
     except InputError:
         return "select"
 

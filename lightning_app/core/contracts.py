@@ -13,11 +13,12 @@ from typing import Annotated, Any, NotRequired
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Le
 from typing_extensions import TypedDict
 
 from .documents import checked
 from .errors import InputError, shorten
+from .ranges import MOST_TOKENS
 from .task import Task
 
 SUM_TOLERANCE = 1e-4
@@ -38,6 +39,7 @@ PROBABILITIES, EMBEDDINGS = "probs", "embedding"
 
 
 Count = Annotated[int, Ge(0)]
+Above0 = Annotated[float, Gt(0)]
 
 
 class TaskFacts(TypedDict):
@@ -106,6 +108,63 @@ class LeakageFacts(TypedDict):
     targets: dict[str, dict[str, NearDuplicatesFacts]]
 
 
+class Ancestor(TypedDict):
+    """A line of a card's lineage."""
+
+    stage: str
+    path: str
+    rows: Count | None
+    note: str
+
+
+class AveragedRun(TypedDict):
+    """A run whose weights went into a mean."""
+
+    path: str
+    fingerprint: str
+    seed: NotRequired[int | str | None]
+
+
+class TargetText(TypedDict):
+    """The unlabelled target text that a label prior was estimated on."""
+
+    path: str
+    fingerprint: str
+
+
+class LabelPrior(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
+    """The label prior that a model no longer has, and the one under which it predicts: shares by label."""
+
+    how: str
+    source: NotRequired[dict[str, Above0]]
+    target: NotRequired[str | dict[str, Annotated[float, Ge(0)]]]
+    target_text: NotRequired[TargetText]
+
+
+class Conformal(TypedDict):
+    """Split-conformal sets: how often they may miss, and the largest score of a label that they hold."""
+
+    alpha: float
+    threshold: float
+
+
+class LoraFacts(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
+    """The size of LoRA adapters."""
+
+    r: Count
+    alpha: float
+
+
+class OnnxFacts(TypedDict):
+    """An ONNX file compared with its network."""
+
+    rows: Count
+    largest_difference: float
+    other_predictions: Count
+    accuracy: float | None
+    accuracy_of_network: float | None
+
+
 class Facts(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
     """What others rely on among the facts of a manifest or a model card: a fact that is there is of this type."""
 
@@ -125,12 +184,31 @@ class Facts(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
     base: NotRequired[str]
     step: NotRequired[int]
     monitor: NotRequired[str]
-    max_length: NotRequired[int]
+    max_length: NotRequired[Annotated[int, Ge(1), Le(MOST_TOKENS)]]
     prefix: NotRequired[str | None]
-    temperature: NotRequired[float | None]
+    temperature: NotRequired[Above0 | None]
     results: NotRequired[dict[str, Scores]]
     target_language: NotRequired[str]
     source_language: NotRequired[str]
+    source_code: NotRequired[str | None]
+    target_code: NotRequired[str | None]
+    lora: NotRequired[LoraFacts | None]
+    base_fingerprint: NotRequired[str]
+    label_prior: NotRequired[LabelPrior]
+    dev_confusion: NotRequired[list[list[Count]]]
+    conformal: NotRequired[Conformal]
+    head_seed: NotRequired[int]
+    averaged: NotRequired[list[AveragedRun]]
+    languages: NotRequired[list[str]]
+    license: NotRequired[str]
+    lineage: NotRequired[list[Ancestor]]
+    near_duplicates: NotRequired[list[str]]
+    onnx: NotRequired[dict[str, OnnxFacts]]
+    strategy: NotRequired[str]
+    class_from: NotRequired[str]
+    quota: NotRequired[dict[str, Count]]
+    diversity: NotRequired[float | None]
+    prompt_labels: NotRequired[bool | dict[str, Count]]  # false for unlabelled text, or how many rows have each
 
 
 # Stage -> facts that it must have.

@@ -1,6 +1,7 @@
 """Values from JSON and YAML files, checked against a declared type; and JSON files, read in one place."""
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Hashable, Sequence
@@ -33,8 +34,9 @@ def read_json(path: Path, remedy: str = "run its stage again") -> Any:
     """
     try:
         return json.loads(
-            path.read_text(encoding="utf-8"), parse_constant=_refuse_constant, object_pairs_hook=without_duplicates
-        )
+            path.read_text(encoding="utf-8"), parse_constant=_refuse_constant, parse_float=_finite,
+            object_pairs_hook=without_duplicates,
+        )  # fmt: skip
     except OSError as error:
         raise system_error(error, path) from None
     except RecursionError:
@@ -131,6 +133,12 @@ def _adapter(declared: Any) -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(declared)
+
+
+def _finite(text: str) -> float:
+    """A number with a point or an exponent; 1e999 is infinite to Python."""
+    number = float(text)
+    return number if math.isfinite(number) else _refuse_constant(text)
 
 
 def _refuse_constant(name: str) -> NoReturn:

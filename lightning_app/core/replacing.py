@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from . import artifacts
+from .ancestors import ancestors
 from .artifacts import IDENTITY, MANIFEST
 from .errors import InputError, shorten
 from .paths import find
@@ -69,7 +70,7 @@ def check_own(out: Path, has_run: bool) -> None:
 
 
 def check_not_read(out: Path, reads: Sequence[str]) -> None:
-    """Refuse to replace what the same command reads.
+    """Refuse to replace what the same command reads, or what that descends from: neither could be made again.
 
     Args:
         out: The output folder.
@@ -86,6 +87,11 @@ def check_not_read(out: Path, reads: Sequence[str]) -> None:
             raise InputError(
                 f"{out}: holds {shorten(name, 200)[1:-1]}, which this command reads, and would be replaced; choose "
                 "another --out"
+            )
+        if found is not None and any(ancestor.resolve() == out.resolve() for ancestor, _ in ancestors(found)):
+            raise InputError(
+                f"{out}: {shorten(name, 200)[1:-1]}, which this command reads, was made from it, and it would be "
+                "replaced; choose another --out"
             )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shlex
 import shutil
 import sys
@@ -30,6 +31,7 @@ __all__ = [
     "PARTS",
     "Run",
     "State",
+    "check_written_out",
     "command_line",
     "output_folder",
     "typed_words",
@@ -39,6 +41,7 @@ LOCK = ".lock"
 _PATIENCE = 60.0  # seconds in which another shard has begun
 UNREADABLE: dict[str, Any] = {"stage": "unreadable"}
 log = logging.getLogger(__name__)
+_HOME = re.compile(r"~[^/\s]*(/|$)")
 
 # The words behind `main.py` as they were typed; `sys.argv` holds them with configs already looked up.
 typed_words: list[str] = []
@@ -257,11 +260,32 @@ def output_folder(out: str) -> Path:
     """The folder that `out` names.
 
     Raises:
-        InputError: If it names none: an empty path would be the current folder.
+        InputError: If it names none (an empty path would be the current folder), or begins with `~`.
     """
     if not out.strip():
         raise InputError(f"out is {out!r}, expected the name of a folder")
+    check_written_out(out, "out")
     return Path(out)
+
+
+def check_written_out(value: Any, place: str) -> None:
+    """Refuse paths that begin with `~`, which shells expand at the start of a word alone, and some libraries anywhere.
+
+    Args:
+        value: A setting, as it is in a configuration or on the command line; maps and lists are searched.
+        place: What an error calls it.
+
+    Raises:
+        InputError: If a text in it begins with the name of a home folder.
+    """
+    if isinstance(value, dict):
+        for name, one in value.items():
+            check_written_out(one, f"{place}.{name}")
+    elif isinstance(value, list):
+        for one in value:
+            check_written_out(one, place)
+    elif isinstance(value, str) and _HOME.match(value):
+        raise InputError(f"{place} is {shorten(value)}, expected a path without ~; write the home folder out")
 
 
 def command_line() -> str:

@@ -5,12 +5,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 
 from ..core import artifacts
 from ..core.errors import InputError, closest
+from ..core.pairings import With, check_pairings
 from ..core.ranges import Share, check_ranges
 from ..core.results import Result
 from ..core.runs import Run, command_line, output_folder
@@ -64,6 +65,7 @@ class Report(Result):
 
 
 @check_ranges()
+@check_pairings
 def report(
     runs: str | list[str],
     out: str | None = "runs/report",
@@ -76,11 +78,11 @@ def report(
     max_leakage: Share | None = None,
     html: bool = True,
     sentiwordnet: str | None = None,
-    sentiwordnet_tagger: Literal["nltk"] | None = "nltk",
-    umap: bool = False,
+    sentiwordnet_tagger: Annotated[Literal["nltk"] | None, With("sentiwordnet")] = "nltk",
+    umap: Annotated[bool, With("html"), With("out")] = False,
     llm_labels: str | None = None,
     published: str | None = None,
-    overwrite: bool = False,
+    overwrite: Annotated[bool, With("out")] = False,
 ) -> Report:
     """Write tables of methods and targets, and one HTML page with all of it; an earlier report in `out` is replaced.
 

@@ -1,5 +1,6 @@
 """Keeps target text that a selection has looked at out of the test sets."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +13,14 @@ from ..core.paths import find
 from ..core.task import Task
 from ..models.locate import card_facts, locate
 
+log = logging.getLogger(__name__)
+
 
 def check_unseen(model: str, targets: pa.Table, task: Task) -> None:
     """Refuse test rows whose text a transductive selection behind the model, or its estimated label prior, looked at.
 
-    The selection is looked up where the model's run read it; one that has been moved away is taken on trust.
+    The selection is looked up where the model's run read it; one that has been moved away is taken on trust. Text that
+    cannot be read again is named in a warning.
 
     Args:
         model: The model to be tested.
@@ -27,11 +31,9 @@ def check_unseen(model: str, targets: pa.Table, task: Task) -> None:
         InputError: If a test row's text, letter case and spaces aside, is among the target text; names the first one.
     """
     for user, looked_at in _looked_at(model):
-        found = find(looked_at)
-        if found is None or not artifacts.is_whole(found):
-            continue
-        table = artifacts.read(found).table
-        if not set(task.columns) <= set(table.column_names):
+        table = _read_again(looked_at, task)
+        if isinstance(table, str):
+            log.warning("%s looked at %s, which the targets are not compared with: %s", user, looked_at, table)
             continue
         seen = set(_texts(table, task))
         both = [row for row, text in enumerate(_texts(targets, task)) if text in seen]
@@ -42,6 +44,18 @@ def check_unseen(model: str, targets: pa.Table, task: Task) -> None:
                 f"{looked_at}, which {user} looked at ({len(both)} such rows), expected none; take them "
                 "out of one of the two"
             )
+
+
+def _read_again(looked_at: str, task: Task) -> pa.Table | str:
+    """The target text that was looked at; or why it cannot be read again."""
+    found = find(looked_at)
+    if found is None:
+        return "it is no longer there"
+    try:
+        table = artifacts.read(found).table
+    except InputError as error:
+        return str(error)
+    return table if set(task.columns) <= set(table.column_names) else f"it has no column of {task.columns}"
 
 
 def _looked_at(model: str) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from ..core import artifacts, fingerprint
 from ..core.contracts import Reference, check_column, positions
 from ..core.errors import InputError
+from ..core.pairings import With, check_pairings
 from ..core.paths import find
 from ..core.ranges import NonNegativeInt, PositiveInt, Range, Seed, check_ranges
 from ..core.results import Result
@@ -60,6 +61,7 @@ class Pool(Result):
 
 
 @check_ranges()
+@check_pairings
 def clean(
     task: Task,
     raw: Source | list[Source],
@@ -73,12 +75,12 @@ def clean(
     exclude_targets: list[Source] | None = None,
     prompts: str | None = None,
     embeddings: str | None = None,
-    semantic_duplicates: Annotated[float, Range(above=-1, most=1)] = 0.95,
+    semantic_duplicates: Annotated[float, Range(above=-1, most=1), With("embeddings")] = 0.95,
     size: PositiveInt | None = None,
     seed: Seed = 0,
     allow_empty: bool = False,
     out: str | None = "runs/clean",
-    overwrite: bool = False,
+    overwrite: Annotated[bool, With("out")] = False,
     shard: str | None = None,
 ) -> Pool:
     """Make the pool: parse answers, filter, remove duplicates, take a seeded part.

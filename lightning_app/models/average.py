@@ -8,7 +8,7 @@ from typing import Any
 from ..core.documents import read_json
 from ..core.errors import InputError
 from ..core.paths import find
-from .fingerprints import model_fingerprint, tokenizer_fingerprint
+from .fingerprints import check_different, model_fingerprint, tokenizer_fingerprint
 from .loading import read_weights
 from .locate import CARD_FACTS, WEIGHTS, read_facts
 
@@ -19,7 +19,7 @@ def run_models(runs: Sequence[str]) -> list[Path]:
     """The model folders of runs, each given as its folder or as `RUN/model`.
 
     Raises:
-        InputError: If there are fewer than two, or one is no model of a fit.
+        InputError: If there are fewer than two, one is no model of a fit, or two are the same.
     """
     folders = []
     for run in runs:
@@ -28,8 +28,9 @@ def run_models(runs: Sequence[str]) -> list[Path]:
         if not all((folder / name).is_file() for name in (CARD_FACTS, WEIGHTS)):
             raise InputError(f"average {run}: no {CARD_FACTS} and {WEIGHTS}, expected the folder of a fit run")
         folders.append(folder)
-    if len(folders) < 2 or len({folder.resolve() for folder in folders}) < len(folders):
+    if len(folders) < 2:
         raise InputError(f"average {list(runs)}: expected two or more different runs, such as --average '[A, B]'")
+    check_different([str(folder) for folder in folders], "average")
     return folders
 
 

@@ -7,10 +7,11 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from ..core import artifacts
 from ..core.errors import InputError
+from ..core.pairings import With, Without, check_pairings
 from ..core.runs import output_folder
 from ..core.task import Task
 from ..data.near_duplicates import leakage_lines
@@ -32,16 +33,20 @@ from .push import push as upload
 log = logging.getLogger(__name__)
 
 
+_OF_MODEL = Without("selection", "exports a data set and no model")
+
+
+@check_pairings
 def export(
-    model: str = "runs/student/model",
+    model: Annotated[str, _OF_MODEL, Without("average", "exports the mean of other models")] = "runs/student/model",
     out: str = "runs/export",
-    test: str | None = None,
-    average: list[str] | None = None,
-    prior: Literal["uniform", "em", "bbse"] | dict[str, float] | None = None,
-    target: str | None = None,
+    test: Annotated[str | None, _OF_MODEL] = None,
+    average: Annotated[list[str] | None, _OF_MODEL] = None,
+    prior: Annotated[Literal["uniform", "em", "bbse"] | dict[str, float] | None, _OF_MODEL] = None,
+    target: Annotated[str | None, _OF_MODEL] = None,
     selection: str | None = None,
-    onnx: Literal["float", "int8"] | None = None,
-    compare_on: Source | list[Source] | None = None,
+    onnx: Annotated[Literal["float", "int8"] | None, _OF_MODEL] = None,
+    compare_on: Annotated[Source | list[Source] | None, _OF_MODEL, With("onnx")] = None,
     license: str | None = None,  # noqa: A002 - what the Hub calls it
     languages: list[str] | None = None,
     push: str | None = None,
@@ -72,7 +77,6 @@ def export(
     if push is not None:
         check_push(push)
     if selection is not None:
-        _refuse_of_models(test=test, average=average, prior=prior, target=target, onnx=onnx, compare_on=compare_on)
         export_rows(selection, output_folder(out), license, languages, overwrite)
     else:
         named = {"license": license, "languages": languages}
@@ -80,13 +84,6 @@ def export(
     log.info("%s: ready for the Hub", out)
     if push is not None:
         log.info("%s: on the Hub", upload(output_folder(out), push, "model" if selection is None else "dataset"))
-
-
-def _refuse_of_models(**settings: Any) -> None:
-    """Refuse settings of models where a data set is exported."""
-    given = next((name for name, value in settings.items() if value is not None), None)
-    if given is not None:
-        raise InputError(f"{given}: is for a model, but --selection exports a data set; leave one of the two out")
 
 
 def _export_model(

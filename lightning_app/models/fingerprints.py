@@ -44,6 +44,27 @@ def model_fingerprint(name: str, revision: str | None = None) -> str:
     return f"hub:{name}@{getattr(config, '_commit_hash', None)}"
 
 
+def check_different(names: Sequence[str], place: str, revision: str | None = None) -> None:
+    """Refuse models of which two are one and the same, wherever they lie: a copy adds nothing to a mean.
+
+    Args:
+        names: As for `model_fingerprint`.
+        place: The setting that names them.
+        revision: The Hub revision of the first one.
+
+    Raises:
+        InputError: Names the two.
+    """
+    first: dict[str, str] = {}
+    for number, name in enumerate(names):
+        print_ = model_fingerprint(name, None if number else revision)
+        if print_ in first:
+            raise InputError(
+                f"{place}: {name} is the same model as {first[print_]}, expected different ones; leave one of them out"
+            )
+        first[print_] = name
+
+
 def model_files(folder: Path) -> list[Path]:
     """The files that a local model consists of: weights, configuration and tokenizer."""
     return _matching(folder, (*_WEIGHTS, "config.json", ADAPTER, *_TOKENIZER))

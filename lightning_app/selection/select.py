@@ -6,13 +6,14 @@ import logging
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from ..core import artifacts
 from ..core.errors import InputError, shorten
+from ..core.pairings import With, check_pairings
 from ..core.ranges import NonNegativeInt, Seed, check_ranges
 from ..core.results import Result
 from ..core.runs import Run, State, command_line, output_folder
@@ -24,7 +25,7 @@ from .diversity import diversity_score
 from .evidence import Evidence, gather
 from .lookup import EXPECTED, code_of, find_strategy
 from .quotas import Choice, cut, quotas_by_class
-from .strategies import Candidates, Strategy
+from .strategies import BUILT_IN, Candidates, Strategy
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Method:
 
 
 @check_ranges()
+@check_pairings
 def select(
     task: Task,
     pool: Source | list[Source],
@@ -83,7 +85,7 @@ def select(
     prompt_labels: bool = True,
     allow_empty: bool = False,
     out: str | None = "runs/select",
-    overwrite: bool = False,
+    overwrite: Annotated[bool, With("out")] = False,
 ) -> Selection:
     """Keep a quota of pool rows per class: those a strategy scores highest.
 
@@ -154,6 +156,7 @@ def select_rows(
         out: As for `select`.
         overwrite: As for `select`.
     """
+    _refuse_unused(evidence, method)
     inputs = {"pool": rows.reference, **evidence.inputs}
     prints = {name: one["fingerprint"] for name, one in inputs.items()}
     classes_N = classes_of(rows, evidence, task, method.class_from)
@@ -203,6 +206,25 @@ def select_rows(
         )
     log.info("%s: %d rows kept of %d", out, len(selection), rows.table.num_rows)
     return replace(selection, path=Path(out))
+
+
+def _refuse_unused(evidence: Evidence, method: Method) -> None:
+    """Refuse what has no effect on a built-in strategy; text that it need not look at would be barred from tests.
+
+    Raises:
+        InputError: Names the setting, and the strategies that it is for.
+    """
+    given = {"target_embeddings": "target_embeddings" in evidence.inputs, "variant": method.variant != "paper"}
+    those = {
+        "target_embeddings": [name for name, one in BUILT_IN.items() if "target" in one.needs],
+        "variant": [name for name, one in BUILT_IN.items() if one.has_variants],
+    }
+    for setting, names in those.items():
+        if given[setting] and method.strategy in BUILT_IN and method.strategy not in names:
+            raise InputError(
+                f"{setting}: has no effect on strategy '{method.strategy}', expected {' or '.join(names)}; leave "
+                f"{setting} out"
+            )
 
 
 def _refuse_own_columns(rows: Rows) -> None:

@@ -274,25 +274,39 @@ class BuiltIn:
         short: Its part of a method's name: `rand` in T-rand-k.
         rows: What it keeps, for a report's list of methods.
         needs: What it looks at in addition to the teacher's probabilities: `dynamics`, `embeddings`, `target`.
+        has_variants: Whether the paper's text and its code differ.
     """
 
     function: Strategy
     short: str
     rows: str
     needs: frozenset[str] = frozenset()
+    has_variants: bool = False
 
 
 BUILT_IN = {
     "random": BuiltIn(random, "rand", "rows drawn at random"),
     "top": BuiltIn(top, "top", "the rows of each class with the highest teacher probability"),
     "diverse": BuiltIn(
-        diverse, "div", "the most certain rows of each of 25 clusters of embeddings", frozenset({"embeddings"})
+        diverse,
+        "div",
+        "the most certain rows of each of 25 clusters of embeddings",
+        frozenset({"embeddings"}),
+        has_variants=True,
     ),
     "ambiguous": BuiltIn(
-        ambiguous, "amb", "the rows whose probability varies most over the teacher's epochs", frozenset({"dynamics"})
+        ambiguous,
+        "amb",
+        "the rows whose probability varies most over the teacher's epochs",
+        frozenset({"dynamics"}),
+        has_variants=True,
     ),
     "easy": BuiltIn(
-        easy, "easy", "the rows with the highest mean probability over the teacher's epochs", frozenset({"dynamics"})
+        easy,
+        "easy",
+        "the rows with the highest mean probability over the teacher's epochs",
+        frozenset({"dynamics"}),
+        has_variants=True,
     ),
     "hard": BuiltIn(hard, "hard", "the rows with the lowest teacher probability of their class"),
     "ccs": BuiltIn(ccs, "ccs", "equal shares of strata of difficulty", frozenset({"dynamics"})),

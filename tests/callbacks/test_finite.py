@@ -40,6 +40,13 @@ def test_settings_that_would_make_nan_are_refused_at_once(stages: Stages, word: 
     assert not Path("teacher").exists()
 
 
+def test_a_step_that_gives_no_loss_is_none_to_look_at():
+    """As a manual optimization may do: Lightning then hands over an empty map."""
+    from labelbridge.callbacks import StopAtNonFinite
+
+    StopAtNonFinite().on_train_batch_end(None, None, {}, {"ends_window": True}, 0)  # type: ignore[arg-type]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["classifier.weight", "bert.embeddings.word_embeddings.weight"])
 def test_a_weight_of_nan_is_not_exported(stages: Stages, monkeypatch: pytest.MonkeyPatch, name: str):

@@ -20,6 +20,9 @@ from doors import (
     contents,
 )  # fmt: skip
 
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.runs import output_folder
+
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
 )
@@ -187,4 +190,64 @@ def test_file(world: Path, cli: Command, name: str, command: tuple[str, ...]):
     Path("mine.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
     before = contents(world)
     assert_refused(cli(*command[:2], "--config=mine.yaml", *command[2:]), "mine.yaml|ran|quota|options|pth|key")
+    assert_untouched(world, before)
+
+
+HOME = [
+    ("select", "--config=select.yaml", "--out=~/x"),
+    ("select", "--config=select.yaml", "--out", "~/x"),
+    ("select", "--config=select.yaml", "--out=~"),
+    ("select", "--config=select.yaml", "--pool={path: ~/pool.jsonl}"),
+    ("annotate", "--config=annotate.yaml", "--out=~root/x"),
+    ("peek", "~/x"),
+    ("report", "--config=report.yaml", "--runs=[~/test]"),
+    ("predict", "--config=pseudolabel.yaml", "--data.pool=[~/pool.jsonl]"),
+    ("fit", "--config=teacher.yaml", "--out=~/x"),
+    ("fit", "--config=mine.yaml"),
+]
+
+
+@pytest.mark.parametrize("words", HOME, ids=" ".join)
+def test_a_home_folder_is_written_out(cli: Command, words: tuple[str, ...]):
+    """`--out=~/x` would be a folder named `~` to some parts of a run, and the user's home folder to others."""
+    Path("mine.yaml").write_text("data:\n  train: ~/gold.jsonl\n")
+    assert_refused(cli(*words), "(command line|mine.yaml): .* expected a path without ~")
+    assert [file.name for file in Path().iterdir()] == ["mine.yaml"]
+
+
+def test_a_home_folder_is_written_out_in_python_too():
+    with pytest.raises(InputError, match="out is '~/x', expected a path without ~"):
+        output_folder("~/x")
+    assert output_folder("a~b/x~") == Path("a~b/x~")
+
+
+WITHOUT_EFFECT = [
+    (("peek", "select", "--rows=0"), "rows is 0, expected 1 <= rows"),
+    (("peek", "select", "--rows=-5"), "rows is -5, expected 1 <= rows"),
+    (("peek", "select", "--rows=3", "--id=a"), "rows is 3 with id"),
+    (("export", "--model=teacher/model", "--compare_on=data/dev.jsonl"), "compare_on is .* without onnx"),
+    (("export", "--model=teacher/model", "--average=[a, b]"), "model is .* with average"),
+    (("export", "--model=teacher/model", "--selection=select"), "model is .* with selection"),
+    (("export", "--selection=select", "--onnx=float"), "onnx is 'float' with selection"),
+    ((*REPORT, "--html=false", "--umap=true"), "umap is True without html"),
+    ((*REPORT, "--out=null", "--overwrite=true"), "overwrite is True without out"),
+    ((*REPORT, "--sentiwordnet_tagger=null"), "sentiwordnet_tagger is None without sentiwordnet"),
+    ((*CLEAN, "--semantic_duplicates=0.9"), "semantic_duplicates is 0.9 without embeddings"),
+    ((*CLEAN, "--out=null", "--overwrite=true"), "overwrite is True without out"),
+    ((*SELECT, "--out=null", "--overwrite=true"), "overwrite is True without out"),
+    (
+        (*SELECT, "--variant=released"),
+        "variant: has no effect on strategy 'top', expected diverse or ambiguous or easy",
+    ),
+    (
+        (*SELECT, "--embeddings=embed", "--target_embeddings=wanted"),
+        "target_embeddings: has no effect on strategy 'top'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), WITHOUT_EFFECT, ids=[" ".join(words)[-60:] for words, _ in WITHOUT_EFFECT])
+def test_an_option_without_effect(world: Path, cli: Command, words: tuple[str, ...], said: str):
+    before = contents(world)
+    assert_refused(cli(*words), said)
     assert_untouched(world, before)

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import LABELS
-from doors import all_of, assert_line, with_json, with_text
+from conftest import LABELS, QUIET, Command, Files
+from doors import all_of, assert_line, assert_refused, with_json, with_text
 from safetensors.torch import load_file, save_file
 
 from labelbridge.datamodules import GoldDataModule
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.models.locate import CARD_FACTS, card_facts
 from labelbridge.modules import ClassifierModule
 from labelbridge.modules.heads import load_classifier
 
@@ -176,3 +177,72 @@ def test_a_malformed_model_is_one_line(
         open_model(Path("m"))
     assert_line(str(caught.value), "m[: /]")
     assert not Path("ran").exists()
+
+
+FACTS: dict[str, tuple[Any, ...]] = {
+    "languages": ([5], "hi", {}), "license": (5, []), "temperature": (0, -1, "warm"),
+    "max_length": (0, -1, 2.5, 10**9), "near_duplicates": ([5], "x"), "dev_confusion": ([[-1]], [1], [["x"]]),
+    "lineage": ([5], [{"stage": "select"}], {}), "averaged": ([5], [{"path": 5, "fingerprint": "x"}]),
+    "onnx": ([], {"model.onnx": {}}), "lora": (5, {"r": "x", "alpha": 1}), "head_seed": ("x",),
+    "label_prior": (5, {}, {"how": "given", "source": {"a": 0}}, {"how": "em", "target_text": {}}),
+    "conformal": ({}, {"alpha": "x", "threshold": 1}), "base_fingerprint": (5,), "source_code": (5,),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fact", "value"), [(fact, value) for fact, values in FACTS.items() for value in values])
+def test_a_fact_of_another_type_is_one_line(tmp_path: Path, tiny_classifier: Path, fact: str, value: Any):
+    model = shutil.copytree(tiny_classifier, tmp_path / "m")
+    (model / CARD_FACTS).write_text(json.dumps({fact: value}))
+    with pytest.raises(InputError) as caught:
+        card_facts(str(model))
+    assert_line(str(caught.value), f"facts: {fact}")
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN"])
+def test_a_fact_that_is_not_finite_is_one_line(tmp_path: Path, tiny_classifier: Path, number: str):
+    model = shutil.copytree(tiny_classifier, tmp_path / "m")
+    (model / CARD_FACTS).write_text(f'{{"temperature": {number}}}')
+    with pytest.raises(InputError, match=f"{number} is not a finite number"):
+        card_facts(str(model))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", "--config=pseudolabel.yaml", "--model.model=m", "--data.pool=data/pool.jsonl"),
+        ("predict", "--config=pseudolabel.yaml", "--model.model=good", "--model.ensemble=[m]", "--data.pool=data/pool.jsonl"),
+        ("test", "--config=test.yaml", "--model.model=m", '--data.targets={"en": "data/target.jsonl"}'),
+        ("fit", "--config=teacher.yaml", "--model.model=m", "--data.train=data/gold.jsonl", "--data.dev=data/dev.jsonl"),
+        ("validate", "--config=teacher.yaml", "--model.model=m", "--data.train=data/gold.jsonl", "--data.dev=data/dev.jsonl"),
+        ("export", "--model=m"),
+    ],
+    ids=lambda words: f"{words[0]} {len(words)}",
+)  # fmt: skip
+def test_malformed_facts_are_refused_before_any_row_is_scored(
+    cli: Command, files: Files, tiny_classifier: Path, words: tuple[str, ...]
+):
+    for name in ("m", "good"):
+        shutil.copytree(tiny_classifier, name)
+    (Path("m") / CARD_FACTS).write_text('{"conformal": {"alpha": 0.1}}')
+    assert_refused(
+        cli(*words, "--out=o", *(QUIET if words[0] != "export" else ())), "m/labelbridge.json: facts: conformal"
+    )
+    assert not Path("o").exists()
+
+
+@pytest.mark.parametrize("other", ["m", "copy/model", "link"])
+def test_a_model_has_no_mean_with_itself(cli: Command, files: Files, tiny_classifier: Path, other: str):
+    for name in ("m", "copy/model"):
+        shutil.copytree(tiny_classifier, name)
+        (Path(name) / CARD_FACTS).write_text(json.dumps({"method": name}))
+    Path("link").symlink_to("m")
+    pseudolabel = (
+        "--config=pseudolabel.yaml",
+        "--model.model=m",
+        f"--model.ensemble=[{other}]",
+        "--data.pool=data/pool.jsonl",
+    )
+    said = f"{other} is the same model as m, expected different ones"
+    assert_refused(cli("predict", *pseudolabel, "--out=o", *QUIET), f"model.ensemble: {said}")
+    assert_refused(cli("export", f"--average=[m, {other}]", "--out=o"), f"average: {said}")
+    assert not Path("o").exists()

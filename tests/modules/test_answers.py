@@ -66,6 +66,11 @@ def test_a_clean_stop_alone_counts_as_finished(finish: str | None, said: str, re
         ({"choices": [], "detail": "no such model"}, "no such model"),
         ("<html><body>Sign in</body></html>", "no answer but <html><body>Sign in"),
         ({"choices": []}, "no answer in it"),
+        ("  ", "no answer in it"),
+        ({"choices": [None]}, "its first choice has no message"),
+        ({"choices": ["x"]}, "its first choice has no message"),
+        ({"choices": [{"finish_reason": "stop", "message": None}]}, "its first choice has no message"),
+        ({"choices": [{"finish_reason": "stop", "text": "of another protocol"}]}, "its first choice has no message"),
         (None, "no answer in it"),
         ([], "no answer in it"),
         (answer(5), "its content is 5, expected a text"),
@@ -81,12 +86,18 @@ def test_what_is_no_answer_is_told_in_the_servers_words(body: object, said: str)
     assert len(str(caught.value)) < 250
 
 
+@pytest.mark.parametrize("finish", [5, True, {"a": 1}, ["stop"], ""])
+def test_an_end_that_is_no_text_is_unknown(finish: object):
+    assert row_of(answer(finish=finish))["finish"] == "unknown"
+    assert len(row_of(answer(finish="x" * 9999))["finish"]) < 200
+
+
 def test_half_an_emoji_is_replaced_and_an_entire_one_is_left():
     assert row_of(answer("good \ud83d"))["text"] == "good \ufffd"
     assert whole("\ud83d\ude00 \ude00\ud83d") == "\U0001f600 \ufffd\ufffd"
 
 
-@pytest.mark.parametrize("tokens", [None, "7", -1, 2.5, {}])
+@pytest.mark.parametrize("tokens", [None, "7", -1, 2.5, {}, True, 2**62, 10**30])
 def test_a_count_of_tokens_that_is_none_is_made_up(tokens: object):
     assert row_of({**answer(), "usage": {"completion_tokens": tokens}})["n_tokens"] == 7
     assert row_of({**answer(), "usage": None})["n_tokens"] == 7

@@ -1,5 +1,6 @@
 """The two engines of generation, on a tiny random model and on servers that misbehave."""
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -647,6 +648,37 @@ def test_a_request_that_hangs_holds_up_neither_other_batches_nor_the_disk(tmp_pa
     assert warm.run(words, tmp_path) == 0, warm.said(tmp_path)
     assert server.asked.total() - asked == COUNT // 3  # what had been answered is not asked again
     assert len(artifacts.read(tmp_path / "raw").table) == COUNT
+    server.shutdown()
+
+
+@pytest.mark.parametrize("slow", ["head", "body"])
+def test_an_answer_that_comes_byte_by_byte_is_given_up_in_time(slow: str):
+    """Each byte comes in time; the answer does not. Waiting for the rate does not count."""
+    from labelbridge.modules import OpenAIGenerator
+
+    class Dripping(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            if slow == "body":
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n")
+            with contextlib.suppress(OSError):
+                for _ in range(300):
+                    self.wfile.write(b" " if slow == "body" else b"H")
+                    time.sleep(0.1)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Dripping)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    one = OpenAIGenerator(
+        base_url=f"http://127.0.0.1:{server.server_address[1]}/v1", task=Task("s", ["text"], ["a", "b"]), model="m",
+        timeout=0.5, retries=0, requests_per_minute=60, concurrency=3,
+    )  # fmt: skip
+    began = time.monotonic()
+    answers = one.answer(["a", "b"], ["", ""], ["Hello", "Hello"], [None, None])
+    one._close()
+    assert 1 <= time.monotonic() - began < 10
+    assert answers["error"] == ["APITimeoutError: Request timed out. (its answer was not complete in time)"] * 2
     server.shutdown()
 
 

@@ -192,6 +192,16 @@ def test_wrong_settings_are_refused(tmp_path: Path, task: Task):
         annotate(Task("other", ["text"], ["yes", "no"]), answers=["any.csv"], out=out)
 
 
+def test_answers_are_those_of_the_sample_as_it_was_drawn(tmp_path: Path, task: Task):
+    ids = draw(tmp_path, task, rows=4, seed=3).table["id"].to_pylist()
+    labels = dict.fromkeys(ids, "neutral")
+    with pytest.raises(
+        InputError, match="rows is 5 with answers, but the sample in .* was drawn with rows 4; leave rows out"
+    ):
+        judge(tmp_path, task, labels, rows=5)
+    assert judge(tmp_path, task, labels, rows=4).summary["judged"] == 4  # seed: as it was drawn
+
+
 def test_instructions_name_the_labels_and_the_pair(tmp_path: Path):
     task = Task("nli", ["premise", "hypothesis"], ["entailment", "contradiction"])
     rows = [{"id": "1", "premise": "a", "hypothesis": "b", "class": "entailment"}]

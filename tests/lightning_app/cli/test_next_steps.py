@@ -27,6 +27,10 @@ TOPIC = Task("topic", ["text"], ["sports", "politics"])
         (Finished("teacher", "runs/teacher"), "predict --config pseudolabel.yaml"),
         (Finished("pseudolabel", "runs/pseudolabel"), "select --config select.yaml"),
         (
+            Finished("pseudolabel", "runs/pseudolabel", variant="target text"),
+            "select --config select.yaml --prompt_labels false --strategy certain",
+        ),
+        (
             Finished("embed", "runs/embed"),
             "select --config select.yaml --strategy diverse --embeddings runs/embed --out runs/select-diverse",
         ),

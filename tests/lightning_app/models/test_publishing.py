@@ -103,7 +103,7 @@ def test_a_selection_becomes_a_data_set_that_datasets_loads(selection: Path, tmp
 def test_only_a_selection_becomes_a_data_set(selection: Path, tmp_path: Path):
     with pytest.raises(InputError, match="written by stage 'clean', expected a selection"):
         export(selection=str(tmp_path / "clean"), out=str(tmp_path / "hub"))
-    with pytest.raises(InputError, match="prior: is for a model"):
+    with pytest.raises(InputError, match="prior is 'uniform' with selection, which exports a data set"):
         export(selection=str(selection), out=str(tmp_path / "hub"), prior="uniform")
     assert not (tmp_path / "hub").exists()
 
