@@ -8,7 +8,7 @@ other setting at its default, before it is merged: in configuration files by `in
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import MISSING, fields
 from typing import Any, Literal
 
 from ..core.yaml_files import YamlError, load_yaml
@@ -23,7 +23,13 @@ SOURCES: Mapping[str, frozenset[str]] = {
 }
 # Settings of `data` that map names to sources.
 MAPS = frozenset({"targets", "tests"})
-DEFAULTS: dict[str, Any] = {name: value for name, value in asdict(Source(path="")).items() if name != "path"}
+# Settings of a source that are maps or lists.
+MAPPINGS = frozenset({"columns", "label_map", "keep"})
+DEFAULTS: dict[str, Any] = {
+    one.name: one.default if one.default_factory is MISSING else one.default_factory()
+    for one in fields(Source)
+    if one.name != "path"
+}
 
 
 def in_config(config: Mapping[str, Any], part: str = "") -> dict[str, Any]:
@@ -60,6 +66,14 @@ def spell_out(words: Sequence[str]) -> list[str]:
     while rest:
         word = rest.pop(0)
         option, has_value, value = word.partition("=")
+        above, _, setting = option.rpartition(".")
+        owner = kind_of(above.removeprefix("--")) if setting in MAPPINGS and (has_value or rest) else None
+        if owner in ("source", "entry"):
+            # By the setting's own name, jsonargparse would read a null inside as the text "None".
+            inside = _parsed(value if has_value else rest.pop(0))
+            word, held = (above, {setting: inside}) if owner == "source" else (option, _nulls_as_text(inside))
+            spelled.append(f"{word}={json.dumps(held, ensure_ascii=False)}")
+            continue
         key = option.removesuffix(".path")
         kind = kind_of(key.removeprefix("--")) if option.startswith("--") else None
         if kind is None or not (has_value or rest):
@@ -115,4 +129,5 @@ def _parsed(text: str) -> Any:
 def _first_setting_of(key: str, words: Sequence[str]) -> int:
     """Where the settings of this source begin among the words after the last configuration file."""
     start = max((n for n, word in enumerate(words) if word.partition("=")[0] in ("--config", "-c")), default=-1) + 1
-    return next((n for n in range(start, len(words)) if words[n].startswith(f"{key}.")), len(words))
+    settings = (f"{key}.", *(f'{key}={{"{name}": ' for name in MAPPINGS))
+    return next((n for n in range(start, len(words)) if words[n].startswith(settings)), len(words))
