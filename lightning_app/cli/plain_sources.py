@@ -67,12 +67,10 @@ def spell_out(words: Sequence[str]) -> list[str]:
         word = rest.pop(0)
         option, has_value, value = word.partition("=")
         above, _, setting = option.rpartition(".")
-        owner = kind_of(above.removeprefix("--")) if setting in MAPPINGS and (has_value or rest) else None
-        if owner in ("source", "entry"):
+        if setting in MAPPINGS and kind_of(above.removeprefix("--")) == "source" and (has_value or rest):
             # By the setting's own name, jsonargparse would read a null inside as the text "None".
             inside = _parsed(value if has_value else rest.pop(0))
-            word, held = (above, {setting: inside}) if owner == "source" else (option, _nulls_as_text(inside))
-            spelled.append(f"{word}={json.dumps(held, ensure_ascii=False)}")
+            spelled.append(f"{above}={json.dumps({setting: inside}, ensure_ascii=False)}")
             continue
         key = option.removesuffix(".path")
         kind = kind_of(key.removeprefix("--")) if option.startswith("--") else None

@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
-from .errors import InputError, closest, is_unicode, shorten, system_error
+from .errors import InputError, closest, is_unicode, shorten
+from .files import read_text
 
 T = TypeVar("T")
 # pydantic's words -> ours.
@@ -31,11 +32,7 @@ def read_json(path: Path, remedy: str = "run its stage again") -> Any:
         InputError: If it cannot be read, is not JSON, or holds a duplicate key or a number that is not finite.
     """
     try:
-        return json.loads(
-            path.read_text(encoding="utf-8"), parse_constant=_refuse_constant, object_pairs_hook=without_duplicates
-        )
-    except OSError as error:
-        raise system_error(error, path) from None
+        return json.loads(read_text(path), parse_constant=_refuse_constant, object_pairs_hook=without_duplicates)
     except RecursionError:
         raise InputError(f"{path}: not JSON (nested too deeply); {remedy}") from None
     except ValueError as error:  # not UTF-8 and not JSON among them

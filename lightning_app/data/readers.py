@@ -158,7 +158,7 @@ def _settings() -> Any:
     """The declared types of a source's settings, for `checked`."""
     from typing_extensions import TypedDict  # what pydantic takes on Python 3.11
 
-    return TypedDict("Source", {one.name: one.type for one in fields(Source)})  # type: ignore[misc,operator]
+    return TypedDict("Source", {one.name: one.type for one in fields(Source)})  # type: ignore[operator]
 
 
 @dataclass(frozen=True)
