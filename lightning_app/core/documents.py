@@ -87,7 +87,8 @@ def _place(error: Mapping[str, Any], value: Any) -> list[str]:
         )
         if is_inside:
             value = value[part]
-        if is_inside or error["type"] == "missing" or error["type"] in UNKNOWN_KEY:
+        is_told = error["type"] == "missing" or error["type"] in UNKNOWN_KEY
+        if is_inside or (is_told and part != "[key]"):
             parts.append(str(part))
     return parts
 

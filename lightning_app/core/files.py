@@ -1,6 +1,8 @@
 """Files of the user: opened only where they are regular, unpacked where they are gzipped, and read line by line."""
 
+import errno
 import gzip
+import os
 import stat
 import zlib
 from collections.abc import Iterator
@@ -23,6 +25,8 @@ def check_regular(path: Path) -> None:
         mode = path.stat().st_mode
     except OSError as error:
         raise system_error(error, path) from None
+    if stat.S_ISDIR(mode):
+        raise system_error(IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)), path)
     if not stat.S_ISREG(mode):
         raise InputError(f"{path}: not a regular file; write its content into a file first")
 

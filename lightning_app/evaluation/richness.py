@@ -85,9 +85,8 @@ def _synsets(file: Path) -> Iterator[tuple[str, str, tuple[float, float]]]:
                 terms = row["SynsetTerms"]
             except (KeyError, ValueError):
                 raise InputError(
-                    f"sentiwordnet {file}: line {shorten(cells)} after comments, expected {', '.join(_REQUIRED)}, "
-                    "scores from 0 to 1; give "
-                    "SentiWordNet's own file, such as SentiWordNet_3.0.0.txt"
+                    f"sentiwordnet {file}: line {shorten(cells)} after comments, expected {', '.join(_REQUIRED)}; give "
+                    "SentiWordNet's own file, such as SentiWordNet_3.0.0.txt, with scores from 0 to 1"
                 ) from None
             yield ("a" if row["pos"] == "s" else row["pos"]), terms, score
 
