@@ -21,7 +21,7 @@ from ..core.runs import Run, State, command_line
 from ..core.task import Task
 from ..data.sources import Source, load_rows
 from .agreement import alignment, between, majority
-from .sheets import PAGE, UNCLEAR, Answers, read_answers, sheet, write_sheets
+from .sheets import PAGE, UNCLEAR, Answers, column_of, read_answers, sheet, write_sheets
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,10 @@ def annotate(
         out: The output folder: the sample, `annotate.html`, `sheet-1.csv` and so on, `instructions.md`.
         overwrite: Replace another sample in `out`, or other answers in `out/judged`.
     """
+    if task.match(UNCLEAR) is not None:
+        raise InputError(
+            f"task {task.name}: a label is called '{UNCLEAR}', which stands for no label in a sheet; rename the label"
+        )
     if answers is not None:
         return _judge(Path(out), [Path(name) for name in answers], task, overwrite)
     folder = find(selection)
@@ -139,11 +143,11 @@ def _judge(out: Path, paths: Sequence[Path], task: Task, overwrite: bool) -> Jud
     sample = artifacts.read(out, STAGE)
     _check_task(sample.manifest.facts["labels"], task, out)
     known = sample.table.to_pylist()
-    given = read_answers(paths, [row["id"] for row in known], task)
+    given = read_answers(paths, known, task)
     summary = _agreement(given, known, task)
     text = agreement_lines(summary)
     rows = [
-        {**row, **{f"label_{one.name}": _shown(one, row["id"]) for one in given},
+        {**row, **{column_of(one.name): _shown(one, row["id"]) for one in given},
          "label": majority([one.labels.get(row["id"]) for one in given])}
         for row in known
         if any(row["id"] in one.labels for one in given)

@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from .errors import InputError, closest, is_unicode, shorten
 from .files import read_text
+from .task import is_blank
 
 T = TypeVar("T")
 # pydantic's words -> ours.
@@ -76,6 +77,19 @@ def checked(declared: type[T], value: Any, place: object, remedy: str = "run its
             what, expected = "is not known", f", {meant}" if meant else ""
         raise InputError(f"{place}: {field or 'it'} {what}{expected}; {remedy}") from None
     return found
+
+
+def filled() -> Any:
+    """What an annotation says of a text that must show something."""
+    from pydantic import AfterValidator
+    from pydantic_core import PydanticCustomError
+
+    def check(text: str) -> str:
+        if is_blank(text):
+            raise PydanticCustomError("blank", "a text that is not blank")
+        return text
+
+    return AfterValidator(check)
 
 
 def _place(error: Mapping[str, Any], value: Any) -> list[str]:
