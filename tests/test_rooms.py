@@ -117,6 +117,19 @@ def test_a_path_is_a_source_with_nothing_of_another(words: list[str], spelled: d
     assert out[1:] in ([], *further)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--data.targets.hi.label_map={neutral: null}"],
+        ["--data.targets.hi.keep", "{lang: null}"],
+        ['--data.targets.hi={"path": "a", "label_map": {"neutral": null}}'],
+    ],
+)
+def test_a_null_that_one_entry_of_a_map_would_lose_is_refused(words: list[str]):
+    with pytest.raises(InputError, match=r"data.targets.hi.(label_map|keep) holds null.*--data.targets=\{hi: "):
+        plain_sources.spell_out(words)
+
+
 def test_a_null_inside_of_a_setting_is_a_null(cli: Command):
     words = (
         "predict",

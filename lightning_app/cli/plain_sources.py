@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, Literal
 
+from ..core.errors import InputError
 from ..core.yaml_files import YamlError, load_yaml
 from ..data.readers import Source
 
@@ -67,11 +68,14 @@ def spell_out(words: Sequence[str]) -> list[str]:
         word = rest.pop(0)
         option, has_value, value = word.partition("=")
         above, _, setting = option.rpartition(".")
-        if setting in MAPPINGS and kind_of(above.removeprefix("--")) == "source" and (has_value or rest):
+        owner = kind_of(above.removeprefix("--")) if setting in MAPPINGS and (has_value or rest) else None
+        if owner == "source":
             # By the setting's own name, jsonargparse would read a null inside as the text "None".
             inside = _parsed(value if has_value else rest.pop(0))
             spelled.append(f"{above}={json.dumps({setting: inside}, ensure_ascii=False)}")
             continue
+        if owner == "entry":
+            _refuse_null_inside(above, {setting: _parsed(value if has_value else rest[0])})
         key = option.removesuffix(".path")
         kind = kind_of(key.removeprefix("--")) if option.startswith("--") else None
         if kind is None or not (has_value or rest):
@@ -79,6 +83,8 @@ def spell_out(words: Sequence[str]) -> list[str]:
             continue
         typed = value if has_value else rest.pop(0)
         source = _spelled(typed if key != option else _parsed(typed), is_map=kind == "map" and key == option)
+        if kind == "entry":
+            _refuse_null_inside(key, source)
         # jsonargparse parses the entry of a map a second time, as text, where null would be read as "None".
         text = json.dumps(_nulls_as_text(source) if kind == "entry" else source, ensure_ascii=False)
         spelled.insert(_first_setting_of(key, spelled), f"{key}={text}")
@@ -105,6 +111,22 @@ def _spelled(value: Any, is_map: bool = False) -> Any:
     if isinstance(value, dict):
         return {**DEFAULTS, **value} if "path" in value else value
     return [_spelled(source) for source in value] if isinstance(value, list) else value
+
+
+def _refuse_null_inside(key: str, source: Any) -> None:
+    """Refuse a null inside of a setting of one entry of a map, which jsonargparse would turn into a text.
+
+    Raises:
+        InputError: Names the setting, and where it can be written.
+    """
+    settings = source if isinstance(source, dict) else {}
+    held = (name for name in MAPPINGS if isinstance(settings.get(name), dict) and None in settings[name].values())
+    if (name := next(held, None)) is not None:
+        every, _, entry = key.rpartition(".")
+        raise InputError(
+            f"{key}.{name} holds null, expected texts in an entry that is given by itself; write it into a configuration "
+            f"file, or give all entries together as {every}={{{entry}: {{...}}}}"
+        )
 
 
 def _nulls_as_text(value: Any) -> Any:
