@@ -124,8 +124,8 @@ def _refuse_null_inside(key: str, source: Any) -> None:
     if (name := next(held, None)) is not None:
         every, _, entry = key.rpartition(".")
         raise InputError(
-            f"{key}.{name} holds null, expected texts in an entry that is given by itself; write it into a configuration "
-            f"file, or give all entries together as {every}={{{entry}: {{...}}}}"
+            f"{key}.{name} holds null, expected texts in an entry that is given by itself; write it into a "
+            f"configuration file, or give all entries together as {every}={{{entry}: {{...}}}}"
         )
 
 
