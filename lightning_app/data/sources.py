@@ -358,6 +358,7 @@ def _map_labels(
     mapped: list[str | None] = [None] * len(values)
     dropped = Counter[str]()
     known: dict[str, str | None] = {}  # there are few labels, and many rows
+    outside: dict[str, str] = {}  # the source's label -> what it is called there, or what `label_map` makes of it
     unknown: dict[str, list[int]] = {}
     for row in kept:
         name = "null" if values[row] is None else str(values[row])
@@ -365,10 +366,10 @@ def _map_labels(
             target = mapping.get(fold(name), name)
             known[name] = None if target is None else task.match(target)
             if target is not None and known[name] is None:
-                unknown[name] = []
+                outside[name] = target
         mapped[row] = known[name]
-        if name in unknown:
-            unknown[name].append(source.start + int(row))
+        if name in outside:
+            unknown.setdefault(outside[name], []).append(source.start + int(row))
         elif mapped[row] is None:
             dropped[name] += 1
     if unknown:

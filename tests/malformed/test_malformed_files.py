@@ -232,6 +232,7 @@ SOURCES: dict[str, tuple[dict[str, Any], str]] = {
         {"label_map": {"Good": "positive", "good": "negative"}}, "'Good' and 'good', which are one label in two spellings",
     ),
     "a label in two normal forms": ({"label_map": {"\u00e9": "positive", "e\u0301": "negative"}}, "one label in two spellings"),
+    "a label of another task": ({"label_map": {"positive": "great"}}, "labels outside .*'great' in 1 row"),
     "labels as a text": ({"label_map": "x"}, "label_map is 'x', expected a map"),
     "columns as a list": ({"columns": []}, r"columns is \[\], expected a map"),
     "a column of a number": ({"columns": {"text": 5}}, "columns.text is 5, expected a text"),
