@@ -11,11 +11,11 @@ from torch.utils.data import DataLoader
 
 from labelbridge.lightning_app.core.contracts import Reference
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.languages import language
 from labelbridge.lightning_app.core.ranges import Length, PositiveInt, Seed, check_ranges
 from labelbridge.lightning_app.data.sources import Rows, Source, load_texts
 from labelbridge.lightning_app.evaluation.translation import bleu_of, translation_metrics
 from labelbridge.lightning_app.protocols import EncodedBatch, PairBatch, TextBatch
-from labelbridge.lightning_app.translation.languages import language
 from labelbridge.lightning_app.translation.model_languages import set_languages
 
 from .base import TokenizedDataModule

@@ -14,12 +14,12 @@ from torch.utils.data import DataLoader, Dataset
 from labelbridge.lightning_app.core.artifacts import is_selection
 from labelbridge.lightning_app.core.contracts import Reference
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.languages import language
 from labelbridge.lightning_app.core.ranges import PositiveInt, check_ranges
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Rows, Source, load_rows
 from labelbridge.lightning_app.protocols import TextBatch, Written
 from labelbridge.lightning_app.translation.gates import Gates, left_out
-from labelbridge.lightning_app.translation.languages import language
 from labelbridge.lightning_app.translation.rows import (
     Failing,
     Translated,

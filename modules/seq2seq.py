@@ -14,10 +14,10 @@ from torch.nn import functional
 from torchmetrics import MeanMetric
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.languages import language
 from labelbridge.lightning_app.core.ranges import NonNegativeFloat, PositiveFloat, Seed, Share, check_ranges
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint
 from labelbridge.lightning_app.protocols import PairBatch
-from labelbridge.lightning_app.translation.languages import language
 
 from .base import StageModuleBase
 from .heads import save_network

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.languages import language
 from labelbridge.lightning_app.core.ranges import Seed, check_ranges
 from labelbridge.lightning_app.protocols import StepRows, TextBatch, batch_rows
-from labelbridge.lightning_app.translation.languages import language
 
 from .base import StageModuleBase
 from .generator import completed, written_counts

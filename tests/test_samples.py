@@ -9,8 +9,8 @@ import pytest
 from conftest import LABELS, PROJECT, Command
 
 from labelbridge.lightning_app.core import artifacts
+from labelbridge.lightning_app.core.languages import language
 from labelbridge.lightning_app.data.sources import Source
-from labelbridge.lightning_app.translation.languages import language
 from labelbridge.lightning_app.translation.lexicon import read_lexicon, replace_words
 
 SAMPLES = PROJECT / "samples"

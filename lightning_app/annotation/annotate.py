@@ -22,7 +22,7 @@ from ..core.runs import Run, State, command_line, output_folder
 from ..core.task import Task
 from ..data.sources import Source, load_rows
 from .agreement import alignment, between, majority
-from .sheets import PAGE, UNCLEAR, Answers, read_answers, sheet, write_sheets
+from .sheets import PAGE, UNCLEAR, Answers, column_of, read_answers, sheet, write_sheets
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +68,10 @@ def annotate(
         out: The output folder: the sample, `annotate.html`, `sheet-1.csv` and so on, `instructions.md`.
         overwrite: Replace another sample in `out`, or other answers in `out/judged`.
     """
+    if task.match(UNCLEAR) is not None:
+        raise InputError(
+            f"task {task.name}: a label is called '{UNCLEAR}', which stands for no label in a sheet; rename the label"
+        )
     place = output_folder(out)
     if answers is not None:
         asked = {"rows": rows, "above": above, "annotators": annotators, "seed": seed}
@@ -154,11 +158,11 @@ def _judge(out: Path, paths: Sequence[Path], task: Task, asked: Mapping[str, Any
     _check_task(sample.manifest.facts["labels"], task, out)
     _check_settings(asked, sample.manifest.config, out)
     known = sample.table.to_pylist()
-    given = read_answers(paths, [row["id"] for row in known], task)
+    given = read_answers(paths, known, task)
     summary = _agreement(given, known, task)
     text = agreement_lines(summary)
     rows = [
-        {**row, **{f"label_{one.name}": _shown(one, row["id"]) for one in given},
+        {**row, **{column_of(one.name): _shown(one, row["id"]) for one in given},
          "label": majority([one.labels.get(row["id"]) for one in given])}
         for row in known
         if any(row["id"] in one.labels for one in given)

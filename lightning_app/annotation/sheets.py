@@ -2,15 +2,15 @@
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..core.contracts import check_column
-from ..core.errors import InputError, shorten
+from ..core.errors import InputError, is_unicode, shorten
 from ..core.hashing import seeded_hash
-from ..core.task import Task
+from ..core.task import Task, fold, is_blank
 from ..data.file_formats import read_file
 
 UNCLEAR = "unclear"
@@ -60,7 +60,7 @@ def write_sheets(
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    texts = {row["id"]: [" ".join(str(row[name]).split()) for name in task.columns] for row in rows}
+    texts = {row["id"]: [_on_one_line(row[name]) for name in task.columns] for row in rows}
     orders = [_order(list(texts), seed, number) for number in range(1, annotators + 1)]
     for number, order in enumerate(orders, 1):
         with (out / sheet(number)).open("w", encoding="utf-8", newline="") as stream:
@@ -77,40 +77,68 @@ def write_sheets(
     return [out / PAGE, out / INSTRUCTIONS]
 
 
+def _on_one_line(text: object) -> str:
+    return " ".join(str(text).split())
+
+
 def _order(ids: list[str], seed: int, number: int) -> list[str]:
     hashes = seeded_hash(ids, seed, f"annotator {number}")
     return [ids[place] for place in hashes.argsort(kind="stable")]
 
 
-def read_answers(paths: Sequence[Path], ids: Sequence[str], task: Task) -> list[Answers]:
+def read_answers(paths: Sequence[Path], rows: Sequence[Mapping[str, Any]], task: Task) -> list[Answers]:
     """Read sheets that were filled in, or the files that the page exports.
 
     Args:
         paths: CSV, TSV, JSON or JSONL files with `id` and `label`, one for each annotator.
-        ids: The sample's rows; a row without a label has not been judged.
+        rows: The sample; a row without a label has not been judged.
         task: The task.
 
     Raises:
-        InputError: If a file lacks a column, or holds an unknown row, a row twice, or an unknown label; names the row.
+        InputError: If a file lacks a column, or holds an unknown row, a row twice, an unknown label, or the text of
+            another row; names the row. Or if two annotators have one name, or one that nobody can read.
     """
-    names = Counter(path.stem for path in paths)
-    twice = next((name for name, count in names.items() if count > 1), None)
+    for path in paths:
+        if is_blank(path.stem) or not is_unicode(path.stem):
+            raise InputError(f"answers: file {shorten(path.name)}, expected a name for its annotator; rename it")
+    names = Counter(fold(path.stem) for path in paths)
+    twice = next((path.stem for path in paths if names[fold(path.stem)] > 1), None)
     if twice is not None:
         raise InputError(f"answers: two files are called '{twice}', expected a name for each annotator; rename one")
-    return [Answers(path.stem, path, _labels(path, set(ids), task)) for path in paths]
+    taken = next((path for path in paths if rows and column_of(path.stem) in rows[0]), None)
+    if taken is not None:
+        raise InputError(
+            f"answers: file {shorten(taken.name)}, whose column '{column_of(taken.stem)}' the selection has already; "
+            "rename the file"
+        )
+    return [Answers(path.stem, path, _labels(path, rows, task)) for path in paths]
 
 
-def _labels(path: Path, ids: set[str], task: Task) -> dict[str, str | None]:
+def column_of(name: str) -> str:
+    """The column of the judged rows that holds an annotator's labels."""
+    return f"label_{name}"
+
+
+def _labels(path: Path, rows: Sequence[Mapping[str, Any]], task: Task) -> dict[str, str | None]:
+    texts = {row["id"]: [_on_one_line(row[name]) for name in task.columns] for row in rows}
+    known = set(map(tuple, texts.values()))
     table = read_file(path)
     for name in ("id", "label"):
         check_column(table, name, path, "give a sheet of `annotate`")
+    columns = [table[name].to_pylist() for name in task.columns if set(task.columns) <= set(table.column_names)]
     labels: dict[str, str | None] = {}
     for number, (row, label) in enumerate(zip(table["id"].to_pylist(), table["label"].to_pylist(), strict=True), 1):
         place = f"{path} row {number}"
-        if row not in ids:
+        if not isinstance(row, str) or row not in texts:
             raise InputError(f"{place}: id {shorten(row)} is not in the sample; use the sheets of this sample")
         if row in labels:
             raise InputError(f"{place}: duplicate id {shorten(row)}; keep one of its rows")
+        shown = [_on_one_line(column[number - 1]) for column in columns]
+        if shown and shown != texts[row] and tuple(shown) in known:
+            raise InputError(
+                f"{place}: id {shorten(row)} beside the text of another row, {shorten(shown[0])}; sort all columns of "
+                "a sheet together, or start from the sheet again"
+            )
         plain = "" if label is None else str(label).strip()
         if not plain:
             continue

@@ -24,6 +24,7 @@ from ..core.yaml_files import YamlError, load_mapping, load_yaml
 from ..stages import COMMANDS, FUNCTIONS
 from .early import check_early
 from .help_pages import asks_for_page, page, without_all
+from .interrupts import INTERRUPTED
 from .named_tasks import replace_named_tasks
 from .next_steps import Finished, next_line
 from .parsers import Parser, meant, unknown_key
@@ -162,9 +163,14 @@ def _guarded(words: Sequence[str], go: Callable[[], None]) -> int:
         _check_current_folder()
         _check_words(words)
         go()
-        sys.stdout.flush()
+        if not sys.stdout.closed:  # by a user's code
+            sys.stdout.flush()
     except BrokenPipeError:
         _discard_output()
+    except KeyboardInterrupt:  # raised by a user's code, or in a process whose signals are not ours
+        with suppress(OSError, ValueError):
+            print("interrupted", file=sys.stderr)
+        return INTERRUPTED
     except SystemExit as stop:
         if (mistake := mistake_in_user_code(stop)) is not None:
             return _tell(str(mistake))

@@ -8,9 +8,10 @@ other setting at its default, before it is merged: in configuration files by `in
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import MISSING, fields
 from typing import Any, Literal
 
+from ..core.errors import InputError
 from ..core.yaml_files import YamlError, load_yaml
 from ..data.readers import Source
 
@@ -23,7 +24,13 @@ SOURCES: Mapping[str, frozenset[str]] = {
 }
 # Settings of `data` that map names to sources.
 MAPS = frozenset({"targets", "tests"})
-DEFAULTS: dict[str, Any] = {name: value for name, value in asdict(Source(path="")).items() if name != "path"}
+# Settings of a source that are maps or lists.
+MAPPINGS = frozenset({"columns", "label_map", "keep"})
+DEFAULTS: dict[str, Any] = {
+    one.name: one.default if one.default_factory is MISSING else one.default_factory()
+    for one in fields(Source)
+    if one.name != "path"
+}
 
 
 def in_config(config: Mapping[str, Any], part: str = "") -> dict[str, Any]:
@@ -60,6 +67,15 @@ def spell_out(words: Sequence[str]) -> list[str]:
     while rest:
         word = rest.pop(0)
         option, has_value, value = word.partition("=")
+        above, _, setting = option.rpartition(".")
+        owner = kind_of(above.removeprefix("--")) if setting in MAPPINGS and (has_value or rest) else None
+        if owner == "source":
+            # By the setting's own name, jsonargparse would read a null inside as the text "None".
+            inside = _parsed(value if has_value else rest.pop(0))
+            spelled.append(f"{above}={json.dumps({setting: inside}, ensure_ascii=False)}")
+            continue
+        if owner == "entry":
+            _refuse_null_inside(above, {setting: _parsed(value if has_value else rest[0])})
         key = option.removesuffix(".path")
         kind = kind_of(key.removeprefix("--")) if option.startswith("--") else None
         if kind is None or not (has_value or rest):
@@ -67,6 +83,8 @@ def spell_out(words: Sequence[str]) -> list[str]:
             continue
         typed = value if has_value else rest.pop(0)
         source = _spelled(typed if key != option else _parsed(typed), is_map=kind == "map" and key == option)
+        if kind == "entry":
+            _refuse_null_inside(key, source)
         # jsonargparse parses the entry of a map a second time, as text, where null would be read as "None".
         text = json.dumps(_nulls_as_text(source) if kind == "entry" else source, ensure_ascii=False)
         spelled.insert(_first_setting_of(key, spelled), f"{key}={text}")
@@ -95,6 +113,22 @@ def _spelled(value: Any, is_map: bool = False) -> Any:
     return [_spelled(source) for source in value] if isinstance(value, list) else value
 
 
+def _refuse_null_inside(key: str, source: Any) -> None:
+    """Refuse a null inside of a setting of one entry of a map, which jsonargparse would turn into a text.
+
+    Raises:
+        InputError: Names the setting, and where it can be written.
+    """
+    settings = source if isinstance(source, dict) else {}
+    held = (name for name in MAPPINGS if isinstance(settings.get(name), dict) and None in settings[name].values())
+    if (name := next(held, None)) is not None:
+        every, _, entry = key.rpartition(".")
+        raise InputError(
+            f"{key}.{name} holds null, expected texts in an entry that is given by itself; write it into a "
+            f"configuration file, or give all entries together as {every}={{{entry}: {{...}}}}"
+        )
+
+
 def _nulls_as_text(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _nulls_as_text(inner) for key, inner in value.items()}
@@ -115,4 +149,5 @@ def _parsed(text: str) -> Any:
 def _first_setting_of(key: str, words: Sequence[str]) -> int:
     """Where the settings of this source begin among the words after the last configuration file."""
     start = max((n for n, word in enumerate(words) if word.partition("=")[0] in ("--config", "-c")), default=-1) + 1
-    return next((n for n in range(start, len(words)) if words[n].startswith(f"{key}.")), len(words))
+    settings = (f"{key}.", *(f'{key}={{"{name}": ' for name in MAPPINGS))
+    return next((n for n in range(start, len(words)) if words[n].startswith(settings)), len(words))

@@ -450,4 +450,8 @@ def settle(temporary: Path, final: Path) -> None:
     """Flush a finished file to the disk before it takes its name, so that a power cut leaves no empty shard."""
     with temporary.open("rb") as stream:
         os.fsync(stream.fileno())
-    temporary.replace(final)
+    try:
+        temporary.replace(final)
+    except OSError:  # such as a folder in its place
+        temporary.unlink(missing_ok=True)
+        raise

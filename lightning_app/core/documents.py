@@ -2,14 +2,15 @@
 
 import json
 import math
-import re
 from collections import Counter
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
-from .errors import InputError, closest, shorten, system_error
+from .errors import InputError, closest, is_unicode, shorten
+from .files import read_text
+from .task import is_blank
 
 T = TypeVar("T")
 # pydantic's words -> ours.
@@ -34,11 +35,9 @@ def read_json(path: Path, remedy: str = "run its stage again") -> Any:
     """
     try:
         return json.loads(
-            path.read_text(encoding="utf-8"), parse_constant=_refuse_constant, parse_float=_finite,
+            read_text(path), parse_constant=_refuse_constant, parse_float=_finite,
             object_pairs_hook=without_duplicates,
         )  # fmt: skip
-    except OSError as error:
-        raise system_error(error, path) from None
     except RecursionError:
         raise InputError(f"{path}: not JSON (nested too deeply); {remedy}") from None
     except ValueError as error:  # not UTF-8 and not JSON among them
@@ -65,12 +64,14 @@ def checked(declared: type[T], value: Any, place: object, remedy: str = "run its
     except (TypeError, ValueError) as error:
         if not isinstance(error, ValidationError):
             raise InputError(f"{place}: {shorten(str(error), 120)[1:-1]}; {remedy}") from None
+        if (half := _half_sign(value)) is not None:
+            raise InputError(
+                f"{place}: {half or 'it'} holds half of a surrogate pair (a cut emoji); remove it"
+            ) from None
         # A key that is written wrong is missing too: the unknown one says more.
         wrong = error.errors(include_url=False, include_context=False)
-        first = next((one for one in wrong if one["type"] in UNKNOWN_KEY), wrong[0])
-        # Of several types that a value might have, pydantic names the one it tried: `examples.a.list[any]`.
-        parts = [str(part) for part in first["loc"] if not re.fullmatch(r"\[key\]|[\w-]+\[.*\]", str(part), re.DOTALL)]
-        field = " ".join(".".join(parts).split())
+        first = next((one for one in wrong if one["type"] in UNKNOWN_KEY), None) or _deepest(wrong, value)
+        field = " ".join(".".join(_place(first, value)).split())
         what = "is missing" if first["type"] == "missing" else f"is {shorten(first['input'])}"
         said = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
         expected = "" if first["type"] in ("missing", "missing_argument") else f", expected {_PLAIN.get(said, said)}"
@@ -80,6 +81,55 @@ def checked(declared: type[T], value: Any, place: object, remedy: str = "run its
             what, expected = "is not known", f", {meant}" if meant else ""
         raise InputError(f"{place}: {field or 'it'} {what}{expected}; {remedy}") from None
     return found
+
+
+def filled() -> Any:
+    """What an annotation says of a text that must show something."""
+    from pydantic import AfterValidator
+    from pydantic_core import PydanticCustomError
+
+    def check(text: str) -> str:
+        if is_blank(text):
+            raise PydanticCustomError("blank", "a text that is not blank")
+        return text
+
+    return AfterValidator(check)
+
+
+def _place(error: Mapping[str, Any], value: Any) -> list[str]:
+    """The keys that lead to what is wrong, without the types that pydantic tried on a value that may have several."""
+    parts: list[str] = []
+    for part in error["loc"]:
+        is_inside = (
+            part in value if isinstance(value, dict) else isinstance(value, list | tuple) and isinstance(part, int)
+        )
+        if is_inside:
+            value = value[part]
+        is_told = error["type"] == "missing" or error["type"] in UNKNOWN_KEY
+        if is_inside or (is_told and part != "[key]"):
+            parts.append(str(part))
+    return parts
+
+
+def _half_sign(value: Any, field: str = "") -> str | None:
+    """The place of a text that cannot be encoded, or of a key; None where there is none."""
+    if isinstance(value, str):
+        return None if is_unicode(value) else field
+    if isinstance(value, dict):
+        if not all(is_unicode(key) for key in value if isinstance(key, str)):
+            return field
+        value = list(value.items())
+    else:
+        value = list(enumerate(value)) if isinstance(value, list | tuple) else []
+    inside = (_half_sign(one, f"{field}.{key}".lstrip(".")) for key, one in value)
+    return next((one for one in inside if one is not None), None)
+
+
+def _deepest(wrong: Sequence[Mapping[str, Any]], value: Any) -> Mapping[str, Any]:
+    """The error to tell: the first; where a value may have several types, that of the type it is most like."""
+    top = _place(wrong[0], value)
+    alternatives = [one for one in wrong if _place(one, value)[: len(top)] == top]
+    return max(alternatives, key=lambda one: len(_place(one, value)))
 
 
 def known_key(known: Collection[str], dotted: bool = False) -> Any:

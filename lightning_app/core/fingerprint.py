@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from .files import check_regular
+
 BLOCK_ROWS = 50_000
 
 
@@ -49,6 +51,7 @@ def of_files(files: list[Path]) -> str:
     """Fingerprint files by name and content, whatever order they are given in."""
     digests = {}
     for file in files:
+        check_regular(file)
         with file.open("rb") as stream:
             digests[file.name] = hashlib.file_digest(stream, "sha256").hexdigest()
     return of_value(digests)

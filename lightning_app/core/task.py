@@ -3,6 +3,8 @@
 import unicodedata
 from dataclasses import dataclass
 
+import regex
+
 from .errors import InputError, shorten
 
 # Names of columns that are not texts.
@@ -12,6 +14,14 @@ RESERVED = ("id", "lang", "label", "prompt_label", "prediction", "probs", "embed
 def fold(name: str) -> str:
     """What two spellings of a name have in common: letter case and the Unicode normal form are ignored."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+_SIGN = regex.compile(r"[^\p{Z}\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}]")
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text shows nothing: it holds spaces, control characters, byte-order marks or zero-width signs alone."""
+    return _SIGN.search(text) is None
 
 
 @dataclass(frozen=True)
@@ -31,13 +41,13 @@ class Task:
     def __post_init__(self) -> None:
         if not 1 <= len(self.columns) <= 2 or len(set(self.columns)) < len(self.columns):
             raise InputError(f"task {self.name}: text columns {self.columns}, expected one or two different names")
-        taken = next((name for name in self.columns if name in RESERVED or not name.strip()), None)
+        taken = next((name for name in self.columns if name in RESERVED or is_blank(name)), None)
         if taken is not None:
             raise InputError(
                 f"task {self.name}: text column {taken!r}, expected a name that no other column has; call it `text`, "
                 "and say with `columns` of the source what it is called there"
             )
-        if len({fold(name) for name in self.labels if name.strip()}) < max(2, len(self.labels)):
+        if len({fold(name) for name in self.labels if not is_blank(name)}) < max(2, len(self.labels)):
             raise InputError(
                 f"task {self.name}: labels {self.labels}, expected two or more different names, none of them empty"
             )

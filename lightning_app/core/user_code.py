@@ -26,10 +26,13 @@ def user_code(what: str, expected: str = "") -> Iterator[None]:
         expected: What the code has to be, for errors that come through no line of the user's.
 
     Raises:
-        InputError: If anything is raised inside, with the place in the user's file; one of ours passes as it is.
+        InputError: If anything is raised inside, with the place in the user's file; one of ours passes as it is. Or if
+            the standard output is closed, which is the program's own.
     """
     try:
         yield
+        if sys.stdout.closed:
+            raise InputError(f"{what}: it closes the standard output; fix this code")
     except InputError:
         raise
     except (Exception, SystemExit, GeneratorExit) as error:  # noqa: BLE001 - a user's code may fail in any way

@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from .errors import InputError, is_unicode, shorten, system_error
+from .errors import InputError, is_unicode, shorten
+from .files import read_text
 
 MOST_CHARACTERS = 10_000_000
 MOST_NODES = 100_000  # aliases counted as what they stand for
@@ -76,11 +77,7 @@ def load_mapping(file: Path, expected: str = "keys and values, as in configs/") 
         InputError: If it cannot be read, or holds anything else.
     """
     try:
-        if not file.is_file():
-            raise InputError(f"{file}: not a regular file, expected {expected}")
-        content = load_yaml(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise system_error(error, file) from None
+        content = load_yaml(read_text(file))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: not YAML ({shorten(str(error), 300)[1:-1]}); fix this file") from None
     if not isinstance(content, dict):

@@ -7,14 +7,11 @@ types, which are then kept as JSON: only the columns that are used later have to
 
 import codecs
 import csv
-import gzip
 import io
 import itertools
 import json
 import re
-import stat
-import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -24,10 +21,10 @@ import pyarrow.parquet as pq
 from ..core.contracts import check_no_duplicates
 from ..core.documents import without_duplicates
 from ..core.errors import InputError, shorten, system_error
+from ..core.files import check_regular, filled_lines, opened, suffix_of
 
 FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".txt": "trees"}
 MOST_CHARACTERS = 2**31 - 1  # of a cell; the csv module's own limit is 131,072
-_TORN = (EOFError, gzip.BadGzipFile, zlib.error)
 
 
 def read_file(path: Path) -> pa.Table:
@@ -42,24 +39,16 @@ def read_file(path: Path) -> pa.Table:
     Raises:
         InputError: If it cannot be read, holds no row, or a row is not what its format asks for; names the line.
     """
-    kind = FORMATS.get(_suffix(path))
+    kind = FORMATS.get(suffix_of(path))
     if kind is None:
         raise InputError(
-            f"{path}: format '{_suffix(path)}' is not known, expected one of {', '.join(FORMATS)} (or .gz of it)"
+            f"{path}: format '{suffix_of(path)}' is not known, expected one of {', '.join(FORMATS)} (or .gz of it)"
         )
-    try:
-        _check_regular(path)
-        if kind == "parquet":
-            table = _read_parquet(path)
-        else:
-            with _opened(path) as stream:
-                table = _READERS[kind](stream, path)
-    except _TORN as error:
-        raise InputError(
-            f"{path}: cannot be read ({error}); the file is incomplete or damaged, save it again"
-        ) from None
-    except OSError as error:
-        raise system_error(error, path) from None
+    if kind == "parquet":
+        table = _read_parquet(path)
+    else:
+        with opened(path) as stream:
+            table = _READERS[kind](stream, path)
     if not table.num_rows:
         raise InputError(f"{path}: no rows, expected at least one; fill the file, or remove it from the configuration")
     return table
@@ -74,10 +63,10 @@ def lines_of(path: Path, rows: Collection[int]) -> dict[int, int]:
     """The lines, counted from 1, on which rows of a text file begin, by row; empty for Parquet and for a JSON array."""
     wanted = set(rows)
     try:
-        with _opened(path) as stream:
-            if _suffix(path) in (".jsonl", ".txt"):
-                lines: Iterable[int] = (number for number, _ in _filled_lines(stream))
-            elif FORMATS.get(_suffix(path)) == "csv":
+        with opened(path) as stream:
+            if suffix_of(path) in (".jsonl", ".txt"):
+                lines: Iterable[int] = (number for number, _ in filled_lines(stream, path))
+            elif FORMATS.get(suffix_of(path)) == "csv":
                 records = _records(stream, path)
                 next(records, None)
                 lines = (number for number, _ in records)
@@ -85,23 +74,8 @@ def lines_of(path: Path, rows: Collection[int]) -> dict[int, int]:
                 return {}
             numbered = enumerate(itertools.islice(lines, max(wanted, default=-1) + 1))
             return {row: number for row, number in numbered if row in wanted}
-    except (InputError, OSError, *_TORN):
+    except InputError:
         return {}
-
-
-def _suffix(path: Path) -> str:
-    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
-    return suffixes[-1] if suffixes else ""
-
-
-def _check_regular(path: Path) -> None:
-    """Refuse pipes and devices, which may never end."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise InputError(f"{path}: not a regular file; write the rows into a file first")
-
-
-def _opened(path: Path) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.open(path, "rb")) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
 # JSON
@@ -110,12 +84,12 @@ def _opened(path: Path) -> IO[bytes]:
 def _read_json(stream: IO[bytes], path: Path) -> pa.Table:
     """JSON lines, or one JSON array of objects."""
     first = cast("io.BufferedReader", stream).peek(64)[:64].removeprefix(codecs.BOM_UTF8).lstrip()
-    is_array = _suffix(path) == ".json" and first.startswith(b"[")
+    is_array = suffix_of(path) == ".json" and first.startswith(b"[")
     return _as_columns(_json_array(stream, path) if is_array else _json_lines(stream, path), path)
 
 
 def _json_lines(stream: IO[bytes], path: Path) -> Iterator[dict[str, Any]]:
-    for row, (number, line) in enumerate(_filled_lines(stream)):
+    for row, (number, line) in enumerate(filled_lines(stream, path)):
         place = f"{path}: row {row} (line {number})"
         yield _object(_parsed(line, place, "fix or remove the line"), place)
 
@@ -131,13 +105,10 @@ def _object(parsed: Any, place: str) -> dict[str, Any]:
     return parsed
 
 
-def _filled_lines(stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    return ((number, line) for number, line in enumerate(stream, start=1) if line.strip())
-
-
-def _parsed(text: bytes, place: str, remedy: str) -> Any:
+def _parsed(text: str | bytes, place: str, remedy: str) -> Any:
     try:
-        return json.loads(text.decode("utf-8-sig"), object_pairs_hook=without_duplicates)
+        plain = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+        return json.loads(plain, object_pairs_hook=without_duplicates)
     except UnicodeDecodeError as error:
         raise InputError(f"{place}: not UTF-8 ({error.reason}); save the file as UTF-8") from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits and a duplicate key among them
@@ -208,7 +179,7 @@ def _records(stream: IO[bytes], path: Path) -> Iterator[tuple[int, list[str]]]:
     """The line on which each record begins, and its cells; blank lines are skipped."""
     csv.field_size_limit(MOST_CHARACTERS)
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-    if _suffix(path) == ".tsv":
+    if suffix_of(path) == ".tsv":
         reader = csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
     else:
         reader = csv.reader(text, strict=True)
@@ -242,13 +213,13 @@ _BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{
 def _read_trees(stream: IO[bytes], path: Path) -> pa.Table:
     """Trees as in the Stanford Sentiment Treebank, one a line: `text` is the words, `label` that of the root."""
     texts, labels = [], []
-    for row, (number, line) in enumerate(_filled_lines(stream)):
+    for row, (number, line) in enumerate(filled_lines(stream, path)):
         place = f"{path}: row {row} (line {number})"
         try:
-            label, words = _tree(line.decode("utf-8-sig").strip())
+            label, words = _tree(line.strip())
         except ValueError:
             raise InputError(
-                f"{place}: {shorten(line.decode(errors='replace').strip())}, expected a tree such as (3 (2 Good) (2 "
+                f"{place}: {shorten(line.strip())}, expected a tree such as (3 (2 Good) (2 "
                 "film)), as format '.txt' is read; save other rows as .tsv or .jsonl, with the names of their columns"
             ) from None
         texts.append(" ".join(_BRACKETS.get(word, word) for word in words))
@@ -274,13 +245,11 @@ def _tree(line: str) -> tuple[str, list[str]]:
     return root, words
 
 
-_READERS = {"csv": _read_csv, "json": _read_json, "trees": _read_trees}
-
-
 # Parquet
 
 
 def _read_parquet(path: Path) -> pa.Table:
+    check_regular(path)
     try:
         schema = pq.read_schema(path)
         check_no_duplicates(schema.names, str(path))
@@ -288,27 +257,52 @@ def _read_parquet(path: Path) -> pa.Table:
         table.validate(full=True)
     except (pa.ArrowException, ValueError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise
+            raise system_error(error, path) from None
         raise InputError(
             f"{path}: cannot be read ({shorten(' '.join(str(error).split()), 200)}); save the file again"
         ) from None
-    return _with_class_names(table)
+    return with_class_names(table, _features(table), str(path))
 
 
-def _with_class_names(table: pa.Table) -> pa.Table:
-    """Class numbers replaced by the names that `datasets` wrote into the file's metadata; -1 is a missing label."""
+def _features(table: pa.Table) -> Mapping[str, Any]:
+    """What `datasets` wrote of the columns into the file's metadata; empty where it did not."""
     try:
-        metadata = json.loads((table.schema.metadata or {})[b"huggingface"])
-        features = metadata["info"]["features"]
-        named = {name: one["names"] for name, one in features.items() if one.get("_type") == "ClassLabel"}
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return table
-    for name, names in named.items():
-        if name in table.column_names:
-            place = table.column_names.index(name)
-            values = [
-                names[number] if number is not None and 0 <= number < len(names) else None
-                for number in table[name].to_pylist()
-            ]
-            table = table.set_column(place, name, pa.array(values, pa.string()))
+        features = json.loads((table.schema.metadata or {})[b"huggingface"])["info"]["features"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return {}
+    classes = features.items() if isinstance(features, dict) else ()
+    return {
+        name: one.get("names") for name, one in classes if isinstance(one, dict) and one.get("_type") == "ClassLabel"
+    }
+
+
+def with_class_names(table: pa.Table, names_of: Mapping[str, Any], place: str) -> pa.Table:
+    """Class numbers replaced by their names; -1 is a missing label.
+
+    Args:
+        table: The rows.
+        names_of: Column -> the names of its classes. It holds for columns of whole numbers, where it is a list of
+            texts; other columns stay as they are.
+        place: What an error calls the rows.
+
+    Raises:
+        InputError: If a number has no name.
+    """
+    for name, names in names_of.items():
+        if name not in table.column_names or not pa.types.is_integer(table.schema.field(name).type):
+            continue
+        if not isinstance(names, list) or not names or not all(isinstance(one, str) for one in names):
+            continue
+        numbers = [None if number == -1 else number for number in table[name].to_pylist()]
+        outside = next((number for number in numbers if number is not None and not 0 <= number < len(names)), None)
+        if outside is not None:
+            raise InputError(
+                f"{place}: {name} is {outside}, but its metadata names {len(names)} classes, {shorten(names)}; save "
+                "the file without the metadata, or with all names"
+            )
+        plain = pa.array([None if number is None else names[number] for number in numbers], pa.string())
+        table = table.set_column(table.column_names.index(name), name, plain)
     return table
+
+
+_READERS = {"csv": _read_csv, "json": _read_json, "trees": _read_trees}

@@ -4,6 +4,7 @@ import errno
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
@@ -11,10 +12,13 @@ from typing import Any, get_args
 import pyarrow as pa
 
 from ..core import artifacts
-from ..core.errors import InputError, shorten
+from ..core.documents import checked
+from ..core.errors import InputError, is_unicode, shorten
 from ..core.hub import prepare_hub
+from ..core.languages import primary
 from ..core.paths import find
 from ..core.ranges import NonNegativeInt, PositiveInt, Seed, check_fields, range_of
+from ..core.task import fold
 from . import file_formats
 from .named import DATA, named_source
 
@@ -77,8 +81,10 @@ class Source:
             limits = range_of(kind)
             expected = kind if limits is None else limits.of(empty)
             raise InputError(f"{self.path or 'source'}: {empty} is null, expected {expected}")
+        self._check_types()
         if self.path.startswith(DATA):
             self._take_from(named_source(self.path))
+            self._check_types()
         check_fields(self, f"{self.place}: ")
         if self.stop is not None and self.stop <= self.start:
             raise InputError(
@@ -88,6 +94,31 @@ class Source:
             raise InputError(
                 f"{self.place}: sample {self.sample} and per_class {self.per_class}, expected one of them; remove one"
             )
+
+    def _check_types(self) -> None:
+        """Check every setting against its declared type, wherever it was written.
+
+        Raises:
+            InputError: Names the setting, or two labels of `label_map` that are one in two spellings.
+        """
+        place = self.path if isinstance(self.path, str) and is_unicode(self.path) else "source"
+        settings = {one.name: vars(self)[one.name] for one in fields(Source)}
+        remedy = "put it right (a number in quotes is a text)"
+        for name, value in checked(_settings(), settings, place or "source", remedy).items():
+            object.__setattr__(self, name, value)  # the class is frozen
+        if self.language is not None and primary(self.language) is None:
+            raise InputError(
+                f"{self.place}: language is {shorten(self.language)}, expected a language code such as hi or hi-Latn; "
+                "put it right, or leave it out"
+            )
+        spellings: dict[str, str] = {}
+        for label in self.label_map:
+            other = spellings.setdefault(fold(label), label)
+            if other != label:
+                raise InputError(
+                    f"{self.place}: label_map has {shorten(other)} and {shorten(label)}, which are one label in two "
+                    "spellings; remove one"
+                )
 
     def _take_from(self, named: dict[str, Any]) -> None:
         """Take the path of a source that is given by name, and each of its settings that is at its default here."""
@@ -120,6 +151,14 @@ class Source:
         if self.hub is None:
             return self.path
         return "/".join(part for part in (self.path, self.subset, self.split) if part)
+
+
+@cache
+def _settings() -> Any:
+    """The declared types of a source's settings, for `checked`."""
+    from typing_extensions import TypedDict  # what pydantic takes on Python 3.11
+
+    return TypedDict("Source", {one.name: one.type for one in fields(Source)})  # type: ignore[operator]
 
 
 @dataclass(frozen=True)
@@ -216,12 +255,8 @@ def _quiet_load(datasets: Any, *args: Any, **options: Any) -> Any:
 def _to_arrow(data: Any, source: Source) -> pa.Table:
     """Rows as Arrow, with class numbers replaced by the names the data set gives them."""
     table = data.with_format("arrow")[source.start : source.stop]
-    for name, feature in data.features.items():
-        names = getattr(feature, "names", None)
-        if names:
-            column = [None if value in (None, -1) else names[value] for value in table[name].to_pylist()]
-            table = table.set_column(table.column_names.index(name), name, pa.array(column, pa.string()))
-    return table
+    names_of = {name: getattr(feature, "names", None) for name, feature in data.features.items()}
+    return file_formats.with_class_names(table, names_of, source.place)
 
 
 def line_of(source: Source, row: int) -> int | None:

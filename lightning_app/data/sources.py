@@ -16,7 +16,8 @@ from ..core import artifacts, fingerprint
 from ..core.contracts import Reference, check_no_duplicates
 from ..core.errors import InputError, closest, is_unicode, shorten
 from ..core.hashing import seeded_hash
-from ..core.task import Task, fold
+from ..core.languages import primary
+from ..core.task import Task, fold, is_blank
 from .readers import HUB, Source, line_of, read_raw
 from .unknown_labels import unknown_labels
 
@@ -137,9 +138,11 @@ def read_table(sources: Source | Sequence[Source]) -> tuple[pa.Table, dict[str, 
         raw, manifest = read_raw(source)
         manifests.append(manifest)
         lineage.update(manifest.lineage if manifest is not None else {})
-        for ours, theirs in source.columns.items():
-            _column(raw, source, ours)
-            raw = raw.rename_columns([ours if name == theirs else name for name in raw.column_names])
+        for ours in source.columns:
+            _own_column(raw, source, ours)
+        _check_no_column_twice(source, list(source.columns))
+        ours_of = {theirs: ours for ours, theirs in source.columns.items()}
+        raw = raw.rename_columns([ours_of.get(name, name) for name in raw.column_names])
         check_no_duplicates(raw.column_names, source.place)
         plain = replace(source, columns={})
         kept = _rows_kept(raw, plain)
@@ -184,6 +187,7 @@ def _under_our_names(
     """Rename, filter and check one source's rows; what is dropped need not be right."""
     _check_column_names(source, texts)
     ours = [*texts, *([label_column] if label_column else [])]
+    _check_no_column_twice(source, ours)
     columns = {name: _column(raw, source, name) for name in ours}
     kept = _rows_kept(raw, source)
     dropped = Counter[str]()
@@ -288,6 +292,19 @@ def _check_column_names(source: Source, texts: Sequence[str]) -> None:
         )
 
 
+def _check_no_column_twice(source: Source, ours: Sequence[str]) -> None:
+    """Refuse one column as text and label, or as both texts of a pair: a classifier would learn nothing from it."""
+    ours_of: dict[str, str] = {}
+    for name in ours:
+        theirs = source.columns.get(name, name)
+        other = ours_of.setdefault(theirs, name)
+        if other != name:
+            raise InputError(
+                f"{source.place}: column '{theirs}' is both '{other}' and '{name}', expected a column for each; name "
+                "another one with `columns`"
+            )
+
+
 def _ids(raw: pa.Table, kept: np.ndarray, source: Source) -> list[str]:
     """The own ids of the rows that are kept, or `<source>/<split>/<row>`, after the source's prefix."""
     if source.columns.get("id", "id") in raw.column_names:
@@ -310,16 +327,18 @@ def _ids(raw: pa.Table, kept: np.ndarray, source: Source) -> list[str]:
 
 
 def _is_name(value: Any) -> bool:
-    """Whether a value can be an id: a text that is not empty, or a number."""
+    """Whether a value can be an id: a text that is not blank, or a number."""
     if isinstance(value, str):
-        return value != "" and is_unicode(value)
+        return not is_blank(value) and is_unicode(value)
+    if isinstance(value, bool):
+        return False
     return isinstance(value, int | np.integer) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _check_texts(values: Sequence[Any], name: str, kept: np.ndarray, source: Source) -> None:
     for row in kept:
         value = values[row]
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str) or is_blank(value):
             raise InputError(
                 f"{_row_place(source, row)}: {name} is {shorten(value)}, expected a text; "
                 "remove the row, drop it with `label_map` or `keep`, or name another column with `columns`"
@@ -339,6 +358,7 @@ def _map_labels(
     mapped: list[str | None] = [None] * len(values)
     dropped = Counter[str]()
     known: dict[str, str | None] = {}  # there are few labels, and many rows
+    outside: dict[str, str] = {}  # the source's label -> what it is called there, or what `label_map` makes of it
     unknown: dict[str, list[int]] = {}
     for row in kept:
         name = "null" if values[row] is None else str(values[row])
@@ -346,10 +366,10 @@ def _map_labels(
             target = mapping.get(fold(name), name)
             known[name] = None if target is None else task.match(target)
             if target is not None and known[name] is None:
-                unknown[name] = []
+                outside[name] = target
         mapped[row] = known[name]
-        if name in unknown:
-            unknown[name].append(source.start + int(row))
+        if name in outside:
+            unknown.setdefault(outside[name], []).append(source.start + int(row))
         elif mapped[row] is None:
             dropped[name] += 1
     if unknown:
@@ -404,12 +424,12 @@ def _languages(raw: pa.Table, kept: np.ndarray, source: Source, is_artifact: boo
         _own_column(raw, source, "lang")
     has_own = source.columns.get("lang", "lang") in raw.column_names
     values = _column(raw, source, "lang") if has_own else [None] * raw.num_rows
-    own = [None if values[row] in (None, "") else str(values[row]) for row in kept]
+    own = [_language(values[row], source, row) for row in kept]
     if source.language is None or (is_artifact and has_own):
         return own
-    told = _base(source.language)
+    told = primary(source.language)
     for row, value in zip(kept, own, strict=True):
-        if value is not None and told is not None and _base(value) not in (None, told):
+        if value is not None and primary(value) != told:
             raise InputError(
                 f"{_row_place(source, row)}: lang is {shorten(value)}, but `language` says '{source.language}'; "
                 "remove `language` (null), keep the rows of one language with `keep: {lang: ...}`, or fix the file"
@@ -417,10 +437,20 @@ def _languages(raw: pa.Table, kept: np.ndarray, source: Source, is_artifact: boo
     return [source.language] * len(kept)
 
 
-def _base(code: str) -> str | None:
-    """The two letters that a code begins with; None for names such as `english`, which say nothing for certain."""
-    base = str(code).replace("_", "-").split("-")[0].casefold()
-    return base if len(base) == 2 else None
+def _language(value: Any, source: Source, row: int) -> str | None:
+    """What a file says that a row is in; None where it says nothing.
+
+    Raises:
+        InputError: If it says so in a number, a list, or a text that cannot be encoded.
+    """
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or not is_unicode(value):
+        raise InputError(
+            f"{_row_place(source, row)}: lang is {shorten(value)}, expected a language code such as hi; fix the file, "
+            "or name another column with `columns: {lang: ...}`"
+        )
+    return value
 
 
 def _check_ids(row_ids: Iterable[str], places: Sequence[str]) -> None:

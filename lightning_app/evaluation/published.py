@@ -73,12 +73,18 @@ def read_published(file: str) -> list[Published]:
     """Read a YAML file with a list `numbers`; samples/published.yaml shows one.
 
     Raises:
-        InputError: If it cannot be read, or an entry is not as `Published` says.
+        InputError: If it cannot be read, an entry is not as `Published` says, or its percents are all shares.
     """
     path = find(file) or Path(file)
     numbers = checked(_File, load_mapping(path, "a list `numbers`"), path, "fix this file").numbers
     for place, one in enumerate(numbers):
         Range(least=0, most=100).check(f"{path}: numbers.{place}.value", one.value)
+    shares = [place for place, one in enumerate(numbers) if METRICS[one.metric].scale == 100]
+    if shares and all(numbers[place].value <= 1 for place in shares):
+        raise InputError(
+            f"{path}: numbers.{shares[0]}.value is {numbers[shares[0]].value}, and no other is above 1, expected "
+            "percent; write 63.7 for 0.637"
+        )
     return numbers
 
 

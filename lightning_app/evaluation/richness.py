@@ -1,12 +1,14 @@
 """Sentiment richness: how much sentiment the words of English rows carry, by SentiWordNet (paper, Table 9)."""
 
 import csv
+import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..core.errors import InputError, shorten, system_errors
+from ..core.errors import InputError, shorten
+from ..core.files import opened
 from ..core.packages import require
 from .pool_view import PoolView, Richness
 
@@ -63,7 +65,8 @@ def read_lexicon(file: str) -> Lexicon:
 
 def _synsets(file: Path) -> Iterator[tuple[str, str, tuple[float, float]]]:
     """Part of speech, terms and scores, line by line."""
-    with system_errors(file), file.open(encoding="utf-8", errors="replace", newline="") as stream:
+    with opened(file) as opened_file:
+        stream = io.TextIOWrapper(opened_file, encoding="utf-8-sig", errors="replace", newline="")
         rows = csv.reader((line for line in stream if not line.startswith("#")), delimiter="\t", quoting=csv.QUOTE_NONE)
         names: Sequence[str] = _OFFICIAL
         for number, cells in enumerate(rows, start=1):
@@ -77,11 +80,13 @@ def _synsets(file: Path) -> Iterator[tuple[str, str, tuple[float, float]]]:
                 continue
             try:
                 score = (float(row["PosScore"]), float(row["NegScore"]))
+                if not all(0 <= one <= 1 for one in score):
+                    raise ValueError
                 terms = row["SynsetTerms"]
             except (KeyError, ValueError):
                 raise InputError(
                     f"sentiwordnet {file}: line {shorten(cells)} after comments, expected {', '.join(_REQUIRED)}; give "
-                    "SentiWordNet's own file, such as SentiWordNet_3.0.0.txt"
+                    "SentiWordNet's own file, such as SentiWordNet_3.0.0.txt, with scores from 0 to 1"
                 ) from None
             yield ("a" if row["pos"] == "s" else row["pos"]), terms, score
 

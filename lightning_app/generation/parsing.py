@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from ..core.task import is_blank
+
 # Opening -> closing marks of a text as a whole; the longer ones first.
 _QUOTES = (
     ('""', '""'), ("``", "''"), ('\\"', '\\"'), ("**", "**"), ('"', '"'), ("“", "”"), ("„", "“"), ("„", "”"),
@@ -136,7 +138,7 @@ def parse(answer: str | None, labels: Sequence[str] = ()) -> Parsed:
         answer: The model's answer.
         labels: Class names, which must not stand before the text ("Negative: ...").
     """
-    if answer is None or not answer.strip():
+    if answer is None or is_blank(answer):
         return Parsed("", "empty")
     answer = _LONG_BLANK.sub(lambda run: run[0][:MOST_BLANKS], answer)
     text = _END_OF_THOUGHT.split(answer)[-1].strip(_BLANK)
@@ -156,7 +158,7 @@ def parse(answer: str | None, labels: Sequence[str] = ()) -> Parsed:
         if text == before:
             break
     text = " ".join(_first_item([line.strip() for line in text.splitlines() if line.strip()]))
-    return Parsed(text) if text else Parsed("", "empty")
+    return Parsed("", "empty") if is_blank(text) else Parsed(text)
 
 
 @lru_cache

@@ -2,20 +2,21 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from ..core.documents import checked
+from ..core.documents import checked, filled
 from ..core.errors import InputError, shorten
 from ..core.hashing import seeded_hash
 from ..core.paths import find
 from ..core.ranges import PositiveInt, check_fields
-from ..core.task import Task
+from ..core.task import Task, fold, is_blank
 from ..core.yaml_files import load_mapping
 from ..data.sources import Rows
 from .fields import fill, names_in
@@ -23,9 +24,12 @@ from .fields import fill, names_in
 NO_CLASS = "any"
 Example = str | tuple[str, str]
 """A text, or with `of_each` a source text and the text written for it."""
+Filled = Annotated[str, filled()]
 Examples = list[Any] | dict[str, list[Any]]
 
 
+FIELDS = ("domain", "language", "text")  # what braces stand for, but for the names of `vary`
+ANSWERED = ("finish", "error", "n_tokens")  # what an answer comes with
 COLUMNS = ("id", "system", "user", "completion", "prompt_label", "domain", "attributes")
 
 
@@ -55,18 +59,18 @@ class PromptSpec:
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-    name: str
+    name: Filled
     system: str
-    classes: dict[str, str]
-    domains: dict[str, float] = field(default_factory=lambda: {"general": 1.0})
-    language: str = "English"
+    classes: dict[str, Filled]
+    domains: dict[Filled, float] = field(default_factory=lambda: {"general": 1.0})
+    language: Filled = "English"
     vary: dict[str, list[str]] = field(default_factory=dict)
     examples: dict[str, Examples] = field(default_factory=dict)
     of_each: str | None = None
     completion: str = "Text ({label}):"
     shots: PositiveInt = 2
     chat_examples: bool = True
-    examples_language: str | None = None
+    examples_language: Filled | None = None
 
     def examples_of(self, label: str, domain: str | None = None) -> list[Example]:
         """The examples of a class: those of the domain if it has any, or else those of every domain."""
@@ -98,12 +102,18 @@ def read_spec(path: str, task: Task, language: str | None = None) -> PromptSpec:
         raise InputError(f"prompts {path}: no such file here or in configs/prompts; check the name")
     values = load_mapping(found, "the keys of a prompt file, as in configs/prompts")
     spec = checked(PromptSpec, values, found.name, "fix this file")
-    if language:
+    if language is not None:
+        if is_blank(language):
+            raise InputError(f"data.language is {shorten(language)}, expected a name such as Hindi; or leave it out")
         spec = replace(spec, language=language, examples_language=spec.examples_language or spec.language)
     _check_values(spec, found.name)
     wrong = [label for label in (*spec.classes, *spec.examples) if label != NO_CLASS and task.match(label) is None]
     if wrong or not spec.classes:
         raise InputError(f"{found.name}: classes {wrong or 'none'}, expected labels of the task: {task.labels}")
+    spellings = Counter(fold(label) for label in spec.classes)
+    twice = [label for label in spec.classes if spellings[fold(label)] > 1]
+    if twice:
+        raise InputError(f"{found.name}: classes {twice} are one label in several spellings; keep one of them")
     alone = set(spec.examples) - set(spec.classes)
     if alone:
         raise InputError(
@@ -119,6 +129,11 @@ def read_spec(path: str, task: Task, language: str | None = None) -> PromptSpec:
     _check_template(spec.system, {"language"}, f"{found.name}: system")
     for label, instruction in spec.classes.items():
         _check_template(instruction, known, f"{found.name}: class {label}")
+        if spec.of_each is not None and "text" not in names_in(instruction):
+            raise InputError(
+                f"{found.name}: class {label} shows no {{text}}, expected the {spec.of_each} that it is written for; "
+                "add it, or remove of_each"
+            )
     return spec
 
 
@@ -128,6 +143,11 @@ def _check_values(spec: PromptSpec, place: str) -> None:
     shares = list(spec.domains.values())
     if not shares or min(shares) < 0 or not 0 < sum(shares) < math.inf:
         raise InputError(f"{place}: domains {spec.domains}, expected a name and a share of 0 or more for each")
+    taken = next((name for name in spec.vary if name in FIELDS), None)
+    if taken is not None:
+        raise InputError(f"{place}: vary has '{taken}', which stands for something else in braces; rename it")
+    if spec.of_each in (*COLUMNS, *ANSWERED):
+        raise InputError(f"{place}: of_each is '{spec.of_each}', which is a column of generations; name another one")
     empty = [name for name, values in spec.vary.items() if not values]
     if empty:
         raise InputError(f"{place}: vary {empty} has no values, expected at least one each")
@@ -147,8 +167,8 @@ def _check_examples(spec: PromptSpec, place: str) -> None:
 
 def _is_example(example: Any, is_pair: bool) -> bool:
     if not is_pair:
-        return isinstance(example, str)
-    return isinstance(example, list) and len(example) == 2 and all(isinstance(text, str) for text in example)
+        return isinstance(example, str) and not is_blank(example)
+    return isinstance(example, list) and len(example) == 2 and all(_is_example(text, is_pair=False) for text in example)
 
 
 def _check_template(template: str, known: set[str], place: str) -> None:
@@ -272,6 +292,12 @@ def _in_shares(shares: Mapping[str, float], count: int) -> list[str]:
 
 def _column(table: pa.Table, name: str, rows: int) -> Sequence[str | None]:
     values: list[str | None] = table[name].to_pylist() if name in table.column_names else [None] * rows
+    wrong = next((value for value in values if value is not None and not isinstance(value, str)), None)
+    if wrong is not None:
+        raise InputError(
+            f"data.source: {name} is {shorten(wrong)}, expected a text; fix the file, or name another column with "
+            f"`columns: {{{name}: ...}}`"
+        )
     return values
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from ..core import fingerprint
 from ..core.artifacts import check_fresh, is_whole, read_manifest
 from ..core.errors import InputError
+from ..core.files import check_regular
 from ..core.paths import find
 from ..stages import BY_NAME
 from .loading import loading
@@ -28,6 +29,7 @@ def model_fingerprint(name: str, revision: str | None = None) -> str:
     """
     file = gguf_file(name)
     if file is not None:
+        check_regular(file)
         with file.open("rb") as stream:
             return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
     located = Path(locate(name))

@@ -8,6 +8,7 @@ from typing import Any
 from ..core.contracts import check_facts
 from ..core.documents import read_json
 from ..core.errors import InputError
+from ..core.files import check_regular
 from ..core.hub import has_cached, prepare_hub
 from ..core.packages import require
 from ..core.paths import find
@@ -48,6 +49,9 @@ def locate(name: str) -> str:
             raise InputError(
                 f"{name}: no config.json, expected a Hugging Face model folder; give RUN/model or a Hub id"
             )
+        for file in (*folder.iterdir(), *folder.glob("*/*")):  # such as 1_Pooling/config.json
+            if file.exists() and not file.is_dir():
+                check_regular(file)
         return str(folder)
     if _is_path(name):
         lines = " or ".join(f'"{stage.line}"' for stage in TRAINED)

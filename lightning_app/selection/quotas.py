@@ -2,7 +2,7 @@
 
 # N = rows of the class
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +44,7 @@ def quotas_by_class(quota: int | Mapping[str, int], task: Task) -> dict[str, int
     return {label: named[label] for label in task.labels}
 
 
-def best_first(scores: np.ndarray, ids: list[str], seed: int) -> np.ndarray:
+def best_first(scores: np.ndarray, ids: Sequence[str], seed: int) -> np.ndarray:
     """Positions from the highest score to the lowest; ties go by a seeded hash of the id, never by file order."""
     order = np.argsort(-scores, kind="stable")
     as_next = scores[order[1:]] == scores[order[:-1]]

@@ -312,11 +312,23 @@ def _choose(
     )
     with user_code(f"strategy '{method.strategy}'", expected=EXPECTED):
         chosen = strategy(candidates)
+    _refuse_masked(chosen, method)
     if not isinstance(chosen, Choice):
         return cut(_scores(chosen, ids, method), ids, quota, method.seed)
     ties = chosen.ties if isinstance(chosen.ties, int | np.integer) and chosen.ties >= 0 else 0
     cluster = None if chosen.cluster is None else _clusters(chosen.cluster, ids, method)
     return Choice(_kept(chosen.kept, ids, quota, method), _scores(chosen.score, ids, method), cluster, int(ties))
+
+
+def _refuse_masked(chosen: Any, method: Method) -> None:
+    """Refuse arrays some of whose numbers are masked: what is below a mask would count."""
+    parts = vars(chosen) if isinstance(chosen, Choice) else {"scores": chosen}
+    masked = next((name for name, part in parts.items() if isinstance(part, np.ma.MaskedArray)), None)
+    if masked is not None:
+        raise InputError(
+            f"strategy '{method.strategy}': {masked} is a masked array, expected plain numbers; "
+            "fill it with `.filled(...)`"
+        )
 
 
 def _kept(given: Any, ids: list[str], quota: int, method: Method) -> np.ndarray:

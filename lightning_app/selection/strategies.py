@@ -9,7 +9,7 @@ YAML: `strategy: my_file.my_function`.
 # N = rows of the class, C = classes, E = epochs, D = dimensions, M = target rows
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 class Candidates:
     """The pool rows of one class.
 
+    Nothing of it can be changed in place: the rows are looked up by it afterwards.
+
     Args:
         ids: N row ids.
         label: The class, as a number in the task's order.
@@ -44,7 +46,7 @@ class Candidates:
         target_MD: Unit embeddings of unlabelled target text; None where none were given.
     """
 
-    ids: list[str]
+    ids: Sequence[str]
     label: int
     log_probs_NC: np.ndarray | None
     seed: int
@@ -53,6 +55,14 @@ class Candidates:
     dynamics_ENC: np.ndarray | None = None
     embeddings_ND: np.ndarray | None = None
     target_MD: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ids", tuple(self.ids))  # the class is frozen
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray):
+                fixed = value.view()
+                fixed.flags.writeable = False
+                object.__setattr__(self, name, fixed)
 
     def log_prob(self) -> np.ndarray:
         """Log p of the class itself; shape (N,).
@@ -193,7 +203,7 @@ def diverse(
     cluster_N = np.empty(len(order), dtype=np.int64)
     cluster_N[order] = found.assignment_N
     ranked = [
-        members[best_first(score[members], [candidates.ids[row] for row in members], candidates.seed)]
+        members[best_first(score[members], [candidates.ids[int(row)] for row in members], candidates.seed)]
         for members in (np.flatnonzero(cluster_N == one) for one in range(clusters))
     ]
     take = _shares if candidates.variant == "paper" else _rounds

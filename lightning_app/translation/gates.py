@@ -10,9 +10,10 @@ from typing import Annotated
 import regex
 
 from ..core.errors import InputError
+from ..core.languages import Language
 from ..core.ranges import NonNegativeFloat, Range, Share, check_fields
+from ..core.task import is_blank
 from ..generation.filters import is_detected, other_language
-from .languages import Language
 
 # What tokenizers write for a piece that they do not know.
 _UNKNOWN = re.compile(r"<unk>|\[UNK\]|⁇|�", re.IGNORECASE)
@@ -124,7 +125,7 @@ def _reason(
 ) -> str | None:
     if error is not None:
         return "failed"
-    if text is None or not text.strip():
+    if text is None or is_blank(text):
         return "empty"
     if finish == "length":
         return "cut"

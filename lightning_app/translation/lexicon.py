@@ -11,13 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
+from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
 import regex
 
 from ..core import fingerprint
-from ..core.errors import InputError
+from ..core.errors import InputError, closest, shorten
+from ..core.files import filled_lines, opened, suffix_of
 from ..data.readers import check_path
 from ..data.sources import Source, read_table
 
@@ -232,14 +234,27 @@ def penn_part(tag: str) -> str | None:
 
 
 def _pairs(source: Source, from_code: str, to_code: str) -> list[tuple[str, str, str | None]]:
-    if source.path.endswith(".txt"):
+    known = ("source", "target", "pos")
+    unknown = next((name for name in source.columns if name not in known), None)
+    if unknown is not None:
+        raise InputError(
+            f"{source.place}: columns has '{unknown}', expected one of {', '.join(known)}; "
+            f"{closest(unknown, known, 'take it out')}"
+        )
+    if source.hub is None and suffix_of(Path(source.path)) == ".txt":
         return _muse(source)
     table, _, _ = read_table(replace(source, columns={}))
     # A language's code comes first: a dictionary may use a column "source" for where a pair was found.
     head = _named(table, source, "source", [from_code, "source"])
     text = _named(table, source, "target", [to_code, "target", "tgt"])
-    pos = source.columns.get("pos", "pos")
-    parts = table[pos].to_pylist() if pos in table.column_names else [None] * table.num_rows
+    pos = _named(table, source, "pos", ["pos"]) if "pos" in source.columns or "pos" in table.column_names else None
+    parts = table[pos].to_pylist() if pos is not None else [None] * table.num_rows
+    for row, part in enumerate(parts):
+        if part is not None and not isinstance(part, str):
+            raise InputError(
+                f"{source.place} row {row}: {pos} is {shorten(part)}, expected a part of speech such as noun; fix the "
+                "file, or name another column with `columns: {pos: ...}`"
+            )
     return list(zip(table[head].to_pylist(), table[text].to_pylist(), parts, strict=True))
 
 
@@ -247,9 +262,10 @@ def _named(table: pa.Table, source: Source, ours: str, usual: Sequence[str]) -> 
     names = [source.columns[ours]] if ours in source.columns else usual
     found = next((name for name in names if name in table.column_names), None)
     if found is None:
+        what = "part of speech" if ours == "pos" else f"{ours} language"
         raise InputError(
             f"{source.place}: no column {' or '.join(names)} among {[n for n in table.column_names if n != 'id']}; "
-            f"say which one holds the {ours} language with `columns: {{{ours}: ...}}`"
+            f"say which one holds the {what} with `columns: {{{ours}: ...}}`"
         )
     return found
 
@@ -261,16 +277,18 @@ def _muse(source: Source) -> list[tuple[str, str, str | None]]:
             f"{source.path}: columns {source.columns}, expected in a .txt {{source: first, target: second}} or, in "
             "the other direction, {source: second, target: first}"
         )
-    path = check_path(source)
     pairs: list[tuple[str, str, str | None]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        parts = line.split("\t") if "\t" in line else line.split()
-        if not line.strip():
-            continue
-        if len(parts) != 2:
-            raise InputError(f"{source.path} line {number}: {len(parts)} parts, expected a word and its translation")
-        own = dict(zip(("first", "second"), parts, strict=True))
-        pairs.append((own[names[0]], own[names[1]], None))
+    path = check_path(source)
+    with opened(path) as stream:
+        for number, line in filled_lines(stream, path):
+            parts = line.strip("\r\n").split("\t") if "\t" in line else line.split()
+            if len(parts) != 2:
+                raise InputError(
+                    f"{source.path} line {number}: {len(parts)} parts, expected a word and its translation; "
+                    "fix the line"
+                )
+            own = dict(zip(("first", "second"), parts, strict=True))
+            pairs.append((own[names[0]], own[names[1]], None))
     return pairs
 
 

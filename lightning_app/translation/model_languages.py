@@ -4,7 +4,7 @@ from collections.abc import Container
 from typing import Any
 
 from ..core.errors import InputError
-from .languages import Language
+from ..core.languages import Language
 
 
 class Lead:

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..core.languages import Language
+from ..core.task import is_blank
 from .gates import Gates, judge
-from .languages import Language
 
 MOST_MISSING = 30
 Failing = Literal["aside", "keep"]
@@ -142,7 +143,7 @@ def _replace(
     texts = {name: done["translation"].take(own).to_pylist() for name, own in places.items()}
     if failing == "keep":
         texts = {
-            name: [new if new and new.strip() else old for new, old in zip(own, sources[name], strict=True)]
+            name: [old if new is None or is_blank(new) else new for new, old in zip(own, sources[name], strict=True)]
             for name, own in texts.items()
         }
     table = rows

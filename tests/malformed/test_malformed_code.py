@@ -1,6 +1,7 @@
 """Strategies of a user's own, grids, and what stands in the way of an output: one line each, and nothing is lost."""
 
 import copy
+import io
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,11 @@ CODE: dict[str, str] = {
     "gives clusters of text": "def f(c):\n    return Choice(np.array([0]), np.zeros(len(c.ids)), ['a'] * len(c.ids))",
     "gives too few clusters": "def f(c):\n    return Choice(np.array([0]), np.zeros(len(c.ids)), np.zeros(1, dtype=int))",
     "keeps nothing": "def f(c):\n    return Choice(np.array([], dtype=int), np.zeros(len(c.ids)))",
+    "sorts the ids": "def f(c):\n    c.ids.sort()\n    return np.zeros(len(c.ids))",
+    "changes an id": "def f(c):\n    c.ids[0] = 'x'\n    return np.zeros(len(c.ids))",
+    "sorts the probabilities": "def f(c):\n    c.log_probs_NC.sort()\n    return c.log_prob()",
+    "returns masked numbers": "def f(c):\n    return np.ma.masked_less(c.log_prob(), -1)",
+    "keeps masked rows": "def f(c):\n    return Choice(np.ma.array([0, 1], mask=[0, 1]), np.zeros(len(c.ids)))",
     "is no Python": "def f(c:\n",
     "does not import": "import nowhere_at_all\ndef f(c):\n    return []",
     "raises when imported": "raise RuntimeError('at import')",
@@ -82,6 +88,24 @@ def test_a_strategy_that_fails(world: Path, cli: Command, name: str):
     Path("mine.py").write_text(HEAD + CODE[name])
     before = contents(world)
     assert_refused(cli(*SELECT, "--strategy=mine.f"), "mine|candidates|c:|selection")
+    assert_untouched(world, before)
+
+
+def test_a_strategy_that_interrupts_is_an_interrupt(world: Path, cli: Command):
+    Path("mine.py").write_text(HEAD + "def f(c):\n    raise KeyboardInterrupt")
+    before = contents(world)
+    outcome = cli(*SELECT, "--strategy=mine.f")
+    assert (outcome.code, outcome.err.splitlines()[-1]) == (130, "interrupted")
+    assert_untouched(world, before)
+
+
+def test_a_strategy_that_closes_the_output_is_one_line(world: Path, cli: Command, monkeypatch: pytest.MonkeyPatch):
+    Path("mine.py").write_text(HEAD + "import sys\ndef f(c):\n    sys.stdout.close()\n    return np.zeros(len(c.ids))")
+    before = contents(world)
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", io.StringIO())
+        outcome = cli(*SELECT, "--strategy=mine.f")
+    assert_refused(outcome, "strategy 'mine.f': it closes the standard output")
     assert_untouched(world, before)
 
 

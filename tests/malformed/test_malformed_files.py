@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.file_formats import read_file
-from labelbridge.lightning_app.data.sources import Source, load_rows
+from labelbridge.lightning_app.data.sources import Source, load_rows, read_table
 
 TASK = Task("sentiment", ["text"], LABELS)
 ROW = '{"text": "a fine day", "label": "positive"}\n'
@@ -40,6 +40,14 @@ def zipped(content: str) -> bytes:
 
 
 GOOD = parquet(pa.table({"text": ["a", "b"], "label": ["positive", "negative"]}))
+
+
+def classes(labels: pa.Array, names: Any) -> bytes:
+    """Parquet as `datasets` writes it, with what its metadata says of the labels."""
+    features = {"label": {"_type": "ClassLabel", "names": names}, "text": {"_type": "Value"}}
+    table = pa.table({"text": ["a", "b"], "label": labels})
+    return parquet(table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})}))
+
 
 # What is wrong -> the file's name, its content, and what is said of it.
 FILES: dict[str, tuple[str, str | bytes, str]] = {
@@ -116,6 +124,22 @@ FILES: dict[str, tuple[str, str | bytes, str]] = {
     "id a list": ("x.jsonl", '{"id": [1], "text": "a", "label": "positive"}\n', "id is"),
     "id nan": ("x.jsonl", '{"id": NaN, "text": "a", "label": "positive"}\n', "id is"),
     "id half an emoji": ("x.jsonl", '{"id": "\\ud83d", "text": "a", "label": "positive"}\n', "id is"),
+    "id true": ("x.jsonl", '{"id": true, "text": "a", "label": "positive"}\n', "id is True"),
+    "id blank": ("x.jsonl", '{"id": " ", "text": "a", "label": "positive"}\n', "id is ' '"),
+    "id of zero width": ("x.jsonl", '{"id": "\\u200b", "text": "a", "label": "positive"}\n', "id is"),
+    "lang a number": ("x.jsonl", ROW[:-2] + ', "lang": 5}', "lang is 5, expected a language code"),
+    "lang a list": ("x.jsonl", ROW[:-2] + ', "lang": ["en"]}', "lang is .*expected a language code"),
+    "lang nan": ("x.jsonl", ROW[:-2] + ', "lang": NaN}', "lang is nan, expected a language code"),
+    "lang half an emoji": ("x.jsonl", ROW[:-2] + ', "lang": "\\ud83d"}', "lang is .*expected a language code"),
+    "text of zero width": ("x.jsonl", '{"text": "\\u200b\\u200d", "label": "positive"}\n', "text is"),
+    "text a byte-order mark": ("x.jsonl", '{"text": "\\ufeff", "label": "positive"}\n', "text is"),
+    "text of control characters": ("x.jsonl", '{"text": "\\u0007\\u0000", "label": "positive"}\n', "text is"),
+    "class numbers without a name": ("x.parquet", classes(pa.array([0, 7]), LABELS), "label is 7, but its metadata names 3"),
+    "class names null": ("x.parquet", classes(pa.array([0, 1]), None), "labels outside"),
+    "class names a map": ("x.parquet", classes(pa.array([0, 1]), {"0": "positive"}), "labels outside"),
+    "class names numbers": ("x.parquet", classes(pa.array([0, 1]), [1, 2]), "labels outside"),
+    "class numbers as floats": ("x.parquet", classes(pa.array([0.0, 1.0]), LABELS), "labels outside"),
+    "class numbers as lists": ("x.parquet", classes(pa.array([[0], [1]]), LABELS), "labels outside"),
     "id twice": ("x.jsonl", '{"id": 1, "text": "a", "label": "positive"}\n' * 2, "duplicate id '1'"),
     "ids equal as texts": (
         "x.jsonl", '{"id": 1, "text": "a", "label": "positive"}\n{"id": "1", "text": "b", "label": "positive"}\n',
@@ -175,6 +199,12 @@ RIGHT: dict[str, tuple[str, str | bytes, str, list[Any]]] = {
                        "text", ["a"]),
     "a dictionary": ("x.parquet", parquet(pa.table({"text": pa.array(["a", "a"]).dictionary_encode(),
                                                     "label": ["positive", "negative"]})), "text", ["a", "a"]),
+    "class numbers and names": ("x.parquet", classes(pa.array([2, 0]), LABELS), "label", [LABELS[2], LABELS[0]]),
+    "class names beside labels": ("x.parquet", classes(pa.array(["positive", "neutral"]), LABELS), "label",
+                                  ["positive", "neutral"]),
+    "metadata of something else": ("x.parquet", parquet(pa.table({"text": ["a"], "label": ["positive"]}).replace_schema_metadata(
+        {"huggingface": '{"info": {"features": [1]}}'})), "text", ["a"]),
+    "an emoji": ("x.jsonl", '{"text": "\U0001f600", "label": "positive"}\n', "text", ["\U0001f600"]),
     "a long cell": ("x.csv", f"text,label\n{'a' * 200_000},positive\n", "text", ["a" * 200_000]),
 }  # fmt: skip
 
@@ -184,6 +214,75 @@ def test_what_only_looks_odd_is_read_right(tmp_path: Path, name: str):
     file, content, column, expected = RIGHT[name]
     (tmp_path / file).write_bytes(content if isinstance(content, bytes) else content.encode())
     assert [row[column] for row in rows_of(tmp_path / file)] == expected
+
+
+SOURCES: dict[str, tuple[dict[str, Any], str]] = {
+    "a path of a number": ({"path": 5}, "path is 5, expected a text"),
+    "half an emoji in the path": ({"path": "\ud83d"}, "path holds half of a surrogate pair"),
+    "half an emoji in the prefix": ({"id_prefix": "\ud83d"}, "id_prefix holds half of a surrogate pair"),
+    "half an emoji among the labels": ({"label_map": {"\ud83d": "a"}}, "label_map holds half of a surrogate pair"),
+    "a prefix of a number": ({"id_prefix": 5}, "id_prefix is 5, expected a text"),
+    "a number to keep": ({"keep": [5]}, "keep.0 is 5, expected a text"),
+    "true to keep": ({"keep": True}, "keep is True, expected a list"),
+    "a year to keep": ({"keep": {"year": 2020}}, "keep.year is 2020, expected a text.*in quotes"),
+    "years to keep": ({"keep": {"year": ["2019", 2020]}}, "keep.year.1 is 2020, expected a text"),
+    "a label that is a number": ({"label_map": {"good": 1}}, "label_map.good is 1, expected a text"),
+    "a label that is true": ({"label_map": {"good": True}}, "label_map.good is True, expected a text"),
+    "a label in two spellings": (
+        {"label_map": {"Good": "positive", "good": "negative"}}, "'Good' and 'good', which are one label in two spellings",
+    ),
+    "a label in two normal forms": ({"label_map": {"\u00e9": "positive", "e\u0301": "negative"}}, "one label in two spellings"),
+    "a label of another task": ({"label_map": {"positive": "great"}}, "labels outside .*'great' in 1 row"),
+    "labels as a text": ({"label_map": "x"}, "label_map is 'x', expected a map"),
+    "columns as a list": ({"columns": []}, r"columns is \[\], expected a map"),
+    "a column of a number": ({"columns": {"text": 5}}, "columns.text is 5, expected a text"),
+    "a start of half a row": ({"start": 1.5}, "start is 1.5, expected a whole number"),
+    "a start of true": ({"start": True}, "start is True, expected a whole number"),
+    "a language of nothing": ({"language": ""}, "language is '', expected a language code"),
+    "a language of a number": ({"language": 5}, "language is 5, expected a text"),
+    "a language of nowhere": ({"language": "klingon"}, "language is 'klingon', expected a language code"),
+    "one column as text and label": ({"columns": {"text": "label"}}, "column 'label' is both 'text' and 'label'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_source_that_is_written_wrong_is_one_line(tmp_path: Path, name: str):
+    (tmp_path / "x.jsonl").write_text(ROW)
+    settings_, said = SOURCES[name]
+    with pytest.raises(InputError) as caught:
+        load_rows(Source(**{"path": str(tmp_path / "x.jsonl"), **settings_}), TASK, "label")
+    assert_line(str(caught.value), said)
+
+
+@pytest.mark.parametrize("lang", ["hin", "Hindi", "hi-Latn", "hin_Deva", "swh", "codemix", "x"])
+def test_rows_of_another_language_do_not_pass_for_english_ones(tmp_path: Path, lang: str):
+    (tmp_path / "x.jsonl").write_text(f'{{"text": "a", "label": "positive", "lang": "{lang}"}}\n')
+    with pytest.raises(InputError) as caught:
+        load_rows(Source(str(tmp_path / "x.jsonl"), language="en"), TASK, "label")
+    assert_line(str(caught.value), f"lang is '{lang}', but `language` says 'en'")
+
+
+@pytest.mark.parametrize(("lang", "language"), [("hin", "hi"), ("Hindi", "hi"), ("EN", "en"), ("eng_Latn", "en"), ("en-GB", "en"),
+                                                ("swh_Latn", "sw"), ("arb", "ar"), ("ara", "ar"), ("mai", "mai")])  # fmt: skip
+def test_a_language_has_several_names(tmp_path: Path, lang: str, language: str):
+    (tmp_path / "x.jsonl").write_text(f'{{"text": "a", "label": "positive", "lang": "{lang}"}}\n')
+    rows = load_rows(Source(str(tmp_path / "x.jsonl"), language=language), TASK, "label")
+    assert rows.table["lang"].to_pylist() == [language]
+
+
+def test_one_column_for_both_sides_of_a_pair_is_refused(tmp_path: Path):
+    (tmp_path / "x.jsonl").write_text('{"a": "x", "label": "positive"}\n')
+    pair = Task("nli", ["premise", "hypothesis"], LABELS)
+    columns = {"premise": "a", "hypothesis": "a"}
+    with pytest.raises(InputError) as caught:
+        load_rows(Source(str(tmp_path / "x.jsonl"), columns=columns), pair, "label")
+    assert_line(str(caught.value), "column 'a' is both 'premise' and 'hypothesis'")
+
+
+def test_columns_can_change_places(tmp_path: Path):
+    (tmp_path / "x.jsonl").write_text('{"text": "positive", "label": "a day", "id": "1"}\n')
+    swapped = Source(str(tmp_path / "x.jsonl"), columns={"text": "label", "label": "text"})
+    assert read_table(swapped)[0].to_pylist() == [{"label": "positive", "text": "a day", "id": "1"}]
 
 
 TEXTS = st.text(max_size=12) | st.sampled_from(['"', ",", "\n", "\r\n", "\t", "'", "\\", "", " ", "id", "text", "0"])

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import yaml
 from conftest import LABELS
@@ -16,6 +17,7 @@ from labelbridge.lightning_app.core.documents import checked
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.core.yaml_files import load_mapping
+from labelbridge.lightning_app.data.sources import Rows
 from labelbridge.lightning_app.generation.parsing import parse
 from labelbridge.lightning_app.generation.prompts import prompt_rows, read_spec
 from labelbridge.modules import OpenAIGenerator, TransformersGenerator
@@ -31,26 +33,26 @@ GOOD: dict[str, Any] = {
 
 # Key -> values that it cannot have; `...` for a missing one.
 FIELDS: dict[str, tuple[Any, ...]] = {
-    "name": (..., None, 5, []),
+    "name": (..., None, 5, [], "", " ", "\u200b"),
     "system": (..., None, 5, [], "{nowhere}", "{", "}", "{0}", "{language!r}", "{language.x}", "{language:>9}"),
     "classes": (
-        ..., None, [], {}, 5, {"mixed": "x"}, {"positive": None}, {"positive": 5}, {"positive": "{nowhere}"},
+        {"positive": ""}, {"positive": " \n"}, {"positive": "a", "Positive": "b"}, ..., None, [], {}, 5, {"mixed": "x"}, {"positive": None}, {"positive": 5}, {"positive": "{nowhere}"},
         {"positive": "{domain"}, {"positive": "{domain:>10000000000}"}, {"positive": "{domain!x}"},
         {"positive": "{domain:d}"}, {"positive": "{text}"}, {"positive": "{domain.__class__}"},
         {"positive": "{domain[0]}"},
     ),
-    "domains": (None, [], {}, {"a": -1}, {"a": 0}, {"a": "x"}, {"a": None}, {"a": float("nan")}, {"a": float("inf")}),
-    "language": (None, 5, []),
-    "vary": (None, [], {"tone": []}, {"tone": "plain"}, {"tone": [5]}, {"tone": None}),
+    "domains": ({"": 1.0}, {" ": 1.0}, None, [], {}, {"a": -1}, {"a": 0}, {"a": "x"}, {"a": None}, {"a": float("nan")}, {"a": float("inf")}),
+    "language": (None, 5, [], "", " "),
+    "vary": ({"domain": ["a"]}, {"language": ["a"]}, {"text": ["a"]}, None, [], {"tone": []}, {"tone": "plain"}, {"tone": [5]}, {"tone": None}),
     "examples": (
-        None, [], {"positive": "x"}, {"positive": [5]}, {"mixed": ["x"]}, {"positive": [["a", "b"]]},
+        {"positive": [""]}, {"positive": ["a", "\u200b"]}, None, [], {"positive": "x"}, {"positive": [5]}, {"mixed": ["x"]}, {"positive": [["a", "b"]]},
         {"positive": {"nowhere": ["x"]}}, {"positive": None},
     ),
     "completion": (None, 5, "{nowhere}", "{", "{text}"),
     "shots": (None, 0, -1, 2.5, "two"),
     "chat_examples": (None, "maybe", 5),
-    "of_each": (5, []),
-    "examples_language": (5, []),
+    "of_each": (5, [], "text", "domain", "system", "finish"),
+    "examples_language": (5, [], ""),
     "extra": (5,),
 }  # fmt: skip
 
@@ -66,6 +68,25 @@ def test_a_malformed_prompt_file_is_one_line(tmp_path: Path, field: str, value: 
     with pytest.raises(InputError) as caught:
         read_spec(str(file), TASK)
     assert_line(str(caught.value), "mine.yaml")
+
+
+@pytest.mark.parametrize("domain", [5, 1.5, True, ["a"]])
+def test_a_domain_of_source_rows_that_is_no_text_is_one_line(tmp_path: Path, domain: Any):
+    file = tmp_path / "pairs.yaml"
+    classes = dict.fromkeys(LABELS, "{text}, from {domain}")
+    file.write_text(yaml.safe_dump({"name": "h", "system": "s", "of_each": "premise", "classes": classes}))
+    of = Rows(pa.table({"id": ["1"], "premise": ["a"], "domain": [domain]}), {}, [], {})
+    with pytest.raises(InputError) as caught:
+        prompt_rows(read_spec(str(file), TASK), TASK, 1, 0, of)
+    assert_line(str(caught.value), "domain is .*expected a text")
+
+
+def test_prompts_for_each_row_show_it(tmp_path: Path):
+    file = tmp_path / "pairs.yaml"
+    file.write_text(yaml.safe_dump({"name": "h", "system": "s", "of_each": "premise", "classes": {"positive": "x"}}))
+    with pytest.raises(InputError) as caught:
+        read_spec(str(file), TASK)
+    assert_line(str(caught.value), "class positive shows no {text}, expected the premise")
 
 
 def test_the_prompt_file_is_right_without_these_faults(tmp_path: Path):

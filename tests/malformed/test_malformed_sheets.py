@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 from conftest import Command
@@ -62,6 +63,13 @@ ANSWERS: dict[str, tuple[str, str | bytes]] = {
     "labels as lists": ("a.jsonl", '{"id": "ID", "label": ["positive"]}\n'),
     "ids null": ("a.jsonl", '{"id": null, "label": "positive"}\n'),
     "a folder": ("a.csv/x", "x"),
+    "UTF-16": ("a.csv", "id,text,label\nID,a,positive\n".encode("utf-16")),
+    "a duplicate key": ("a.jsonl", '{"id": "ID", "label": "positive", "label": "negative"}\n'),
+    "one row with two labels": ("a.csv", "id,text,label\nID,a,positive\nID,a,negative\n"),
+    "a label of true": ("a.jsonl", '{"id": "ID", "label": true}\n'),
+    "a label of half an emoji": ("a.jsonl", '{"id": "ID", "label": "\\ud83d"}\n'),
+    "an id of a map": ("a.jsonl", '{"id": {"a": 1}, "label": "positive"}\n'),
+    "the text of another row": ("a.csv", "id,text,label\nID,OTHER,positive\n"),
 }
 ANSWER_WORDS = ("--answers=[]", "--answers=[nowhere.csv]", "--answers=5", "--answers=[null]", "--answers=nowhere.csv")
 
@@ -87,13 +95,18 @@ def drawn(world: Path, cli: Command) -> str:
     return Path(OUT, "sheet-1.csv").read_text().splitlines()[1].split(",")[0]
 
 
+def other_text() -> str:
+    """The text of another row."""
+    return Path(OUT, "sheet-1.csv").read_text().splitlines()[2].split(",")[1]
+
+
 @pytest.mark.parametrize("name", ANSWERS)
 def test_answers_that_cannot_be_read(world: Path, cli: Command, name: str):
     row = drawn(world, cli)
     file, content = ANSWERS[name]
-    with_text(file, content.replace(b"ID", row.encode()) if isinstance(content, bytes) else content.replace("ID", row))(
-        world
-    )
+    if isinstance(content, str):
+        content = content.replace("ID", row).replace("OTHER", other_text())
+    with_text(file, content.replace(b"ID", row.encode()) if isinstance(content, bytes) else content)(world)
     before = contents(world)
     assert_refused(cli(*DRAW, f"--answers=[{file.split('/')[0]}]"), "a[.]")
     assert_untouched(world, before)
@@ -113,6 +126,35 @@ def test_two_annotators_of_one_name_and_a_sample_that_is_not_there(world: Path, 
     for folder in ("one", "two"):
         with_text(f"{folder}/a.csv", f"id,text,label\n{row},a,positive\n")(world)
     assert_refused(cli(*DRAW, "--answers=[one/a.csv, two/a.csv]"), "two files are called 'a'")
+
+
+# Files of annotators, and what is said of their names.
+NAMES: dict[str, tuple[tuple[str, ...], str]] = {
+    "a name in two cases": (("one/Ann.csv", "one/ann.csv"), "two files are called 'Ann'"),
+    "a name in two normal forms": (("one/\u00e9.csv", "one/e\u0301.csv"), "two files are called"),
+    "a name that shows nothing": (("\u200b.csv",), "expected a name for its annotator"),
+    "a name of one of the selection's columns": (
+        ("mine.csv",),
+        "'label_mine' the selection has already; rename the file",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_annotators_whose_names_cannot_be_told_apart(world: Path, cli: Command, name: str):
+    with_rows("select", lambda table: table.append_column("label_mine", pa.array(["x"] * table.num_rows)))(world)
+    row = drawn(world, cli)
+    files, said = NAMES[name]
+    for file in files:
+        with_text(file, f"id,text,label\n{row},a,positive\n")(world)
+    before = contents(world)
+    assert_refused(cli(*DRAW, f"--answers=[{', '.join(files)}]"), said)
+    assert_untouched(world, before)
+
+
+def test_a_label_called_unclear_is_refused(world: Path, cli: Command):
+    task = '{"name": "x", "columns": ["text"], "labels": ["positive", "Unclear"]}'
+    assert_refused(cli(*DRAW, f"--task={task}"), "a label is called 'unclear'")
 
 
 MODEL = "teacher/model"

@@ -89,7 +89,7 @@ def test_a_file_is_named(tmp_path: Path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=message):
             load_mapping(tmp_path / name)
-    with pytest.raises(InputError, match="not a regular file"):
+    with pytest.raises(InputError, match="Is a directory"):
         load_mapping(tmp_path)
 
 

@@ -62,6 +62,10 @@ def test_numbers_of_other_methods_are_left_out(tmp_path: Path, task: Task):
         (ENTRY.replace("target: hi", "target: sw"), "none of its 1 numbers is of a method and target here"),
         (ENTRY.replace("63.7", "high"), "numbers.0.value is 'high', expected a number"),
         (ENTRY.replace("method", "methd"), "numbers.0.methd is not known, did you mean 'method'"),
+        (
+            ENTRY.replace("63.7", "0.637"),
+            "numbers.0.value is 0.637, and no other is above 1, expected percent; write 63.7",
+        ),
         (ENTRY.replace("63.7", ".nan"), "numbers.0.value is nan, expected 0 <= value <= 100"),
     ],
 )

@@ -87,6 +87,9 @@ def test_a_file_with_a_header_is_read_by_its_columns(tmp_path: Path):
         ("pos\tPosScore\tSynsetTerms\n", "no column 'NegScore' among"),
         ("good,1,0\n", "expected pos, PosScore, NegScore, SynsetTerms; give SentiWordNet's own file"),
         ("# nothing\n", "no word in it"),
+        ("a\t1\tnan\t0\tgood#1\t\n", "scores from 0 to 1"),
+        ("a\t1\t1.5\t0\tgood#1\t\n", "scores from 0 to 1"),
+        ("a\t1\t0\t-0.5\tgood#1\t\n", "scores from 0 to 1"),
     ],
 )
 def test_another_file_is_refused(tmp_path: Path, text: str, said: str):

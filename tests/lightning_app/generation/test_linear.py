@@ -4,10 +4,10 @@ import time
 
 import pytest
 
+from labelbridge.lightning_app.core.languages import language
 from labelbridge.lightning_app.data.near_duplicates import key_of
 from labelbridge.lightning_app.generation.parsing import parse
 from labelbridge.lightning_app.translation.gates import Gates, judge
-from labelbridge.lightning_app.translation.languages import language
 
 LONG = 100_000
 PIECES = [

@@ -3,8 +3,8 @@
 import pytest
 
 from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.languages import language
 from labelbridge.lightning_app.translation.gates import Gates, judge, left_out
-from labelbridge.lightning_app.translation.languages import language
 
 
 def reason(

@@ -1,5 +1,7 @@
 """Dictionaries in the formats they come in, and words replaced by them."""
 
+import gzip
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +45,46 @@ def write(folder: Path, name: str, text: str) -> Source:
 def test_every_format_gives_the_same_translations(tmp_path: Path, name: str, text: str):
     found = read_lexicon([write(tmp_path, name, text)], "en", "hi")
     assert [one.text for one in found.entries["good"]] == ["अच्छा", "भला"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("words.txt", "\ufeffgood अच्छा\r\ngood भला\r\n".encode()),
+        ("words.txt.gz", gzip.compress("good अच्छा\ngood भला\n".encode())),
+        ("WORDS.TXT", "good\tअच्छा\ngood\tभला\n".encode()),
+    ],
+)
+def test_a_text_file_is_read_as_others_save_it(tmp_path: Path, name: str, content: bytes):
+    (tmp_path / name).write_bytes(content)
+    found = read_lexicon([Source(str(tmp_path / name))], "en", "hi")
+    assert [one.text for one in found.entries["good"]] == ["अच्छा", "भला"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "columns", "said"),
+    [
+        ("words.txt", "good bön\n".encode("latin-1"), {}, r"row 0 \(line 1\): not UTF-8"),
+        ("words.txt", "good अच्छा\n".encode("utf-16"), {}, r"row 0 \(line 1\): not UTF-8"),
+        ("words.txt.gz", b"good gut\n", {}, "cannot be read"),
+        ("words.jsonl", b'{"en": "good", "hi": "gut", "pos": 5}\n', {}, "row 0: pos is 5, expected a part of speech"),
+        ("words.tsv", b"en\thi\ngood\tgut\n", {"sorce": "en"}, "columns has 'sorce', .*did you mean 'source'"),
+        ("words.txt", b"good gut\n", {"pos": "third", "lang": "x"}, "columns has 'lang'"),
+        ("words.tsv", b"en\thi\ngood\tgut\n", {"pos": "part"}, "no column part"),
+    ],
+)
+def test_a_dictionary_that_cannot_be_read_is_one_line(
+    tmp_path: Path, name: str, content: bytes, columns: dict[str, str], said: str
+):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        read_lexicon([Source(str(tmp_path / name), columns=columns)], "en", "hi")
+
+
+def test_a_pipe_is_no_dictionary(tmp_path: Path):
+    os.mkfifo(tmp_path / "words.txt")
+    with pytest.raises(InputError, match="words.txt: not a regular file"):
+        read_lexicon([Source(str(tmp_path / "words.txt"))], "en", "hi")
 
 
 def test_parts_of_speech_have_one_name(tmp_path: Path):

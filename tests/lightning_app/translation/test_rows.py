@@ -3,8 +3,8 @@
 import pyarrow as pa
 import pytest
 
+from labelbridge.lightning_app.core.languages import language
 from labelbridge.lightning_app.translation.gates import Gates
-from labelbridge.lightning_app.translation.languages import language
 from labelbridge.lightning_app.translation.rows import segments, translated_rows
 
 HINDI = language("hi")

@@ -7,7 +7,7 @@ from functools import cache
 
 import regex
 
-from ..core.errors import InputError
+from .errors import InputError
 
 # ISO 639-1 -> FLORES-200 code (NLLB, IndicTrans2), whose second half is the ISO 15924 script.
 FLORES = {
@@ -103,6 +103,29 @@ def language(code: str, place: str = "language") -> Language:
         return Language(code, base, script or None, f"{base}_{script}" if script and len(base) == 3 else None)
     own = listed.split("_")[1]
     return Language(code, base, script or own, listed if script in ("", own) else None)
+
+
+def primary(tag: str) -> str | None:
+    """The shortest ISO 639 code of a tag (`hi`, `hi-Latn`, `hin_Deva`, `en-GB`), or of a language's English name.
+
+    None for what is no tag and no name that is known.
+    """
+    base, *further = tag.strip().replace("_", "-").split("-")
+    code = base.casefold() if len(base) == 2 else _shortest().get(base.casefold(), base.casefold())
+    is_tag = re.fullmatch("[a-z]{2,3}", code) and all(re.fullmatch("[A-Za-z0-9]{1,8}", part) for part in further)
+    return code if is_tag else None
+
+
+@cache
+def _shortest() -> dict[str, str]:
+    """Codes of three letters and English names -> the code of two letters."""
+    from lingua import Language as Detected
+
+    codes = {flores.split("_")[0]: short for short, flores in FLORES.items()}
+    for one in Detected.all():
+        short = one.iso_code_639_1.name.lower()
+        codes |= {one.iso_code_639_3.name.lower(): short, one.name.lower(): short}
+    return codes
 
 
 def _is_script(script: str) -> bool:
