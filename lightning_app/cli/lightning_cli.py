@@ -188,8 +188,8 @@ class Cli(LightningCLI):
     def validate(self, **arguments: Any) -> None:
         """Score a model on the source dev set; writes no artifact."""
         self._stage_name("validate")
-        self.model.check("validate")
         self._check_facts()
+        self.model.check("validate")
         self.datamodule.check("validate")
         self.trainer.validate(**arguments)
 
@@ -238,8 +238,8 @@ class Cli(LightningCLI):
         stage = self._stage_name(subcommand)
         if self._data.stage_task == NO_TASK:
             raise InputError("task: not given, expected name, columns and labels; lay a file of configs/tasks over it")
-        self.model.check(subcommand)
         self._check_facts()
+        self.model.check(subcommand)
         self._data.check(subcommand)
         for name in self._model_folders:
             check_model_fresh(name)

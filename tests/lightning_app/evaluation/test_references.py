@@ -23,7 +23,7 @@ def write_answered(folder: Path, task: Task, answers: list[str | None]) -> str:
 def test_the_llm_is_a_method_with_an_interval_and_a_comparison(tmp_path: Path, task: Task):
     run = write_answered(tmp_path / "a", task, ["Positive"] * 6 + ["negative"] * 4)
     made = make_report(run, str(tmp_path / "report"), metric=["accuracy", "macro_f1"], llm_labels="llm_label")
-    assert row_of(made.markdown, "| LLM |").startswith("| LLM | - |  | 60.0 [30.0, 90.0]")
+    assert row_of(made.markdown, "| LLM |").startswith("| LLM | - |  | _60.0_ [30.0, 90.0]")
     [compared] = [one for one in made.summary["comparisons"] if one["metric"] == "accuracy"]
     assert (compared["method"], compared["baseline"]) == ("LLM", "SRC")
     assert compared["difference"]["mean"] == pytest.approx(-0.4)
