@@ -29,9 +29,9 @@ def run(full: bool = False) -> dict[str, Any]:
     """Class probabilities of 4,000 rows as long as SST5's (`full`: 10,000), three turns; medians of the ratios.
 
     The model is MiniLM with a new head. The pipeline has batches of 32 rows as they come, in float32, as it has by
-    default; the loop sorts all rows by length, has as many positions in a batch as ours, and bfloat16 where the device
-    has it. Ours reads the file, checks the model, and writes every row to the disk as well. Everybody tokenizes;
-    loading the weights is not counted for the peers.
+    default; the loop sorts all rows by length, has as many positions in a batch as ours, and bfloat16 by autocast where
+    the device has it. Ours reads the file, checks the model, and writes every row to the disk as well. Everybody
+    tokenizes; loading the weights is not counted for the peers.
     """
     rows = rows_of(SENTIMENT, 10_000 if full else 4_000)
     texts = [row["text"] for row in rows]
@@ -76,7 +76,7 @@ def _ours(model: str, pool: Path, out: Path) -> float:
     )  # fmt: skip
     trainer = Trainer(
         default_root_dir=out, callbacks=[RowWriter(str(out))], logger=False, enable_progress_bar=False,
-        enable_model_summary=False, precision="bf16-mixed" if HAS_BF16 else "32-true",
+        enable_model_summary=False, precision="bf16-true" if HAS_BF16 else "32-true",
     )  # fmt: skip
     module = TeacherModule(task=SENTIMENT, model=model)
     return _timed(lambda: trainer.predict(module, datamodule=data, return_predictions=False))

@@ -211,6 +211,8 @@ class StageModule(Protocol):
     """Whether the model's name stands for files, not for a server's model or an engine without weights."""
     TRAINING_ALONE: ClassVar[tuple[str, ...]]
     """Arguments that have no say in the rows of predict and test."""
+    HALF_WEIGHTS: ClassVar[bool]
+    """Whether the weights are in bfloat16, too, in predict and test, where that is the device's precision."""
 
     @property
     def model_name(self) -> str:

@@ -10,6 +10,7 @@ class StageModuleBase(LightningModule):
 
     HAS_FILES: ClassVar[bool] = True
     TRAINING_ALONE: ClassVar[tuple[str, ...]] = ()
+    HALF_WEIGHTS: ClassVar[bool] = False
 
     model_name: str
 

@@ -118,6 +118,7 @@ class ClassifierModule(StageModuleBase):
     """
 
     FIT_BATCH: ClassVar[tuple[str, ...]] = ("label",)
+    HALF_WEIGHTS: ClassVar[bool] = True
     # Arguments that play no part in scoring rows.
     TRAINING_ALONE: ClassVar[tuple[str, ...]] = (
         "learning_rate", "weight_decay", "adam_epsilon", "warmup_ratio", "optimizer", "lr_scheduler", "dropout",

@@ -44,6 +44,10 @@ def optimizer_and_schedule(module: LightningModule, recipe: Recipe) -> Optimizer
             trained, lr=recipe.learning_rate, eps=recipe.adam_epsilon, weight_decay=recipe.weight_decay,
             fused=_may_fuse(module),
         )  # fmt: skip
+        if not _scales_gradients(module):
+            # Beside a fused optimizer, Lightning refuses to clip gradients in any mixed precision, as if it undid the
+            # scaling of float16 by itself; in bfloat16 there is none.
+            optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     else:
         optimizer = recipe.optimizer(trained)
         rate = optimizer.param_groups[0]["lr"]
@@ -105,9 +109,11 @@ def check_optimizer(recipe: Recipe) -> None:
 
 
 def _may_fuse(module: LightningModule) -> bool | None:
-    """Whether one kernel shall do the whole step, which on a CPU takes a fraction of the time; None leaves it to torch.
+    """Whether one kernel shall do the whole step, which on a CPU takes a fraction of the time; None leaves it to torch."""
+    return True if module.device.type == "cpu" and not _scales_gradients(module) else None
 
-    Lightning refuses to clip gradients beside a fused optimizer in mixed precision.
-    """
-    mixed = isinstance(module.trainer.precision_plugin, MixedPrecision)
-    return True if module.device.type == "cpu" and not mixed else None
+
+def _scales_gradients(module: LightningModule) -> bool:
+    """Whether gradients are scaled against underflow, as in mixed float16."""
+    plugin = module.trainer.precision_plugin
+    return isinstance(plugin, MixedPrecision) and plugin.scaler is not None

@@ -1,12 +1,14 @@
-"""Mixed bfloat16 is the default where the device multiplies in it, and nowhere else."""
+"""bfloat16 is the default where the device multiplies in it, and nowhere else."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import Stages
 
 from labelbridge.lightning_app.cli.lightning_cli import bf16_device
+from labelbridge.lightning_app.core import artifacts
 from labelbridge.lightning_app.core.artifacts import read_manifest
 
 pytestmark = pytest.mark.slow
@@ -36,6 +38,21 @@ def test_a_cpu_with_bfloat16_units_trains_in_mixed_bfloat16(unit: str, stages: S
     caplog.set_level("INFO")
     assert precision_of(stages) == "bf16-mixed"
     assert "trainer.precision: bf16-mixed" in caplog.text
+
+
+def test_rows_are_scored_with_bfloat16_weights(stages: Stages, cpu):
+    cpu("AVX2", amx_bf16=False)
+    assert precision_of(stages) == "32-true"
+    cpu("AVX512", amx_bf16=True)
+    probs = {}
+    for out, words in {"half": [], "exact": ["--trainer.precision=32-true"]}.items():
+        outcome = stages.test("--trainer.accelerator=auto", "--model.model=teacher/model", f"--out={out}", *words)
+        assert outcome.code == 0, outcome.err
+        probs[out] = np.array(artifacts.read(Path(out)).table["probs"].to_pylist())
+    assert artifacts.read_manifest(Path("half")).config["trainer"]["precision"] == "bf16-true"
+    assert np.abs(probs["half"] - probs["exact"]).max() < 0.1  # a tiny network with large weights
+    assert not np.array_equal(probs["half"], probs["exact"])
+    assert probs["half"].sum(axis=1) == pytest.approx(1, abs=1e-12)  # the probabilities are in float64
 
 
 def test_32_true_turns_it_off(stages: Stages, cpu):

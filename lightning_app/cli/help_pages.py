@@ -69,7 +69,7 @@ TOLD = {
     "trainer.max_epochs": "Number of epochs.",
     "trainer.accumulate_grad_batches": "Batches that make up one optimizer step.",
     "trainer.devices": "Number of devices, or a list of them.",
-    "trainer.precision": "bf16-mixed, 16-mixed, 32-true and others; bf16-mixed on a device that has it.",
+    "trainer.precision": "bf16-mixed, 16-mixed, 32-true and others; bf16 on a device that has it.",
 }
 CLASSES = {"model": "The class of the model", "data": "The class of the data"}
 WIDTH = 34  # of the column of keys

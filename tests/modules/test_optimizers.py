@@ -40,7 +40,7 @@ def fitted(precision: str) -> tuple[Line, Trainer]:
     return module, trainer
 
 
-@pytest.mark.parametrize(("precision", "fused"), [("32-true", True), ("bf16-true", True), ("bf16-mixed", None)])
+@pytest.mark.parametrize(("precision", "fused"), [("32-true", True), ("bf16-true", True), ("bf16-mixed", True)])
 def test_every_precision_can_be_fitted_with_clipping_and_is_fused_where_that_may_be(precision: str, fused: bool | None):
     module, trainer = fitted(precision)
     assert trainer.optimizers[0].param_groups[0]["fused"] is fused
