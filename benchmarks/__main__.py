@@ -5,6 +5,7 @@ import importlib
 import json
 import pkgutil
 import sys
+import traceback
 from pathlib import Path
 
 import benchmarks
@@ -22,7 +23,14 @@ def main() -> int:
     lines = []
     for name in [options.name] if options.name else NAMES:
         print(f"== {name}", flush=True)
-        figures = importlib.import_module(f"benchmarks.{name}").run(options.full)
+        try:
+            figures = importlib.import_module(f"benchmarks.{name}").run(options.full)
+        except Exception:
+            if options.name:
+                raise
+            traceback.print_exc()  # the others are still worth their time
+            lines.append(f"{name:<12} {'failed':>8}")
+            continue
         lines.append(f"{name:<12} {_show(figures['ratio']):>8}" if "ratio" in figures else f"{name:<12} {'-':>8}")
         out = Path("runs/benchmarks")
         out.mkdir(parents=True, exist_ok=True)
@@ -31,7 +39,7 @@ def main() -> int:
         print(name, *(f"{key}={_show(value)}" for key, value in figures.items()), flush=True)
     if not options.name:
         print("", f"{'benchmark':<12} {'ratio':>8}", *lines, sep="\n")
-    return 0
+    return int(any(line.endswith("failed") for line in lines))
 
 
 def _show(value: object) -> str:

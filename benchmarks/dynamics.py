@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader, TensorDataset
 from transformers import BertConfig, BertModel
 
 from labelbridge.callbacks import CartographyCallback
-from labelbridge.lightning_app.core import artifacts
 from labelbridge.lightning_app.dynamics import store
 from labelbridge.lightning_app.dynamics.store import ScoredRows
 
@@ -45,9 +44,8 @@ def _artifact_bytes(folder: Path) -> int:
         logits = 3 * rng.standard_normal((ROWS, len(LABELS)), dtype=np.float32)
         log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
         store.write_epoch(folder / "d", epoch, log_probs, LABELS, "float32")
-    table = artifacts.pa.table({"id": [f"pool/train/{row}" for row in range(ROWS)]})
-    artifacts.write_parquet(folder / "d" / store.IDS, table)
-    return sum(file.stat().st_size for file in (folder / "d").iterdir())
+    store.write_ids(folder / "d", ScoredRows([], [f"pool/train/{row}" for row in range(ROWS)], LABELS))
+    return sum(file.stat().st_size for file in (folder / "d").rglob("*.parquet"))
 
 
 class _Encoder(LightningModule):
