@@ -52,7 +52,7 @@ def test_rows_are_scored_with_bfloat16_weights(stages: Stages, cpu):
     assert artifacts.read_manifest(Path("half")).config["trainer"]["precision"] == "bf16-true"
     assert np.abs(probs["half"] - probs["exact"]).max() < 0.1  # a tiny network with large weights
     assert not np.array_equal(probs["half"], probs["exact"])
-    assert probs["half"].sum(axis=1) == pytest.approx(1, abs=1e-12)  # the probabilities are in float64
+    assert probs["half"].sum(axis=1) == pytest.approx(1, abs=1e-6)  # the softmax is in float32
 
 
 def test_32_true_turns_it_off(stages: Stages, cpu):
