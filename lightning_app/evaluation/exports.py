@@ -70,13 +70,13 @@ def _table(cells: Sequence[Cell], results: Results, key: tuple[str, str, str, st
         r"\begin{table}", r"\centering", rf"\caption{{{escaped(title)}}}", rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule", " & ".join(escaped(head).replace("Δ", r"$\Delta$") for head in heads) + r" \\", r"\midrule",
     ]  # fmt: skip
-    ranks = column_ranks(cells)
+    ranks, of_averages = column_ranks(cells), METRICS[metric].ranks(averages)
     for method in dict.fromkeys(cell.method for cell in cells):
         own = {cell.target: cell for cell in cells if cell.method == method}
         row = [escaped(method)]
         row += [_cell(own[target], ranks[method, target, None]) if target in own else "" for target in targets]
         if averages:
-            row.append(METRICS[metric].shown(averages[method]) if method in averages else "")
+            row.append(_marked(averages[method], metric, of_averages[method]) if method in averages else "")
         if gain:
             row.append(_gain(gain[method].difference.mean, gain[method].p_holm, metric) if method in gain else "")
         lines.append(" & ".join(row) + r" \\")
@@ -99,10 +99,14 @@ def _published(found: Sequence[Beside]) -> list[str]:
 
 
 def _cell(cell: Cell, rank: int) -> str:
-    metric = METRICS[cell.metric]
-    value = metric.shown(cell.mean)
-    value = {0: rf"\textbf{{{value}}}", 1: rf"\underline{{{value}}}"}.get(rank, value)
-    return value if cell.deviation is None else rf"{value} {{\scriptsize $\pm$ {metric.shown(cell.deviation)}}}"
+    value = _marked(cell.mean, cell.metric, rank)
+    deviation = None if cell.deviation is None else METRICS[cell.metric].shown(cell.deviation)
+    return value if deviation is None else rf"{value} {{\scriptsize $\pm$ {deviation}}}"
+
+
+def _marked(mean: float, metric: str, rank: int) -> str:
+    value = METRICS[metric].shown(mean)
+    return {0: rf"\textbf{{{value}}}", 1: rf"\underline{{{value}}}"}.get(rank, value)
 
 
 def _gain(difference: float, p: float, metric: str) -> str:

@@ -144,6 +144,9 @@ def _sections(results: Results, metrics: Sequence[str], priors: Sequence[str]) -
                 }
 
 
+_RANKS = {0: "best", 1: "second"}  # classes of the style sheet
+
+
 def _table(cells: Sequence[Cell], results: Results) -> dict[str, Any]:
     """Methods by targets, the best bold and the second underlined."""
     metric, prior = cells[0].metric, cells[0].prior
@@ -155,6 +158,7 @@ def _table(cells: Sequence[Cell], results: Results) -> dict[str, Any]:
         for one in results.averages
         if (one.task, one.setting, one.metric, one.prior) == (*place, metric, prior) and cells[0].part is None
     }
+    of_averages = METRICS[metric].ranks({method: one.mean for method, one in averages.items()})
     majority = []
     if metric in ("accuracy", "macro_f1"):
         constant = {
@@ -176,6 +180,7 @@ def _table(cells: Sequence[Cell], results: Results) -> dict[str, Any]:
                     for target, part, _ in columns
                 ],
                 "average": METRICS[metric].scale * averages[method].mean if method in averages else None,
+                "average_class": _RANKS.get(of_averages.get(method, len(_RANKS)), ""),
             }
         )
     heads = [(target if part is None else f"{target}: {part}", count) for target, part, count in columns]
@@ -192,7 +197,7 @@ def _shown(cell: Cell, rank: int) -> dict[str, Any]:
         "deviation": None if cell.deviation is None else scale * cell.deviation,
         "low": scale * cell.low,
         "high": scale * cell.high,
-        "class": {0: "best", 1: "second"}.get(rank, ""),
+        "class": _RANKS.get(rank, ""),
         "reaches": cell.reaches_majority,
         "by_seed": ", ".join(f"seed {seed}: {scale * value:.1f}" for seed, value in cell.by_seed.items()),
     }

@@ -33,8 +33,8 @@ def written(tmp_path: Path, task: Task, right: dict[str, tuple[int, int]]) -> Pa
 def test_latex_marks_the_best_and_the_second_and_the_difference(tmp_path: Path, task: Task):
     text = (written(tmp_path, task, {"SRC": (1, 5), "T_pl-top-k": (9, 6), "GEN": (3, 2)}) / "report.tex").read_text()
     assert r"Method & hi & sw & Avg & $\Delta$ SRC \\" in text
-    assert r"SRC & 10.0 & \underline{50.0} & 30.0 &  \\" in text
-    assert r"T\_pl-top-k & \textbf{90.0} & \textbf{60.0} & 75.0 & $+45.0$* \\" in text
+    assert r"SRC & 10.0 & \underline{50.0} & \underline{30.0} &  \\" in text
+    assert r"T\_pl-top-k & \textbf{90.0} & \textbf{60.0} & \textbf{75.0} & $+45.0$* \\" in text
     assert r"GEN & \underline{30.0} & 20.0 & 25.0 & $-5.0$ \\" in text
 
 
