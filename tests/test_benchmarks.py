@@ -31,4 +31,4 @@ def test_the_benchmark_for_gpus_measures_both_sides(monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     figures = large_on_gpu.compare(NLI, rows_of(NLI, 160), TINY, turns=1)
     assert min(figures.values()) > 0
-    assert "aten::addmm" in next(tmp_path.glob("runs/benchmarks/*large_nli.txt")).read_text()
+    assert "aten::" in next(tmp_path.glob("runs/benchmarks/*large_nli.txt")).read_text()
