@@ -85,7 +85,7 @@ def children(pid: int) -> list[int]:
 
 def ended(pid: int) -> bool:
     for _ in range(500):
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, ProcessLookupError):
             if "State:\tZ" in Path(f"/proc/{pid}/status").read_text():
                 return True
             time.sleep(0.01)
