@@ -254,8 +254,10 @@ def _quiet_load(datasets: Any, *args: Any, **options: Any) -> Any:
 
 def _to_arrow(data: Any, source: Source) -> pa.Table:
     """Rows as Arrow, with class numbers replaced by the names the data set gives them."""
+    from datasets import ClassLabel
+
     table = data.with_format("arrow")[source.start : source.stop]
-    names_of = {name: getattr(feature, "names", None) for name, feature in data.features.items()}
+    names_of = {name: feature.names for name, feature in data.features.items() if isinstance(feature, ClassLabel)}
     return file_formats.with_class_names(table, names_of, source.place)
 
 
