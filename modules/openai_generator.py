@@ -1,6 +1,7 @@
 """Text from a server that speaks OpenAI's protocol."""
 
 import asyncio
+import contextlib
 import os
 import sys
 import threading
@@ -35,6 +36,7 @@ WRONG_SET_UP = {
 FEW_FAILURES, MANY_FAILURES = 8, 64
 NO_KEY = "none"  # what a server without keys is sent
 SECONDS_TO_END = 10.0  # a run that ends waits so long for the answers to what it has sent
+MOST_BYTES = 16 * 2**20  # of an answer: far more than a model writes
 
 
 class OpenAIGenerator(GeneratorModule):
@@ -335,15 +337,37 @@ def _http_client(seconds: float, before: Callable[[], Awaitable[None]]) -> Any:
     timeout_error: Any = sys.modules[library].ReadTimeout  # of httpx, or of httpx2
 
     class Client(base):  # type: ignore[misc] # its type depends on the version of openai
-        async def send(self, request: Any, **options: Any) -> Any:
+        async def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
             await before()
             try:
                 async with asyncio.timeout(seconds):
-                    return await super().send(request, **options)
+                    response = await super().send(request, stream=True, **options)
+                    return response if stream else await _with_content(response)
             except TimeoutError:
                 raise timeout_error("its answer was not complete in time", request=request) from None
 
-    return Client()
+    # Compressed, a few kilobytes could become gigabytes in one piece.
+    return Client(headers={"Accept-Encoding": "identity"})
+
+
+async def _with_content(response: Any) -> Any:
+    """A response with all of its content.
+
+    Raises:
+        MalformedAnswerError: If the content is too long to be an answer; what came is not kept.
+    """
+    content = bytearray()
+    async with contextlib.aclosing(response):
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise MalformedAnswerError("its answer is compressed, though not asked for")
+        async for part in response.aiter_bytes():
+            content += part
+            if len(content) > MOST_BYTES:
+                raise MalformedAnswerError(f"its answer is longer than {MOST_BYTES // 2**20} MB")
+    return type(response)(
+        response.status_code, headers=response.headers, content=bytes(content), request=response.request,
+        extensions=response.extensions,
+    )  # fmt: skip
 
 
 def _failure(error: str, kind: str, status: int | None = None) -> dict[str, Any]:

@@ -123,11 +123,22 @@ def test_a_path_is_a_source_with_nothing_of_another(words: list[str], spelled: d
         ["--data.targets.hi.label_map={neutral: null}"],
         ["--data.targets.hi.keep", "{lang: null}"],
         ['--data.targets.hi={"path": "a", "label_map": {"neutral": null}}'],
+        ["--data.targets.hi.label_map.neutral=null"],
     ],
 )
 def test_a_null_that_one_entry_of_a_map_would_lose_is_refused(words: list[str]):
     with pytest.raises(InputError, match=r"data.targets.hi.(label_map|keep) holds null.*--data.targets=\{hi: "):
         plain_sources.spell_out(words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--data.train.label_map.spam=null"], ["--data.init_args.train.keep.spam", "null"], ["--pool.label_map.spam=~"]],
+)
+def test_a_null_for_one_name_would_be_a_text_and_is_refused(words: list[str]):
+    with pytest.raises(InputError, match=r"(train|pool)\.(label_map|keep)\.spam is null, .*={spam: null}"):
+        plain_sources.spell_out(words)
+    plain_sources.spell_out([word.replace("null", "ham").replace("~", "ham") for word in words])
 
 
 def test_a_null_inside_of_a_setting_is_a_null(cli: Command):

@@ -76,6 +76,8 @@ def spell_out(words: Sequence[str]) -> list[str]:
             continue
         if owner == "entry":
             _refuse_null_inside(above, {setting: _parsed(value if has_value else rest[0])})
+        elif has_value or rest:
+            _refuse_null_alone(option, value if has_value else rest[0])
         key = option.removesuffix(".path")
         kind = kind_of(key.removeprefix("--")) if option.startswith("--") else None
         if kind is None or not (has_value or rest):
@@ -127,6 +129,25 @@ def _refuse_null_inside(key: str, source: Any) -> None:
             f"{key}.{name} holds null, expected texts in an entry that is given by itself; write it into a "
             f"configuration file, or give all entries together as {every}={{{entry}: {{...}}}}"
         )
+
+
+def _refuse_null_alone(option: str, value: str) -> None:
+    """Refuse a null for one name of a map (`--data.train.label_map.spam=null`), which would become a text as well.
+
+    Raises:
+        InputError: Names the map, and how to write it.
+    """
+    for setting in MAPPINGS:
+        above, found, name = option.removeprefix("--").partition(f".{setting}.")
+        if not found or (kind := kind_of(above)) is None or _parsed(value) is not None:
+            continue
+        if kind == "entry":
+            _refuse_null_inside(f"--{above}", {setting: {name: None}})
+        if kind == "source":
+            raise InputError(
+                f"{above}.{setting}.{name} is null, expected a text; give the map as a whole, "
+                f"--{above}.{setting}={{{name}: null}}, or write it into a configuration file"
+            )
 
 
 def _nulls_as_text(value: Any) -> Any:

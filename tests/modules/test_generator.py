@@ -1,6 +1,7 @@
 """The two engines of generation, on a tiny random model and on servers that misbehave."""
 
 import contextlib
+import gzip
 import hashlib
 import itertools
 import json
@@ -680,6 +681,47 @@ def test_an_answer_that_comes_byte_by_byte_is_given_up_in_time(slow: str):
     assert 1 <= time.monotonic() - began < 10
     assert answers["error"] == ["APITimeoutError: Request timed out. (its answer was not complete in time)"] * 2
     server.shutdown()
+
+
+@pytest.mark.parametrize("kind", ["endless", "endless chunks", "compressed"])
+def test_an_answer_without_end_is_not_kept_in_memory(kind: str):
+    from labelbridge.modules import OpenAIGenerator
+    from labelbridge.modules.openai_generator import MOST_BYTES
+
+    sent: list[int] = []
+
+    class Bomb(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            assert self.headers["Accept-Encoding"] == "identity"
+            head = {
+                "endless": "Content-Length: 99999999999", "endless chunks": "Transfer-Encoding: chunked",
+                "compressed": "Content-Encoding: gzip\r\nContent-Length: 9999",
+            }[kind]  # fmt: skip
+            self.wfile.write(f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{head}\r\n\r\n".encode())
+            part = b" " * 2**16
+            if kind == "compressed":
+                part = gzip.compress(b" " * 2**20)
+            elif kind == "endless chunks":
+                part = b"10000\r\n" + part + b"\r\n"
+            with contextlib.suppress(OSError):
+                while True:
+                    sent.append(self.wfile.write(part))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Bomb)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    one = OpenAIGenerator(
+        base_url=f"http://127.0.0.1:{server.server_address[1]}/v1", task=Task("s", ["text"], ["a", "b"]), model="m",
+        timeout=60, retries=0,
+    )  # fmt: skip
+    answers = one.answer(["a"], [""], ["Hello"], [None])
+    one._close()
+    server.shutdown()
+    what = "compressed, though not asked for" if kind == "compressed" else f"longer than {MOST_BYTES // 2**20} MB"
+    assert answers["error"] == [f"malformed answer: its answer is {what}"]
+    assert sum(sent) < 2 * MOST_BYTES
 
 
 def test_further_fields_of_a_request(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch):

@@ -68,7 +68,11 @@ def test_it_writes_what_the_same_weights_write_in_torch(release: SimpleNamespace
         pieces = [*LANGUAGES[:2], *one.tokenizer.encode(text, out_type=str), "</s>"]
         inputs = torch.tensor([[numbers.get(piece, 3) for piece in pieces]])
         written = release.network.generate(
-            inputs, num_beams=1, do_sample=False, min_new_tokens=1, max_new_tokens=40  # CTranslate2 writes no empty text
+            inputs,
+            num_beams=1,
+            do_sample=False,
+            min_new_tokens=1,
+            max_new_tokens=40,  # CTranslate2 writes no empty text
         )[0, 1:].tolist()
         tokens = [release.target[number] for number in written[: written.index(2)]]
         assert own == "".join(tokens).replace("▁", " ").strip()
