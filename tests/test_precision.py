@@ -40,6 +40,15 @@ def test_a_cpu_with_bfloat16_units_trains_in_mixed_bfloat16(unit: str, stages: S
     assert "trainer.precision: bf16-mixed" in caplog.text
 
 
+def test_nothing_is_said_where_torch_computes_nothing(stages: Stages, cpu, caplog):
+    cpu("AVX512", amx_bf16=True)
+    caplog.set_level("INFO")
+    words = ("predict", "--config=translate.yaml", "--data.rows.path=data/gold.jsonl", "--out=translated")
+    outcome = stages.cli(*words, "--trainer.enable_progress_bar=false")
+    assert outcome.code == 0, outcome.err
+    assert "trainer.precision" not in caplog.text
+
+
 def test_rows_are_scored_with_bfloat16_weights(stages: Stages, cpu):
     cpu("AVX2", amx_bf16=False)
     assert precision_of(stages) == "32-true"

@@ -264,6 +264,8 @@ def _set_up_logging() -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # warns of a kernel that only 4-bit models would use
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    # The weights are in float32 in bf16-mixed, as the summary counts them.
+    warnings.filterwarnings("ignore", message="Precision bf16-mixed is not supported by the model summary")
 
 
 def _without_adverts(record: logging.LogRecord) -> bool:
