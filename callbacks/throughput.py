@@ -1,10 +1,12 @@
-"""How fast a run goes, how much of it is padding, and the energy that it takes."""
+"""How fast a run goes, how much of it is padding, and the memory and energy that it takes."""
 
 import logging
+import sys
 import time
 from collections import Counter
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
@@ -20,9 +22,11 @@ class Throughput(Callback):
     """Logs rows/s, tokens/s, the share of padding and the learning rate; in predict and test, rows done and ETA.
 
     Rates count this process's rows times the number of ranks, over the time between reports that was spent on
-    batches (validations are left out). Where the machine counts it, `throughput/energy_wh` is the energy in watt-hours
-    since this start of the fit, validations included, of everything that runs on the device: of this process's GPU
-    times the number of ranks, or of this machine's processors times the number of nodes.
+    batches (validations are left out). `throughput/peak_memory_gb` is the most that torch has allocated on this
+    process's GPU so far or, on a CPU, the most memory that this process has held, in units of 2^30 bytes. Where the
+    machine counts it, `throughput/energy_wh` is the energy in watt-hours since this start of the fit, validations
+    included, of everything that runs on the device: of this process's GPU times the number of ranks, or of this
+    machine's processors times the number of nodes.
 
     Args:
         report_seconds: Time between two lines in predict and test.
@@ -50,7 +54,8 @@ class Throughput(Callback):
         self._count(counts, time.perf_counter() - self._batch_started)
         self._meter.keep_up()
         if batch["ends_window"] and trainer.global_step % self._every(trainer) == 0:
-            rates = {**self._rates(trainer.world_size), **self._energy(trainer)}
+            device = trainer.strategy.root_device
+            rates = {**self._rates(trainer.world_size), **_peak_memory(device), **self._energy(trainer)}
             rates["train/learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
             pl_module.log_dict(rates, batch_size=1)
             self._reset()
@@ -62,10 +67,10 @@ class Throughput(Callback):
         self._meter.keep_up()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the energy of the fit, with its last validation."""
-        energy = self._energy(trainer)
-        for logger in trainer.loggers if energy else []:
-            logger.log_metrics(energy, step=trainer.global_step)
+        """Log the memory and energy of the fit, with its last validation."""
+        taken = {**_peak_memory(trainer.strategy.root_device), **self._energy(trainer)}
+        for logger in trainer.loggers if taken else []:
+            logger.log_metrics(taken, step=trainer.global_step)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -149,3 +154,15 @@ class Throughput(Callback):
         self._rows = self._tokens = self._cells = self._expected = 0
         self._seconds = self._batch_started = self._began = self._said = 0.0
         self._classes: Counter[str] = Counter()  # where the rows are prompts
+
+
+def _peak_memory(device: torch.device) -> dict[str, float]:
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(device)
+    elif sys.platform == "win32":  # its Python has no `resource`
+        return {}
+    else:
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 2**10)
+    return {"throughput/peak_memory_gb": peak / 2**30}

@@ -1,4 +1,4 @@
-"""What each method cost: rows, time, tokens, and energy where the machine counted it."""
+"""What each method cost: rows, time, tokens, memory, and energy where the machine counted it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ class Cost:
         step: The optimizer step whose weights were exported.
         seconds: From the first logged value to the last.
         tokens: Tokens that went through the model.
+        peak_gb: The most memory that a process held, on a GPU the most that torch allocated, in units of 2^30 bytes.
         energy_wh: Energy of the device, in watt-hours.
     """
 
@@ -35,6 +36,7 @@ class Cost:
     step: float | None
     seconds: float | None
     tokens: float | None
+    peak_gb: float | None
     energy_wh: float | None
 
 
@@ -51,6 +53,7 @@ def costs_of(trainings: Sequence[Training]) -> list[Cost]:
                 step=_mean(one.step for one in runs),
                 seconds=_mean(one.seconds for one in runs),
                 tokens=_mean(one.tokens for one in runs),
+                peak_gb=_mean(one.peak_gb for one in runs),
                 energy_wh=_mean(one.energy_wh for one in runs),
             )
         )  # fmt: skip
@@ -72,13 +75,13 @@ def cost_lines(costs: Sequence[Cost]) -> list[str]:
     if not costs:
         return []
     heads = ["method", "task, setting", "runs", "gold rows", "selected rows", "exported step", "minutes"]
-    heads += ["million tokens", *(["watt-hours"] if energy_is_known(costs) else [])]
+    heads += ["million tokens", "GB at most", *(["watt-hours"] if energy_is_known(costs) else [])]
     lines = ["", "## Cost", "", "Of the training alone, mean over the runs of a method.", ""]
     lines += [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for cost in costs:
         cells = [inline(cost.method), f"{inline(cost.task)}, {inline(cost.setting)}", str(cost.runs)]
         cells += ["" if one is None else f"{one:.0f}" for one in (cost.gold, cost.synthetic, cost.step)]
-        cells += [_shown(cost.seconds, 60, 1), _shown(cost.tokens, 1e6, 2)]
+        cells += [_shown(cost.seconds, 60, 1), _shown(cost.tokens, 1e6, 2), _shown(cost.peak_gb, 1, 1)]
         cells += [_shown(cost.energy_wh, 1, 1)] if energy_is_known(costs) else []
         lines.append(f"| {' | '.join(cells)} |")
     return lines

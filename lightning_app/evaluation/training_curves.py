@@ -1,4 +1,4 @@
-"""How the runs behind a report went: dev scores by step, time, rows, tokens and energy, from their TensorBoard logs."""
+"""How the runs behind a report went: dev scores, time, rows, tokens, memory, energy; from their TensorBoard logs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +14,7 @@ from .predictions import Tested
 CURVE = "dev/accuracy"
 _TOKENS = "throughput/tokens_per_s"
 _ENERGY = "throughput/energy_wh"
+_MEMORY = "throughput/peak_memory_gb"
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Training:
         seconds: From the first logged value to the last, over all starts of the run; None without logs.
         tokens: Tokens that went through the model, by the logged rate; None without logs.
         energy_wh: Watt-hours that the device used, over all starts of the run; None unless each of them logged it.
+        peak_gb: The most memory that one of its processes held (on a GPU: that torch allocated there), in units of 2^30
+            bytes; None where it was not logged.
         curve: Optimizer step -> accuracy on the source dev set.
     """
 
@@ -46,6 +49,7 @@ class Training:
     seconds: float | None
     tokens: float | None
     energy_wh: float | None = None
+    peak_gb: float | None = None
     curve: dict[int, float] = field(default_factory=dict)
 
 
@@ -80,15 +84,15 @@ def _selected(run: Tested, manifest: Manifest) -> int | None:
     return None if selection is None else selection.rows
 
 
-def _logged(folder: Path) -> tuple[float | None, float | None, float | None, dict[int, float]]:
-    """Seconds, tokens, watt-hours, and the dev curve of a run."""
+def _logged(folder: Path) -> tuple[float | None, float | None, float | None, float | None, dict[int, float]]:
+    """Seconds, tokens, watt-hours, peak memory, and the dev curve of a run."""
     from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
     from tensorboard.util.tensor_util import make_ndarray
 
-    seconds, rates, energies, curve = 0.0, [], [], {}
+    seconds, rates, peaks, energies, curve = 0.0, [], [], [], {}
     for file in sorted(folder.glob(f"{LOGS}/**/events.out.tfevents.*")):  # each start of the run wrote one
         times: list[float] = []
-        numbers: dict[str, list[float]] = {CURVE: [], _TOKENS: [], _ENERGY: []}
+        numbers: dict[str, list[float]] = {CURVE: [], _TOKENS: [], _ENERGY: [], _MEMORY: []}
         for event in LegacyEventFileLoader(str(file)).Load():
             for value in event.summary.value:
                 times.append(event.wall_time)
@@ -100,12 +104,14 @@ def _logged(folder: Path) -> tuple[float | None, float | None, float | None, dic
                     curve[event.step] = number
         seconds += max(times) - min(times) if times else 0
         rates += numbers[_TOKENS]
+        peaks += numbers[_MEMORY]
         if numbers[_ENERGY] or numbers[_TOKENS]:
             # It grows from 0, and is logged with every rate unless it cannot be read.
             complete = len(numbers[_ENERGY]) >= len(numbers[_TOKENS])
             energies.append(max(numbers[_ENERGY]) if complete else None)
     known = [one for one in energies if one is not None]
     energy = sum(known) if known and len(known) == len(energies) else None
+    peak = max(peaks, default=None)
     if not seconds:
-        return None, None, energy, curve
-    return seconds, seconds * sum(rates) / len(rates) if rates else None, energy, curve
+        return None, None, energy, peak, curve
+    return seconds, seconds * sum(rates) / len(rates) if rates else None, energy, peak, curve

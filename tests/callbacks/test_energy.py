@@ -140,6 +140,9 @@ def test_a_fit_logs_its_energy_where_the_machine_counts_it(stages: Stages, monke
     shown = [one.value for one in events.Scalars("throughput/energy_wh")]
     steps = len(events.Scalars("throughput/tokens_per_s"))
     assert shown == list(range(1, steps + 2))  # at each step, and after the last validation
+    peaks = [one.value for one in events.Scalars("throughput/peak_memory_gb")]
+    assert len(peaks) == steps + 1
+    assert 0.1 < peaks[0] <= peaks[-1] < 100
     monkeypatch.setattr(energy, "processor_counters", list)
     assert stages.teacher(*logged, "--out=unknown").code == 0
     events = EventAccumulator("unknown/_logs")

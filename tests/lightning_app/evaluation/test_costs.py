@@ -25,9 +25,9 @@ def test_a_cost_is_the_mean_over_the_runs_that_know_it():
 
 def test_energy_is_shown_where_any_method_knows_it():
     known = cost_lines(costs_of([training("SRC", 60, None), training("T", 60, 2.5)]))
-    assert known[5].endswith("| minutes | million tokens | watt-hours |")
-    assert known[-2].endswith("| 1.0 | not logged | not logged |")
-    assert known[-1].endswith("| 1.0 | not logged | 2.5 |")
+    assert known[5].endswith("| minutes | million tokens | GB at most | watt-hours |")
+    assert known[-2].endswith("| 1.0 | not logged | not logged | not logged |")
+    assert known[-1].endswith("| 1.0 | not logged | not logged | 2.5 |")
     assert "watt-hours" not in "\n".join(cost_lines(costs_of([training("T", 60, None)])))
 
 
@@ -42,6 +42,7 @@ def test_every_file_of_a_report_has_the_costs(tmp_path: Path, task: Task, counte
         with SummaryWriter(str(tmp_path / "student-top/_logs"), filename_suffix=f".{start}") as writer:
             for step, seconds in ((5, 100), (10, 160)):
                 writer.add_scalar("throughput/tokens_per_s", 300, step, walltime=seconds)
+                writer.add_scalar("throughput/peak_memory_gb", 1 + seconds / 100, step, walltime=seconds)
                 if counted:
                     writer.add_scalar("throughput/energy_wh", seconds / 100, step, walltime=seconds)
     out = tmp_path / "report"
@@ -50,6 +51,8 @@ def test_every_file_of_a_report_has_the_costs(tmp_path: Path, task: Task, counte
     energy = pytest.approx(3.2) if counted else None
     assert (by_method["T-top-k"]["seconds"], by_method["T-top-k"]["energy_wh"]) == (120, energy)
     assert by_method["T-rand-k"]["energy_wh"] is None
+    assert by_method["T-top-k"]["peak_gb"] == pytest.approx(2.6)
+    assert by_method["T-rand-k"]["peak_gb"] is None
     with (out / "costs.csv").open() as stream:
         rows = {row["method"]: row for row in csv.DictReader(stream)}
     assert rows["T-top-k"]["seconds"] == "120"
@@ -57,4 +60,5 @@ def test_every_file_of_a_report_has_the_costs(tmp_path: Path, task: Task, counte
     for name in ("details.md", "report.html"):
         text = (out / name).read_text(encoding="utf-8")
         assert "exported step" in text
+        assert "GB at most" in text
         assert ("watt-hours" in text) == counted
