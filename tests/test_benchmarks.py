@@ -51,7 +51,7 @@ def test_what_is_lost_in_the_start_up_has_no_exponent():
 def test_an_interrupted_measurement_of_growth_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(growth, "START", 100)
-    monkeypatch.setattr(growth, "SIZES", (200, 2_000))
+    monkeypatch.setattr(growth, "FULL", (200, 2_000))
     monkeypatch.setattr(growth, "_make_model", lambda folder: None)
     asked: list[tuple[str, str]] = []
 
@@ -69,10 +69,10 @@ def test_an_interrupted_measurement_of_growth_goes_on(monkeypatch: pytest.Monkey
     monkeypatch.setattr(growth, "versions", lambda: {"code": "1"})
     breaks_at = 35  # in the last size
     with pytest.raises(KeyboardInterrupt):
-        growth.run()
+        growth.run(full=True)
     assert growth.FOLDER.exists()
     breaks_at = 0
-    figures = growth.run()
+    figures = growth.run(full=True)
     assert len(asked) == len(set(asked)) + 1  # only the one that was interrupted is measured again
     assert figures["clean"]["exponent"] == pytest.approx(1, abs=0.01)
     assert figures["select diverse"]["2000 rows"] == "not through in time"
