@@ -3,7 +3,7 @@
 # B = rows of a micro-batch, L = its longest row in tokens, C = classes
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -19,6 +19,26 @@ from .views import Views
 from .windows import MicroBatch, WindowSampler, WindowShape
 
 
+@dataclass(frozen=True)
+class Padding:
+    """How a tokenizer pads, without the tokenizer.
+
+    Args:
+        pad_token_id: Stands for no token.
+        pad_token_type_id: Its type, where tokens have types.
+        padding_side: `right` or `left`.
+    """
+
+    pad_token_id: int
+    pad_token_type_id: int
+    padding_side: str
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> "Padding":
+        """That of a Hugging Face tokenizer."""
+        return cls(tokenizer.pad_token_id, tokenizer.pad_token_type_id, tokenizer.padding_side)
+
+
 class RowBatches(Dataset[EncodedBatch]):
     """Maps a planned micro-batch to its tensors.
 
@@ -26,7 +46,7 @@ class RowBatches(Dataset[EncodedBatch]):
 
     Args:
         encoded: Token ids of every row.
-        tokenizer: Says how to pad.
+        padding: How to pad.
         columns: Tensors with one entry for every row, such as `label` or `probs`.
         constants: Values that every batch carries, such as the sizes of the sets.
         views: Translations of the rows, if any; see `views.Views`.
@@ -35,7 +55,7 @@ class RowBatches(Dataset[EncodedBatch]):
     def __init__(
         self,
         encoded: Encoded,
-        tokenizer: Any,
+        padding: Padding,
         columns: Mapping[str, Tensor] | None = None,
         constants: Mapping[str, int | Tensor] | None = None,
         views: Views | None = None,
@@ -44,8 +64,8 @@ class RowBatches(Dataset[EncodedBatch]):
         self.columns = dict(columns or {})
         self.constants = dict(constants or {})
         self.views = views
-        self.pad_values = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
-        self.pad_left = tokenizer.padding_side == "left"
+        self.pad_values = {"input_ids": padding.pad_token_id, "token_type_ids": padding.pad_token_type_id}
+        self.pad_left = padding.padding_side == "left"
 
     def __getitem__(self, planned: MicroBatch) -> EncodedBatch:
         rows = planned.rows if len(planned.rows) else np.zeros(1, dtype=np.int64)

@@ -215,6 +215,7 @@ class GoldDataModule(RowsDataModule):
             for name, encoded in self.encoded_targets.items():
                 self.report_tokens(encoded, name)
             self.encoded["test"] = joined(list(self.encoded_targets.values()))
+            self.free_tokenizer()
             return
         self._refuse_targets(stage)
         self.encoded["dev"] = self.encode(self.dev_rows, "dev")
@@ -242,7 +243,7 @@ class GoldDataModule(RowsDataModule):
         """All tokens that a training batch can hold, each once; None where views are given, which are encoded later."""
         if self.views or not len(self.encoded["train"].lengths):  # no rows are refused when batches are made
             return None
-        return np.union1d(self.encoded["train"].features["input_ids"], [self.tokenizer.pad_token_id])
+        return np.union1d(self.encoded["train"].features["input_ids"], [self.padding.pad_token_id])
 
     def train_dataloader(self) -> DataLoader[EncodedBatch]:
         """This rank's micro-batches, window by window."""
@@ -251,7 +252,7 @@ class GoldDataModule(RowsDataModule):
         return self.window_loader(
             RowBatches(
                 self.encoded["train"],
-                self.tokenizer,
+                self.padding,
                 {"label": label},
                 {"gold_counts": dealt, "n_dealt": int(dealt.sum())},
                 self.train_views(self.train_rows.table),

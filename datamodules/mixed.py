@@ -126,7 +126,7 @@ class MixedDataModule(GoldDataModule):
         }
         sets = (self.train_rows.table, self.selected_rows.table)
         views = self.train_views(pa.concat_tables([rows.select(["id", *self.task.columns, "lang"]) for rows in sets]))
-        return self.window_loader(RowBatches(self.encoded["train"], self.tokenizer, columns, sizes, views), gold_label)
+        return self.window_loader(RowBatches(self.encoded["train"], self.padding, columns, sizes, views), gold_label)
 
     def training_facts(self) -> dict[str, Any]:
         """See `GoldDataModule.training_facts`; with the selection's rows per class, by the label that is fitted."""

@@ -19,7 +19,7 @@ from labelbridge.lightning_app.protocols import EncodedBatch, PairBatch, TextBat
 from labelbridge.lightning_app.translation.model_languages import set_languages
 
 from .base import TokenizedDataModule
-from .batches import RowBatches
+from .batches import Padding, RowBatches
 from .encoding import Encoded
 from .texts import TextBatches
 from .windows import MicroBatch
@@ -151,12 +151,12 @@ class PairsDataModule(TokenizedDataModule):
 
     def train_dataloader(self) -> DataLoader[EncodedBatch]:
         """This rank's micro-batches, window by window."""
-        pairs = PairBatches(*self.encoded["train"], self.tokenizer)
+        pairs = PairBatches(*self.encoded["train"], self.padding)
         return self.windows_of(pairs, pairs.lengths, len(pairs.lengths), self.batch_size, self.seed)
 
     def val_dataloader(self) -> DataLoader[EncodedBatch]:
         """The dev pairs."""
-        pairs = PairBatches(*self.encoded["dev"], self.tokenizer)
+        pairs = PairBatches(*self.encoded["dev"], self.padding)
         return self.budget_batches(pairs, pairs.lengths)
 
     def test_dataloader(self) -> DataLoader[TextBatch]:
@@ -209,12 +209,12 @@ class PairBatches(RowBatches):
     Args:
         sources: Token ids of every source.
         targets: Token ids of every target.
-        tokenizer: Says how to pad.
+        padding: How to pad.
     """
 
-    def __init__(self, sources: Encoded, targets: Encoded, tokenizer: Any) -> None:
-        super().__init__(sources, tokenizer)
-        self.targets = RowBatches(targets, tokenizer)
+    def __init__(self, sources: Encoded, targets: Encoded, padding: Padding) -> None:
+        super().__init__(sources, padding)
+        self.targets = RowBatches(targets, padding)
         self.targets.pad_values["input_ids"] = NO_TOKEN
         self.targets.pad_left = False
         self.lengths: np.ndarray = sources.lengths + targets.lengths

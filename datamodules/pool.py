@@ -94,6 +94,7 @@ class PoolDataModule(RowsDataModule):
             first = pc.binary_join_element_wise(self.prefix, texts.column(0), "")
             texts = texts.set_column(0, texts.column_names[0], first)
         self.encoded = self.encode_texts(texts, "pool", texts.column_names)
+        self.free_tokenizer()
 
     def predict_dataloader(self) -> DataLoader[EncodedBatch]:
         """The pool, longest rows first."""

@@ -317,12 +317,11 @@ class ClassifierModule(StageModuleBase):
         # `from_pretrained` leaves dropout off, and Lightning keeps each submodule's mode.
         self.network = self._load(new_head=self.trainer.state.fn == "fit").train()
         self._features = set(inspect.signature(self.network.forward).parameters)
-        data = datamodule_of(self.trainer)
-        tokenizer = data.tokenizer if isinstance(data, HasTokenizer) else None
-        if tokenizer is not None and self.network.config.get_text_config().pad_token_id is None:
-            # A decoder looks for the last token before the padding.
-            self.network.config.pad_token_id = tokenizer.pad_token_id
-            self.network.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+        data, config = datamodule_of(self.trainer), self.network.config
+        # Asked for only where it is needed, as it may have been freed. A decoder looks for the last token before the
+        # padding.
+        if config.get_text_config().pad_token_id is None and isinstance(data, HasTokenizer):
+            config.pad_token_id = config.get_text_config().pad_token_id = data.tokenizer.pad_token_id
         self.members.extend(self._load_member(name) for name in self.ensemble)
         if self.gradient_checkpointing:
             self.network.gradient_checkpointing_enable()

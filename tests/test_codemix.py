@@ -372,7 +372,7 @@ def test_targets_are_padded_with_what_the_loss_leaves_out(tiny_t5: Path, tmp_pat
 
     monkeypatch.chdir(tmp_path)
     _, _, data = train(tiny_t5, 4, 1, None)
-    batches = PairBatches(*data.encoded["train"], data.tokenizer)
+    batches = PairBatches(*data.encoded["train"], data.padding)
     order = np.argsort(batches.targets.encoded.lengths)
     rows = order[[0, -1]]
     batch = batches[MicroBatch(rows, order[:10], False)]

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoTokenizer
 
 from labelbridge.datamodules import Collate
-from labelbridge.datamodules.batches import RowBatches
+from labelbridge.datamodules.batches import Padding, RowBatches
 from labelbridge.datamodules.encoding import encode
 from labelbridge.datamodules.windows import MicroBatch
 from labelbridge.lightning_app.core.task import Task
@@ -24,7 +24,9 @@ def tokenizer(tiny_bert: Path):
 
 
 def batch_of(encoded, tokenizer, rows: list[int], **columns: torch.Tensor) -> dict:
-    return RowBatches(encoded, tokenizer, columns)[MicroBatch(np.array(rows, dtype=np.int64), np.arange(9), True)]
+    return RowBatches(encoded, Padding.of(tokenizer), columns)[
+        MicroBatch(np.array(rows, dtype=np.int64), np.arange(9), True)
+    ]
 
 
 @pytest.mark.parametrize("side", ["right", "left"])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelbridge.datamodules.batches import RowBatches, WindowLoader
+from labelbridge.datamodules.batches import Padding, RowBatches, WindowLoader
 from labelbridge.datamodules.encoding import Encoded, TokenStats
 from labelbridge.datamodules.windows import (
     BudgetSampler,
@@ -90,7 +90,10 @@ def test_the_order_does_not_depend_on_workers(served: int):
 
     def two_epochs(num_workers: int) -> list[tuple[list[int], int]]:
         loader = WindowLoader(
-            RowBatches(encoded, tokenizer), WindowSampler(lengths, 13, shape, 0, 0), num_workers, pin_memory=False
+            RowBatches(encoded, Padding.of(tokenizer)),
+            WindowSampler(lengths, 13, shape, 0, 0),
+            num_workers,
+            pin_memory=False,
         )
         loader.load_state_dict({"served": served, "shape": asdict(shape)})
         return [(batch["row"].tolist(), loader.state_dict()["served"]) for _ in range(2) for batch in loader]
