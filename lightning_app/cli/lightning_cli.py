@@ -140,6 +140,7 @@ class Cli(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the progress bar and the TensorBoard logger, unless the user chose others."""
+        self._stage_name(str(self.command))  # refuses classes that are of no stage
         chosen = self._get(self.config_init, "trainer")
         callbacks = chosen.get("callbacks") or []
         if chosen.get("enable_progress_bar") is not False and not any(
