@@ -144,7 +144,9 @@ def _array(values: list[Any]) -> pa.Array:
     """
     if len({type(value) for value in values if value is not None}) <= 1:
         try:
-            return pa.array(values)
+            array = pa.array(values)
+            if "struct<>" not in str(array.type):  # an object without keys, which Parquet cannot hold
+                return array
         except (pa.ArrowException, OverflowError, UnicodeEncodeError):  # objects of several shapes, an integer of
             pass  # 20 digits, half of a surrogate pair: whoever needs the column is told so
     as_json = [None if value is None else json.dumps(value) for value in values]

@@ -20,6 +20,8 @@ from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.file_formats import read_file
 from labelbridge.lightning_app.data.sources import Source, load_rows, read_table
+from labelbridge.lightning_app.generation.cleaning import clean
+from labelbridge.lightning_app.translation.lexicon import read_lexicon
 
 TASK = Task("sentiment", ["text"], LABELS)
 ROW = '{"text": "a fine day", "label": "positive"}\n'
@@ -214,6 +216,59 @@ def test_what_only_looks_odd_is_read_right(tmp_path: Path, name: str):
     file, content, column, expected = RIGHT[name]
     (tmp_path / file).write_bytes(content if isinstance(content, bytes) else content.encode())
     assert [row[column] for row in rows_of(tmp_path / file)] == expected
+
+
+GENERATED = {"id": "a", "text": "a fine day out", "prompt_label": "positive"}
+# What one of two raw generations says -> what is said of it.
+RAW: dict[str, tuple[dict[str, Any], str]] = {
+    "a text of a number": ({"text": 5}, r"row 1 \(line 2\): text is 5, expected a text or null"),
+    "a text of a list": ({"text": ["a"]}, r"row 1 \(line 2\): text is \['a'\], expected a text or null"),
+    "a text of half an emoji": ({"text": "a \ud83d"}, "surrogate pair"),
+    "a domain of a list": ({"domain": ["a"]}, r"domain is \['a'\], expected a text or null"),
+    "a language of a number": ({"lang": 5}, "lang is 5, expected a text or null"),
+    "an end of a number": ({"finish": 5}, "finish is 5, expected a text or null"),
+    "an error of true": ({"error": True}, "error is True, expected a text or null"),
+}
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_a_raw_generation_of_another_type_is_one_line(tmp_path: Path, name: str):
+    change, said = RAW[name]
+    path = tmp_path / "raw.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in (GENERATED, {**GENERATED, **change, "id": "b"})))
+    with pytest.raises(InputError) as caught:
+        clean(TASK, Source(str(path)), out=None)
+    assert_line(str(caught.value), said)
+
+
+@pytest.mark.parametrize(
+    "own", [{"reason": 5}, {"reason": "mine"}, {"mine": {}}, {"mine": [{}]}, {"mine": {"a": {}}}], ids=str
+)
+def test_a_raw_generation_brings_its_own_columns_along(tmp_path: Path, own: dict[str, Any]):
+    path = tmp_path / "raw.jsonl"
+    path.write_text(json.dumps({**GENERATED, **own}) + "\n")
+    pool = clean(TASK, Source(str(path)), language=None, out=str(tmp_path / "o"))
+    name, value = next(iter(own.items()))
+    assert pool.table[name].to_pylist() == [value if isinstance(value, int | str) else json.dumps(value)]
+
+
+# An entry of a dictionary that is not read as a word -> what is said of it.
+ENTRIES: dict[str, tuple[dict[str, Any], str]] = {
+    "a translation of a number": ({"en": "good", "hi": 5}, "row 0: hi is 5, expected its translation"),
+    "a translation of nan": ({"en": "good", "hi": float("nan")}, "row 0: hi is nan, expected its translation"),
+    "translations in a list": ({"en": "good", "hi": ["a", "b"]}, "row 0: hi is .*, expected its translation"),
+    "a word of true": ({"en": True, "hi": "a"}, "row 0: en is True, expected a word"),
+    "a part of speech of a number": ({"en": "good", "hi": "a", "pos": 1}, "row 0: pos is 1, expected a part of speech"),
+}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_a_dictionary_of_other_things_than_words_is_one_line(tmp_path: Path, name: str):
+    entry, said = ENTRIES[name]
+    (tmp_path / "words.jsonl").write_text(json.dumps(entry) + "\n")
+    with pytest.raises(InputError) as caught:
+        read_lexicon([Source(str(tmp_path / "words.jsonl"))], "en", "hi")
+    assert_line(str(caught.value), said)
 
 
 SOURCES: dict[str, tuple[dict[str, Any], str]] = {
