@@ -5,6 +5,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,14 @@ def parquet(table: pa.Table) -> bytes:
     stream = io.BytesIO()
     pq.write_table(table, stream)
     return stream.getvalue()
+
+
+def as_json_type(table: pa.Table) -> bytes:
+    """Parquet of another program that calls its texts JSON, whatever they are."""
+    mark = {"ARROW:extension:name": "arrow.json", "ARROW:extension:metadata": ""}
+    return parquet(
+        table.cast(pa.schema([field.with_metadata(mark) if field.name == "text" else field for field in table.schema]))
+    )
 
 
 def zipped(content: str) -> bytes:
@@ -150,6 +159,18 @@ FILES: dict[str, tuple[str, str | bytes, str]] = {
 }  # fmt: skip
 
 
+FILES |= {
+    f"parquet, {name}": (
+        "x.parquet", parquet(pa.table({"text": ["a"], "label": ["positive"], "when": pa.array([value], kind)})),
+        "when is of type .* cannot be read",
+    )
+    for name, value, kind in (
+        ("a year 300,000", 2**62, pa.timestamp("us")), ("a zone that is nowhere", 1, pa.timestamp("us", tz="Nowhere/Zone")),
+("a list of such years", [2**62], pa.list_(pa.timestamp("us"))),
+    )
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_malformed_file_is_one_line(tmp_path: Path, name: str):
     file, content, said = FILES[name]
@@ -206,6 +227,10 @@ RIGHT: dict[str, tuple[str, str | bytes, str, list[Any]]] = {
                                   ["positive", "neutral"]),
     "metadata of something else": ("x.parquet", parquet(pa.table({"text": ["a"], "label": ["positive"]}).replace_schema_metadata(
         {"huggingface": '{"info": {"features": [1]}}'})), "text", ["a"]),
+    "text as arrow.json": ("x.parquet", as_json_type(pa.table({"text": ["a", '"b"'], "label": ["positive", "neutral"]})),
+                           "text", ["a", '"b"']),
+    "dates and times": ("x.parquet", parquet(pa.table({"text": ["a"], "label": ["positive"], "when": [datetime(2024, 1, 2)]})),
+                        "when", [datetime(2024, 1, 2)]),
     "an emoji": ("x.jsonl", '{"text": "\U0001f600", "label": "positive"}\n', "text", ["\U0001f600"]),
     "a long cell": ("x.csv", f"text,label\n{'a' * 200_000},positive\n", "text", ["a" * 200_000]),
 }  # fmt: skip
