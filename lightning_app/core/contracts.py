@@ -42,7 +42,7 @@ Count = Annotated[int, Ge(0)]
 Above0 = Annotated[float, Gt(0)]
 
 
-class TaskFacts(TypedDict, closed=True):  # type: ignore[call-arg] # PEP 728
+class TaskFacts(TypedDict, closed=True):
     """The task."""
 
     name: str
