@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
+from labelbridge.lightning_app.core.contracts import TaskFacts
 from labelbridge.lightning_app.core.documents import checked, known_key
 from labelbridge.lightning_app.core.errors import InputError, closest, shorten
+from labelbridge.lightning_app.core.task import is_blank
 from labelbridge.lightning_app.core.yaml_files import load_mapping
 from labelbridge.lightning_app.data.readers import Source
 from labelbridge.lightning_app.evaluation.report import report
@@ -61,7 +63,7 @@ def _listed(value: Any) -> list[Any]:
 
 def _name(name: str) -> str:
     """Refuse a name that cannot be a folder's, a wildcard's or a flag's value."""
-    if not re.fullmatch(r"[^/{}\x00-\x1f\x7f]+", name) or name != name.strip() or name[0] in "-.~":
+    if not re.fullmatch(r"[^/{}\x00-\x1f\x7f]+", name) or name != name.strip() or name[0] in "-.~" or is_blank(name):
         raise ValueError(
             "a name without slashes, braces and control characters, that does not begin with '-', '.', '~' or a space, "
             "nor end with a space"
@@ -125,7 +127,7 @@ def _not_empty(names: list[str]) -> list[str]:
 Name = Annotated[str, AfterValidator(_name)]
 Names = Annotated[list[str], BeforeValidator(_listed), AfterValidator(_not_empty)]
 Files = Annotated[list[str], BeforeValidator(_listed)]
-Seeds = Annotated[list[Annotated[int, Ge(0)]], BeforeValidator(_listed), AfterValidator(_different)]
+Seeds = Annotated[list[Annotated[int, Ge(0), Lt(2**32)]], BeforeValidator(_listed), AfterValidator(_different)]
 SourceSettings = Annotated[
     dict[Annotated[str, known_key([field.name for field in fields(Source)])], Any],
     BeforeValidator(_settings_of),
@@ -238,7 +240,7 @@ class Grid(_Entry):
     methods: dict[Name, Method]
     seed_chain: Literal["student", "full"] = "student"
     keep_models: Literal["all", "first"] = "all"
-    task: Any = None
+    task: str | TaskFacts | None = None
     raw: Sources = field(default_factory=list)
     pool: Sources = field(default_factory=list)
     gold: dict[Annotated[str, known_key(("train", "dev"))], Sources] = field(default_factory=dict)

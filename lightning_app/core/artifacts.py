@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from .. import __version__
 from ..stages import maker
 from . import fingerprint
-from .contracts import Reference, check_columns, check_facts, check_no_duplicates, check_vectors
+from .contracts import Config, Reference, check_columns, check_facts, check_no_duplicates, check_task, check_vectors
 from .documents import checked, read_json
 from .errors import InputError
 from .paths import find
@@ -66,7 +66,7 @@ class Manifest:
     files: dict[str, int] = field(default_factory=dict)
     inputs: dict[str, Reference] = field(default_factory=dict)
     lineage: dict[str, str] = field(default_factory=dict)
-    config: dict[str, Any] = field(default_factory=dict)
+    config: Config = field(default_factory=Config)
     facts: dict[str, Any] = field(default_factory=dict)
     command: str = ""
     versions: dict[str, str] = field(default_factory=dict)
@@ -138,7 +138,7 @@ def write(
         files={file.relative_to(out).as_posix(): file.stat().st_size for file in parts},
         inputs=dict(inputs or {}),
         lineage={**(lineage or {}), **{name: one["fingerprint"] for name, one in (inputs or {}).items()}},
-        config=dict(config or {}),
+        config=cast("Config", dict(config or {})),
         facts=dict(facts or {}),
         command=command,
         versions=versions(),
@@ -201,6 +201,8 @@ def manifest_at(path: Path, remedy: str = "run its stage again") -> Manifest:
         if len(read.get("artifacts", read["paths"])) != len(read["paths"]):
             raise InputError(f"{file}: inputs.{name} has not one of `artifacts` for each of `paths`; {remedy}")
     check_facts(manifest.stage, manifest.facts, file, remedy)
+    if "task" in manifest.config:
+        check_task(manifest.config["task"], f"{file}: config", remedy)
     return manifest
 
 

@@ -42,7 +42,7 @@ Count = Annotated[int, Ge(0)]
 Above0 = Annotated[float, Gt(0)]
 
 
-class TaskFacts(TypedDict):
+class TaskFacts(TypedDict, closed=True):
     """The task."""
 
     name: str
@@ -211,6 +211,12 @@ class Facts(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
     prompt_labels: NotRequired[bool | dict[str, Count]]  # false for unlabelled text, or how many rows have each
 
 
+class Config(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
+    """What others rely on in the configuration that a manifest records."""
+
+    task: NotRequired[TaskFacts]
+
+
 # Stage -> facts that it must have.
 REQUIRED_FACTS: Mapping[str, Sequence[str]] = {"test": ("task",), "dynamics": ("labels",), "score": ("metrics",)}
 
@@ -227,10 +233,7 @@ def check_facts(stage: str, facts: Any, place: object, remedy: str) -> None:
         raise InputError(f"{place}: facts.{missing} is missing; {remedy}")
     if "task" in found:
         task = found["task"]
-        try:
-            Task(task["name"], task["columns"], task["labels"])
-        except InputError as error:
-            raise InputError(f"{place}: facts.{error}; {remedy}") from None
+        check_task(task, f"{place}: facts", remedy)
         if found.get("labels", task["labels"]) != task["labels"]:
             raise InputError(
                 f"{place}: facts.labels is {found['labels']}, expected the task's labels {task['labels']}; {remedy}"
@@ -239,6 +242,18 @@ def check_facts(stage: str, facts: Any, place: object, remedy: str) -> None:
         raise InputError(
             f"{place}: facts name one language of a translator, expected source_language and target_language; {remedy}"
         )
+
+
+def check_task(task: TaskFacts, place: object, remedy: str) -> None:
+    """Refuse a task of no use, such as one of a single label.
+
+    Raises:
+        InputError: Says what is wrong with it.
+    """
+    try:
+        Task(**task)
+    except InputError as error:
+        raise InputError(f"{place}.{error}; {remedy}") from None
 
 
 def check_columns(stage: str, table: pa.Table, place: object, remedy: str) -> None:

@@ -99,14 +99,14 @@ def filled() -> Any:
 def _place(error: Mapping[str, Any], value: Any) -> list[str]:
     """The keys that lead to what is wrong, without the types that pydantic tried on a value that may have several."""
     parts: list[str] = []
-    for part in error["loc"]:
+    is_told = error["type"] == "missing" or error["type"] in UNKNOWN_KEY
+    for number, part in enumerate(error["loc"], start=1):
         is_inside = (
             part in value if isinstance(value, dict) else isinstance(value, list | tuple) and isinstance(part, int)
         )
         if is_inside:
             value = value[part]
-        is_told = error["type"] == "missing" or error["type"] in UNKNOWN_KEY
-        if is_inside or (is_told and part != "[key]"):
+        if is_inside or (is_told and part != "[key]" and number == len(error["loc"])):
             parts.append(str(part))
     return parts
 

@@ -144,7 +144,9 @@ def _array(values: list[Any]) -> pa.Array:
     """
     if len({type(value) for value in values if value is not None}) <= 1:
         try:
-            return pa.array(values)
+            array = pa.array(values)
+            if "struct<>" not in str(array.type):  # an object without keys, which Parquet cannot hold
+                return array
         except (pa.ArrowException, OverflowError, UnicodeEncodeError):  # objects of several shapes, an integer of
             pass  # 20 digits, half of a surrogate pair: whoever needs the column is told so
     as_json = [None if value is None else json.dumps(value) for value in values]
@@ -261,7 +263,32 @@ def _read_parquet(path: Path) -> pa.Table:
         raise InputError(
             f"{path}: cannot be read ({shorten(' '.join(str(error).split()), 200)}); save the file again"
         ) from None
-    return with_class_names(table, _features(table), str(path))
+    return with_class_names(_plain(table, path), _features(table), str(path))
+
+
+# Types whose values Python has no word for in every case: a year 300,000, a zone that is nowhere.
+_OF_TIME = re.compile("date|time|duration")
+
+
+def _plain(table: pa.Table, path: Path) -> pa.Table:
+    """Columns of another program's types as what they hold (`arrow.json` is text); dates and times are tried.
+
+    Raises:
+        InputError: If a date or time cannot be read.
+    """
+    for place, field_ in enumerate(table.schema):
+        if isinstance(field_.type, pa.BaseExtensionType):
+            plain = table.column(place).cast(field_.type.storage_type)
+            table = table.set_column(place, field_.name, plain)
+        if _OF_TIME.search(str(field_.type)):
+            try:
+                table.column(place).to_pylist()
+            except (OverflowError, ValueError) as error:
+                raise InputError(
+                    f"{path}: {field_.name} is of type {field_.type} and holds a value that cannot be read "
+                    f"({shorten(str(error), 120)[1:-1]}); save the column as text"
+                ) from None
+    return table
 
 
 def _features(table: pa.Table) -> Mapping[str, Any]:

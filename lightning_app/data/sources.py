@@ -122,10 +122,16 @@ def _load(
     return Rows(merged, dict(dropped), places, lineage, manifests)
 
 
-def read_table(sources: Source | Sequence[Source]) -> tuple[pa.Table, dict[str, str], Reference]:
-    """Read sources with all of their own columns, renamed by `columns` and with an `id`, but not checked.
+def read_table(
+    sources: Source | Sequence[Source], texts: Sequence[str] = ()
+) -> tuple[pa.Table, dict[str, str], Reference]:
+    """Read sources with all of their own columns, renamed by `columns` and with an `id`; only `texts` are checked.
 
     `label_map` holds for the prompt labels: null drops the row, and the drop is logged.
+
+    Args:
+        sources: The sources.
+        texts: Columns that hold texts or nulls, where they are there.
 
     Returns:
         The rows, their ancestors' fingerprints, and the entry that names them among an artifact's `inputs`.
@@ -146,6 +152,9 @@ def read_table(sources: Source | Sequence[Source]) -> tuple[pa.Table, dict[str, 
         check_no_duplicates(raw.column_names, source.place)
         plain = replace(source, columns={})
         kept = _rows_kept(raw, plain)
+        for name in texts:
+            if name in raw.column_names:
+                _check_texts(_column(raw, plain, name), name, kept, plain, or_null=True)
         ids = pa.array(_ids(raw, kept, plain), pa.string())
         raw = raw.take(kept).drop_columns(["id"] if "id" in raw.column_names else []).append_column("id", ids)
         tables.append(_map_prompt_labels(_without_json(raw), source))
@@ -335,12 +344,15 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, int | np.integer) or (isinstance(value, float) and math.isfinite(value))
 
 
-def _check_texts(values: Sequence[Any], name: str, kept: np.ndarray, source: Source) -> None:
+def _check_texts(values: Sequence[Any], name: str, kept: np.ndarray, source: Source, or_null: bool = False) -> None:
+    expected = "a text or null" if or_null else "a text"
     for row in kept:
         value = values[row]
-        if not isinstance(value, str) or is_blank(value):
+        if or_null and value is None:
+            continue
+        if not isinstance(value, str) or (is_blank(value) and not or_null):
             raise InputError(
-                f"{_row_place(source, row)}: {name} is {shorten(value)}, expected a text; "
+                f"{_row_place(source, row)}: {name} is {shorten(value)}, expected {expected}; "
                 "remove the row, drop it with `label_map` or `keep`, or name another column with `columns`"
             )
         if not is_unicode(value):

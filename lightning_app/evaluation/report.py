@@ -12,6 +12,7 @@ import pyarrow as pa
 from ..core import artifacts
 from ..core.errors import InputError, closest
 from ..core.pairings import With, check_pairings
+from ..core.paths import find
 from ..core.ranges import Share, check_ranges
 from ..core.results import Result
 from ..core.runs import Run, command_line, output_folder
@@ -233,7 +234,8 @@ def _folders(runs: Sequence[str]) -> list[Path]:
     """Expand patterns; keep the order given, each folder once."""
     found: dict[Path, None] = {}
     for pattern in runs:
-        matches = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207 - may be absolute
+        is_pattern = glob.has_magic(pattern) and find(pattern) is None  # a folder may have brackets in its name
+        matches = sorted(glob.glob(pattern)) if is_pattern else [pattern]  # noqa: PTH207 - may be absolute
         if not matches:
             raise InputError(f'runs: nothing matches {pattern}; test a model first: "{BY_NAME["test"].line}"')
         found.update(dict.fromkeys(map(Path, matches)))

@@ -116,8 +116,8 @@ def clean(
     target_column = text_column or task.columns[-1]
     if target_column not in task.columns:
         raise InputError(f"text_column '{target_column}': expected one of the task's columns {task.columns}")
-    table, lineage, reference = read_table(raw)
     sides = task.columns[: task.columns.index(target_column)]  # what stands there before the text: the premise
+    table, lineage, reference = read_table(raw, ["text", *sides, "domain", "lang", "finish", "error"])
     rows = _rows(table, task, sides, " and ".join(reference["paths"]))
     known = {
         "exclude": _texts(exclude, task, [*sides, target_column]),
@@ -258,9 +258,8 @@ def _rows(table: pa.Table, task: Task, sides: Sequence[str], place: str) -> dict
         check_column(table, name, place, "give raw generations, or say which one holds it with `raw.columns`")
     count = table.num_rows
     rows: dict[str, list[Any]] = {name: table[name].to_pylist() for name in table.column_names}
-    rows["text"] = [None if text is None else str(text) for text in rows["text"]]
     for name in sides:
-        rows[name] = ["" if text is None else str(text) for text in rows[name]]
+        rows[name] = [text or "" for text in rows[name]]
     for name in ("prompt_label", "domain", "finish", "error", "lang"):
         values = rows.get(name, [None] * count)
         rows[name] = [None if value is None or value == "" else str(value) for value in values]
@@ -370,13 +369,9 @@ def _tables(
     rejected["reason"] = [reasons[row] for row in dropped]
     first = ["id", *[name for name in task.columns if name in pool], "prompt_label"]
     ordered = {name: pool[name] for name in [*first, *(name for name in pool if name not in first)] if name in pool}
-    known = {*first, "text", "domain", "lang", "error", "reason"}
-    pool_table, rejected_table = (
-        # Columns that a user's file brings along keep their own type.
-        pa.table({name: pa.array(values, pa.string() if name in known else None) for name, values in columns.items()})
-        for columns in (ordered, rejected)
-    )
-    return pool_table, rejected_table
+    known = {*first, "domain", "lang"}  # columns that a user's file brings along keep their own type
+    pool_table = {name: pa.array(values, pa.string() if name in known else None) for name, values in ordered.items()}
+    return pa.table(pool_table), pa.table({name: pa.array(one, pa.string()) for name, one in rejected.items()})
 
 
 def _count(rows: dict[str, list[Any]], reasons: Sequence[str | None]) -> dict[str, dict[str, int]]:

@@ -8,9 +8,12 @@ import pyarrow as pa
 from .. import __version__
 from ..core import artifacts
 from ..core.artifacts import Artifact
+from ..core.contracts import check_labels
 from ..core.errors import InputError
 from ..core.markup import code, inline
 from ..core.paths import find
+from ..core.task import Task
+from ..data.sources import Source, load_rows
 from .card import TEMPLATES, front_matter
 from .folders import check_apart, write_folder
 from .lineage import lineage_of, lineage_table
@@ -53,9 +56,10 @@ def export_rows(folder: str, out: Path, license: str | None, languages: list[str
     stage = artifact.manifest.stage
     if not artifacts.is_selection(artifact.manifest):
         raise InputError(f"{folder}: written by stage '{stage}', expected a selection; give the folder of `select`")
-    if not artifact.table.num_rows:
-        raise InputError(f"{folder}: no rows, expected at least one to publish")
-    artifacts.check_fresh(source, artifact.manifest)
+    task = _task(artifact)
+    load_rows(Source(str(source)), task, None).check_any("selection")
+    if "class" in artifact.table.column_names:
+        check_labels(artifact.table, "class", task.labels, folder, "make the selection again")
     check_apart(out, source, "selection")
     facts = _facts(artifact)
 
@@ -66,7 +70,7 @@ def export_rows(folder: str, out: Path, license: str | None, languages: list[str
             name = f"train-{number:05d}-of-{len(files):05d}.parquet"
             artifacts.write_parquet(place / "data" / name, artifact.table.slice(start, ROWS_OF_FILE))
         artifacts.write_json(place / CARD_FACTS, facts)
-        (place / "README.md").write_text(data_card(artifact, facts, license, languages), encoding="utf-8")
+        (place / "README.md").write_text(data_card(artifact, facts, task, license, languages), encoding="utf-8")
 
     write_folder(out, write, (), overwrite, lambda there: there.get("data_set") == stage)
 
@@ -74,13 +78,12 @@ def export_rows(folder: str, out: Path, license: str | None, languages: list[str
 def data_card(
     artifact: Artifact,
     facts: dict[str, Any],
+    task: Task,
     license: str | None = None,  # noqa: A002 - what the Hub calls it
     languages: list[str] | None = None,
 ) -> str:
     """The card of a data set."""
     manifest, table = artifact.manifest, artifact.table
-    task = manifest.config.get("task") or facts.get("task") or {}
-    labels = facts.get("labels") or task.get("labels", [])
     own = sorted({code for code in _values(table, "lang") if code})
     counted = next((name for name in ("class", "label", "prompt_label") if name in table.column_names), None)
     metadata = {
@@ -93,17 +96,30 @@ def data_card(
     }
     return (TEMPLATES / "data_set.md").read_text(encoding="utf-8").format(
         metadata=front_matter(metadata),
-        title=inline(f"Selected rows for {task.get('name', 'text classification')}"),
+        title=inline(f"Selected rows for {task.name}"),
         version=__version__,
         rows=f"{table.num_rows:,}",
         languages=inline(", ".join(languages or own) or "not recorded"),
-        labels=inline(", ".join(labels)),
+        labels=inline(", ".join(task.labels)),
         license=inline(license or "not stated: state it before you publish"),
-        columns="\n".join(f"| `{code(name)}` | {_column(name, labels)} |" for name in table.column_names),
+        columns="\n".join(f"| `{code(name)}` | {_column(name, task.labels)} |" for name in table.column_names),
         counts=_counts(table, counted),
         lineage=lineage_table(facts["lineage"]),
         fingerprint=code(manifest.fingerprint),
     )  # fmt: skip
+
+
+def _task(artifact: Artifact) -> Task:
+    """The task that the rows were selected for.
+
+    Raises:
+        InputError: If the manifest names none.
+    """
+    manifest = artifact.manifest
+    task = manifest.facts.get("task") or manifest.config.get("task")
+    if task is None:
+        raise InputError(f"{artifact.path}: its manifest names no task; rebuild it with {artifacts.rebuild(manifest)}")
+    return Task(**task)
 
 
 def _facts(artifact: Artifact) -> dict[str, Any]:
@@ -124,7 +140,7 @@ def _counts(table: pa.Table, counted: str | None) -> str:
     """Rows by class and, where there are domains, by domain."""
     if counted is None:
         return "Not recorded."
-    domains = _values(table, "domain")
+    domains = [str(one) if one is not None else None for one in _values(table, "domain")]
     names = list(dict.fromkeys(domains)) if any(domains) else []
     heads = [inline(name) if name is not None else "no domain" for name in names]
     lines = [f"| {counted} | rows |{''.join(f' {head} |' for head in heads)}", "|---|---|" + "---|" * len(heads)]

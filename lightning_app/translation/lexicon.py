@@ -38,6 +38,9 @@ _IN_BRACKETS = regex.compile(r"\s{0,9}\([^()]*\)")
 _PARTS = {"adj": "adjective", "a": "adjective", "adv": "adverb", "n": "noun", "v": "verb", "vt": "verb", "vi": "verb"}
 _PENN = {"J": "adjective", "R": "adverb", "N": "noun", "V": "verb"}
 
+# What a column holds, for errors.
+_WHAT = {"source": "a word", "target": "its translation", "pos": "a part of speech such as noun"}
+
 Tagger = Callable[[list[str]], list[str | None]]
 
 
@@ -248,14 +251,15 @@ def _pairs(source: Source, from_code: str, to_code: str) -> list[tuple[str, str,
     head = _named(table, source, "source", [from_code, "source"])
     text = _named(table, source, "target", [to_code, "target", "tgt"])
     pos = _named(table, source, "pos", ["pos"]) if "pos" in source.columns or "pos" in table.column_names else None
-    parts = table[pos].to_pylist() if pos is not None else [None] * table.num_rows
-    for row, part in enumerate(parts):
-        if part is not None and not isinstance(part, str):
-            raise InputError(
-                f"{source.place} row {row}: {pos} is {shorten(part)}, expected a part of speech such as noun; fix the "
-                "file, or name another column with `columns: {pos: ...}`"
-            )
-    return list(zip(table[head].to_pylist(), table[text].to_pylist(), parts, strict=True))
+    columns = [table[name].to_pylist() if name is not None else [None] * table.num_rows for name in (head, text, pos)]
+    for ours, theirs, values in zip(known, (head, text, pos), columns, strict=True):
+        for row, value in enumerate(values):
+            if value is not None and not isinstance(value, str):
+                raise InputError(
+                    f"{source.place} row {row}: {theirs} is {shorten(value)}, expected {_WHAT[ours]}; fix the file, or "
+                    f"name another column with `columns: {{{ours}: ...}}`"
+                )
+    return list(zip(*columns, strict=True))
 
 
 def _named(table: pa.Table, source: Source, ours: str, usual: Sequence[str]) -> str:

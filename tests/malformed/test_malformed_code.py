@@ -192,13 +192,15 @@ GRID: dict[str, Any] = {
 }  # fmt: skip
 GRIDS: dict[str, tuple[Any, ...]] = {
     "out": (..., "", " ", "-x", "~x", "a{b}", "a\0b"),
-    "seeds": (..., None, [], [0, 0], -1, [1.5], "x", [True], {}),
+    "task": (5, 1.5, True, [], ["sentiment"], {}, {"name": "x"}, {"name": "x", "columns": "text", "labels": ["a", "b"]},
+             {"name": "x", "columns": ["text"], "labels": ["a", "b"], "label": "c"}),
+    "seeds": (..., None, [], [0, 0], 2**32, 10**30, -1, [1.5], "x", [True], {}),
     "pool": (5, [5], {"pth": "x"}, {"path": 5}),
     "gold": ([], {"trian": {}}, 5),
     "targets": ([], 5, {"hi": 5}, {"hi": {}}),
     "selections": ([], {"top": 5}, {"top": {"strategi": "top"}}, {"a/b": {}}, {"": {}}, {"x" * 200: {}}, {"..": {}}),
     "methods": (
-        {}, None, [], {"SRC": 5}, {"a/b": {}}, {"..": {}}, {"teacher": {}}, {"null": {}}, {"-x": {}}, {"x" * 200: {}},
+        {"\u200b": {}}, {}, None, [], {"SRC": 5}, {"a/b": {}}, {"..": {}}, {"teacher": {}}, {"null": {}}, {"-x": {}}, {"x" * 200: {}},
         {"T": {"selection": "nowhere"}}, {"T": {"selecton": "top"}}, {"T": {"in": ["hi"]}}, {"T": {"flags": {"modl.x": 1}}},
         {"T": {"order": "select-first"}}, {"T": {"selection": "top", "order": "sideways"}}, {5: {}},
     ),

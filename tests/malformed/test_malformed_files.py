@@ -5,6 +5,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.file_formats import read_file
 from labelbridge.lightning_app.data.sources import Source, load_rows, read_table
+from labelbridge.lightning_app.generation.cleaning import clean
+from labelbridge.lightning_app.translation.lexicon import read_lexicon
 
 TASK = Task("sentiment", ["text"], LABELS)
 ROW = '{"text": "a fine day", "label": "positive"}\n'
@@ -30,6 +33,14 @@ def parquet(table: pa.Table) -> bytes:
     stream = io.BytesIO()
     pq.write_table(table, stream)
     return stream.getvalue()
+
+
+def as_json_type(table: pa.Table) -> bytes:
+    """Parquet of another program that calls its texts JSON, whatever they are."""
+    mark = {"ARROW:extension:name": "arrow.json", "ARROW:extension:metadata": ""}
+    return parquet(
+        table.cast(pa.schema([field.with_metadata(mark) if field.name == "text" else field for field in table.schema]))
+    )
 
 
 def zipped(content: str) -> bytes:
@@ -148,6 +159,18 @@ FILES: dict[str, tuple[str, str | bytes, str]] = {
 }  # fmt: skip
 
 
+FILES |= {
+    f"parquet, {name}": (
+        "x.parquet", parquet(pa.table({"text": ["a"], "label": ["positive"], "when": pa.array([value], kind)})),
+        "when is of type .* cannot be read",
+    )
+    for name, value, kind in (
+        ("a year 300,000", 2**62, pa.timestamp("us")), ("a zone that is nowhere", 1, pa.timestamp("us", tz="Nowhere/Zone")),
+("a list of such years", [2**62], pa.list_(pa.timestamp("us"))),
+    )
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_malformed_file_is_one_line(tmp_path: Path, name: str):
     file, content, said = FILES[name]
@@ -204,6 +227,10 @@ RIGHT: dict[str, tuple[str, str | bytes, str, list[Any]]] = {
                                   ["positive", "neutral"]),
     "metadata of something else": ("x.parquet", parquet(pa.table({"text": ["a"], "label": ["positive"]}).replace_schema_metadata(
         {"huggingface": '{"info": {"features": [1]}}'})), "text", ["a"]),
+    "text as arrow.json": ("x.parquet", as_json_type(pa.table({"text": ["a", '"b"'], "label": ["positive", "neutral"]})),
+                           "text", ["a", '"b"']),
+    "dates and times": ("x.parquet", parquet(pa.table({"text": ["a"], "label": ["positive"], "when": [datetime(2024, 1, 2)]})),
+                        "when", [datetime(2024, 1, 2)]),
     "an emoji": ("x.jsonl", '{"text": "\U0001f600", "label": "positive"}\n', "text", ["\U0001f600"]),
     "a long cell": ("x.csv", f"text,label\n{'a' * 200_000},positive\n", "text", ["a" * 200_000]),
 }  # fmt: skip
@@ -214,6 +241,59 @@ def test_what_only_looks_odd_is_read_right(tmp_path: Path, name: str):
     file, content, column, expected = RIGHT[name]
     (tmp_path / file).write_bytes(content if isinstance(content, bytes) else content.encode())
     assert [row[column] for row in rows_of(tmp_path / file)] == expected
+
+
+GENERATED = {"id": "a", "text": "a fine day out", "prompt_label": "positive"}
+# What one of two raw generations says -> what is said of it.
+RAW: dict[str, tuple[dict[str, Any], str]] = {
+    "a text of a number": ({"text": 5}, r"row 1 \(line 2\): text is 5, expected a text or null"),
+    "a text of a list": ({"text": ["a"]}, r"row 1 \(line 2\): text is \['a'\], expected a text or null"),
+    "a text of half an emoji": ({"text": "a \ud83d"}, "surrogate pair"),
+    "a domain of a list": ({"domain": ["a"]}, r"domain is \['a'\], expected a text or null"),
+    "a language of a number": ({"lang": 5}, "lang is 5, expected a text or null"),
+    "an end of a number": ({"finish": 5}, "finish is 5, expected a text or null"),
+    "an error of true": ({"error": True}, "error is True, expected a text or null"),
+}
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_a_raw_generation_of_another_type_is_one_line(tmp_path: Path, name: str):
+    change, said = RAW[name]
+    path = tmp_path / "raw.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in (GENERATED, {**GENERATED, **change, "id": "b"})))
+    with pytest.raises(InputError) as caught:
+        clean(TASK, Source(str(path)), out=None)
+    assert_line(str(caught.value), said)
+
+
+@pytest.mark.parametrize(
+    "own", [{"reason": 5}, {"reason": "mine"}, {"mine": {}}, {"mine": [{}]}, {"mine": {"a": {}}}], ids=str
+)
+def test_a_raw_generation_brings_its_own_columns_along(tmp_path: Path, own: dict[str, Any]):
+    path = tmp_path / "raw.jsonl"
+    path.write_text(json.dumps({**GENERATED, **own}) + "\n")
+    pool = clean(TASK, Source(str(path)), language=None, out=str(tmp_path / "o"))
+    name, value = next(iter(own.items()))
+    assert pool.table[name].to_pylist() == [value if isinstance(value, int | str) else json.dumps(value)]
+
+
+# An entry of a dictionary that is not read as a word -> what is said of it.
+ENTRIES: dict[str, tuple[dict[str, Any], str]] = {
+    "a translation of a number": ({"en": "good", "hi": 5}, "row 0: hi is 5, expected its translation"),
+    "a translation of nan": ({"en": "good", "hi": float("nan")}, "row 0: hi is nan, expected its translation"),
+    "translations in a list": ({"en": "good", "hi": ["a", "b"]}, "row 0: hi is .*, expected its translation"),
+    "a word of true": ({"en": True, "hi": "a"}, "row 0: en is True, expected a word"),
+    "a part of speech of a number": ({"en": "good", "hi": "a", "pos": 1}, "row 0: pos is 1, expected a part of speech"),
+}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_a_dictionary_of_other_things_than_words_is_one_line(tmp_path: Path, name: str):
+    entry, said = ENTRIES[name]
+    (tmp_path / "words.jsonl").write_text(json.dumps(entry) + "\n")
+    with pytest.raises(InputError) as caught:
+        read_lexicon([Source(str(tmp_path / "words.jsonl"))], "en", "hi")
+    assert_line(str(caught.value), said)
 
 
 SOURCES: dict[str, tuple[dict[str, Any], str]] = {

@@ -17,6 +17,7 @@ from doors import (
     nothing,
     with_column,
     with_json,
+    with_manifest,
     with_rows,
     with_text,
 )  # fmt: skip
@@ -209,6 +210,42 @@ def test_a_model_that_cannot_be_exported(world: Path, cli: Command, name: str):
     before = contents(world)
     assert_refused(cli(*EXPORT, *words))
     assert_untouched(world, before)
+
+
+TASK_FACTS = {"name": "x", "columns": ["text"], "labels": ["negative", "neutral", "positive"]}
+# What is wrong with a selection that is published -> what is said of it.
+PUBLISHED: dict[str, tuple[Harm, str]] = {
+    "text null": (with_column("select", "text", lambda one: [None, *one[1:]]), "select row 0: text is None"),
+    "text a number": (with_column("select", "text", lambda one: [5] * len(one)), "select row 0: text is 5"),
+    "text of control characters": (with_column("select", "text", lambda one: ["\0", *one[1:]]), "select row 0: text is"),
+    "text bytes": (with_column("select", "text", lambda one: [b"\xff"] * len(one)), "select row 0: text is"),
+    "duplicate id": (with_column("select", "id", lambda one: [one[1], *one[1:]]), "select: duplicate id"),
+    "id blank": (with_column("select", "id", lambda one: [" ", *one[1:]]), "select row 0: id is ' '"),
+    "id a list": (with_column("select", "id", lambda one: [[name] for name in one]), "select row 0: id is"),
+    "lang a number": (with_column("select", "lang", lambda one: [5] * len(one)), "select row 0: lang is 5"),
+    "class of another task": (with_column("select", "class", lambda one: ["x"] * len(one)), "select row 0: class is 'x'"),
+    "class null": (with_column("select", "class", lambda one: [None] * len(one)), "select row 0: class is None"),
+    "class a list": (with_column("select", "class", lambda one: [[name] for name in one]), "select row 0: class is"),
+    "a task that is a number": (with_manifest("select", config={"task": 5}), "config.task is 5, expected a map"),
+    "a task without labels": (with_manifest("select", config={"task": {**TASK_FACTS, "labels": []}}), "config.task x: labels"),
+    "a task with another key": (with_manifest("select", config={"task": {**TASK_FACTS, "label": 5}}), "config.task.label is not known"),
+    "no task": (with_manifest("select", config={}), "its manifest names no task"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_selection_that_cannot_be_published(world: Path, cli: Command, name: str):
+    harm, said = PUBLISHED[name]
+    harm(world)
+    before = contents(world)
+    assert_refused(cli("export", "--selection=select", f"--out={OUT}"), said)
+    assert_untouched(world, before)
+
+
+def test_a_selection_whose_domains_are_no_texts_is_published(world: Path, cli: Command):
+    with_rows("select", lambda table: table.append_column("domain", pa.array([[1]] * table.num_rows)))(world)
+    assert cli("export", "--selection=select", f"--out={OUT}").code == 0
+    assert "[1]" in Path(OUT, "README.md").read_text().replace("\\", "")
 
 
 def test_an_export_with_a_file_of_the_users_in_it_stays(world: Path, cli: Command):

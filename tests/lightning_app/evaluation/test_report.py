@@ -89,6 +89,13 @@ def test_patterns_find_runs(tmp_path: Path, task: Task):
     assert "| SRC | 0, 1 |  | 65.0 ± 7.1 [" in text_of(tmp_path / "report")
 
 
+def test_a_folder_that_looks_like_a_pattern_is_itself(tmp_path: Path, task: Task):
+    for name, right in (("test[1]", 6), ("test1", 9)):
+        write_run(tmp_path / name, task, "SRC", 0, {"hi": right})
+    report([f"{tmp_path}/test[1]"], out=str(tmp_path / "report"))
+    assert "60.0" in text_of(tmp_path / "report")
+
+
 @pytest.mark.parametrize(("runs", "said"), [([], "runs: empty"), (["nothing/*"], "nothing matches nothing")])
 def test_nothing_to_report(tmp_path: Path, runs: list[str], said: str):
     with pytest.raises(InputError, match=said):
