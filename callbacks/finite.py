@@ -16,11 +16,13 @@ class StopAtNonFinite(Callback):
     """Ends a fit in one line when the loss, a dev metric or a weight is nan or infinite.
 
     Without it a model of nan would be trained to the end, and could be exported as the best. The loss is looked at once
-    for each optimizer step; weights are, before anything is saved.
+    for each optimizer step, on a GPU one step later, as the host would have to wait for it; weights are, before
+    anything is saved.
     """
 
     def __init__(self) -> None:
         self._loss: torch.Tensor | None = None
+        self._unseen: tuple[int, torch.Tensor] | None = None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -31,11 +33,30 @@ class StopAtNonFinite(Callback):
             return
         self._loss = loss.detach() if self._loss is None else self._loss + loss.detach()
         if not isinstance(batch, dict) or batch.get("ends_window", True):
-            value = float(self._loss)
+            due: tuple[int, torch.Tensor] | None = (trainer.global_step, self._loss)
+            if _is_computed_later(self._loss):
+                due, self._unseen = self._unseen, due
             self._loss = None
-            # All ranks must stop together: one that went on would wait for the others for ever.
-            if trainer.strategy.reduce_boolean_decision(not math.isfinite(value), all=False):
-                raise InputError(f"step {trainer.global_step}: the loss is {value}, expected a finite number; {REMEDY}")
+            self._check_loss(trainer, due)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the last loss before the model is looked at."""
+        self._check_loss(trainer, self._unseen)
+        self._unseen = None
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the last loss."""
+        self._check_loss(trainer, self._unseen)
+        self._unseen = None
+
+    @staticmethod
+    def _check_loss(trainer: Trainer, step: tuple[int, torch.Tensor] | None) -> None:
+        if step is None:
+            return
+        value = float(step[1])
+        # All ranks must stop together: one that went on would wait for the others for ever.
+        if trainer.strategy.reduce_boolean_decision(not math.isfinite(value), all=False):
+            raise InputError(f"step {step[0]}: the loss is {value}, expected a finite number; {REMEDY}")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the metrics and the weights, before others export them."""
@@ -58,3 +79,8 @@ class StopAtNonFinite(Callback):
         if trainer.strategy.reduce_boolean_decision(bool(wrong), all=False):
             names = f"{len(wrong)} weights hold nan or inf, the first is {wrong[0]}" if wrong else "another rank's do"
             raise InputError(f"step {trainer.global_step}: {names}; {REMEDY}")
+
+
+def _is_computed_later(loss: torch.Tensor) -> bool:
+    """Whether the host runs ahead of the device that computes the loss."""
+    return loss.device.type != "cpu"

@@ -9,6 +9,7 @@ import torch
 from conftest import Stages
 from safetensors.torch import load_file
 
+from labelbridge.callbacks import finite
 from labelbridge.lightning_app.core import artifacts
 from labelbridge.lightning_app.core.errors import InputError
 
@@ -23,9 +24,12 @@ def refused(outcome, *said: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_loss_of_nan_ends_the_fit_with_its_step(stages: Stages):
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_loss_of_nan_ends_the_fit_with_its_step(stages: Stages, monkeypatch: pytest.MonkeyPatch, is_late: bool):
+    """Also where the loss of a step is looked at after the next one, or before the next check, as on a GPU."""
+    monkeypatch.setattr(finite, "_is_computed_later", lambda loss: is_late)
     refused(
-        stages.teacher("--model.learning_rate=1e30"), "step ", "expected a finite number; lower model.learning_rate"
+        stages.teacher("--model.learning_rate=1e30"), "step 2: the loss is ", "expected a finite number; lower model."
     )
     assert not artifacts.is_whole(Path("teacher"))
     if Path("teacher/model").exists():  # an earlier check, of numbers
