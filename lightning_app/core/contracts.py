@@ -142,7 +142,7 @@ class LabelPrior(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 72
 
 
 class Conformal(TypedDict):
-    """Split-conformal sets: how often they may miss, and the largest score of a label that they hold."""
+    """Split-conformal sets: how often they may miss, and the least probability of a label that they hold."""
 
     alpha: float
     threshold: float
