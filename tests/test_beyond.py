@@ -119,7 +119,12 @@ def test_corrected_pseudolabels_keep_the_raw_ones(skewed: Stages):
     np.testing.assert_allclose(corrected, divided / divided.sum(axis=1, keepdims=True), atol=1e-7)
     table = artifacts.read(Path("pseudolabel")).table
     assert [LABELS[row.argmax()] for row in corrected] == table["prediction"].to_pylist()
+    assert skewed.select("--quota=3", "--allow_empty=true", "--pseudolabels=raw", "--out=uncorrected").code == 0
+    facts = artifacts.read_manifest(Path("uncorrected")).facts
+    assert facts["gold_counts"] == {"negative": 21, "neutral": 8, "positive": 8}
+    assert "label_prior" not in facts
     assert skewed.select("--quota=3", "--allow_empty=true").code == 0
+    refused(skewed.student("--model.synthetic_logit_adjustment=1"), "data.selection: ", "has nothing to adjust")
     by_id = dict(zip(table["id"].to_pylist(), corrected, strict=True))
     for row in artifacts.read(Path("select")).table.to_pylist():  # classes and labels are the corrected ones
         assert row["probs"] == pytest.approx(by_id[row["id"]])

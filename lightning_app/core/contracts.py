@@ -211,6 +211,8 @@ class Facts(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
     prompt_labels: NotRequired[bool | dict[str, Count]]  # false for unlabelled text, or how many rows have each
 
 
+# Facts of pseudolabels, handed on by selections and their translations: the label prior of the teacher's gold.
+OF_LABEL_PRIOR = ("gold_counts", "label_prior")
 # Stage -> facts that it must have.
 REQUIRED_FACTS: Mapping[str, Sequence[str]] = {"test": ("task",), "dynamics": ("labels",), "score": ("metrics",)}
 
