@@ -82,12 +82,12 @@ SHOWN_COVERAGES = (0.2, 0.5, 0.8, 1.0)
 
 def certainty_table(group: Sequence[Certainty]) -> tuple[list[str], list[list[str]]]:
     """Errors by coverage, calibration and conformal sets: the heads of the columns, and a line for each method."""
-    extra = {
+    every: dict[str, list[float | None]] = {
         "calibration error": [one.ece for one in group],
         "without the temperature": [one.ece_without_temperature for one in group],
         "sets hold the label": [one.conformal_coverage for one in group],
     }
-    extra = {name: values for name, values in extra.items() if any(value is not None for value in values)}
+    extra = {name: values for name, values in every.items() if any(value is not None for value in values)}
     has_sets = any(one.conformal_size is not None for one in group)
     heads = [f"errors in the surest {share:.0%}".replace("%", " %") for share in SHOWN_COVERAGES]
     heads += ["mean over coverages", *extra, *(["labels in a set"] if has_sets else [])]
