@@ -122,6 +122,7 @@ class MixedDataModule(GoldDataModule):
             "n_dealt": int(dealt.sum()) + n_synthetic,
             "gold_counts": dealt,
             "synthetic_counts": self.synthetic_counts(),
+            "teacher_counts": self.teacher_counts(),
             "has_probs": int(self._has_probs),
         }
         sets = (self.train_rows.table, self.selected_rows.table)
@@ -138,6 +139,20 @@ class MixedDataModule(GoldDataModule):
         hard_label, probs_NC = self._synthetic_columns()
         label = probs_NC.argmax(dim=1) if self.synthetic_labels == "teacher" else hard_label
         return torch.bincount(label, minlength=len(self.task.labels))
+
+    def teacher_counts(self) -> Tensor:
+        """The teacher's gold rows per class, by which its probabilities are adjusted; int64 of shape (C,).
+
+        All zero where they no longer have the label prior of its gold. A selection that was made before it told of the
+        teacher counts as one from a teacher with this gold.
+        """
+        facts = self.selected.manifest.facts
+        if "label_prior" in facts:
+            return torch.zeros(len(self.task.labels), dtype=torch.int64)
+        counts = facts.get("gold_counts")
+        if counts is None:
+            return torch.bincount(self.labels(self.train_rows), minlength=len(self.task.labels))
+        return torch.tensor([counts.get(label, 0) for label in self.task.labels])
 
     @property
     def _has_prompt_labels(self) -> bool:

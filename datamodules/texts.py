@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from labelbridge.lightning_app.core.artifacts import is_selection
-from labelbridge.lightning_app.core.contracts import Reference
+from labelbridge.lightning_app.core.contracts import OF_LABEL_PRIOR, Reference
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.languages import language
 from labelbridge.lightning_app.core.ranges import PositiveInt, check_ranges
@@ -175,7 +175,9 @@ class TextDataModule(StageDataBase):
         """What a student must know of a selection, whose translation stands in its place."""
         made = [one for one in self.source_rows.manifests if one is not None]
         if len(self.source_rows.manifests) == len(made) == 1 and is_selection(made[0]):
-            return {"selection": True, "labels": made[0].facts.get("labels", self.task.labels)}
+            facts = made[0].facts
+            handed_on = {name: facts[name] for name in OF_LABEL_PRIOR if name in facts}
+            return {"selection": True, "labels": facts.get("labels", self.task.labels), **handed_on}
         return {}
 
     def predict_dataloader(self) -> DataLoader[TextBatch]:

@@ -72,6 +72,8 @@ class EncodedBatch(Batch):
         n_dealt: Rows of an epoch.
         gold_counts: Gold rows per class; shape (C,).
         synthetic_counts: Rows of the selection per class; shape (C,).
+        teacher_counts: Gold rows per class of the teacher, zeros where its probabilities no longer have their label
+            prior; shape (C,).
         n_views: Views of an epoch.
         views: Those of this batch, if any.
     """
@@ -88,6 +90,7 @@ class EncodedBatch(Batch):
     n_dealt: NotRequired[int]
     gold_counts: NotRequired["Tensor"]
     synthetic_counts: NotRequired["Tensor"]
+    teacher_counts: NotRequired["Tensor"]
     n_views: NotRequired[int]
     views: NotRequired[ViewsOfBatch]
 

@@ -428,7 +428,9 @@ class ClassifierModule(StageModuleBase):
     def class_counts(self, batch: EncodedBatch) -> ClassCounts:
         """Rows per class of the training sets, taken from the first batch."""
         if self._counts is None:
-            self._counts = ClassCounts(batch.get("gold_counts"), batch.get("synthetic_counts"))
+            self._counts = ClassCounts(
+                batch.get("gold_counts"), batch.get("synthetic_counts"), batch.get("teacher_counts")
+            )
         return self._counts
 
     def on_train_batch_end(self, outputs: Any, batch: EncodedBatch, batch_idx: int) -> None:

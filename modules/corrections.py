@@ -27,7 +27,7 @@ class Corrections:
             of gold (Menon et al., arXiv 2007.07314, eq. 10). At tau 1 it is the balanced softmax of Ren et al. (arXiv
             2007.10740, eq. 4). The exported model predicts from z alone, as for equally frequent classes.
         synthetic_logit_adjustment: tau of synthetic rows. With hard labels, pi are the class shares of these labels in
-            the selection; with the teacher's probabilities, pi are those of gold, which the teacher has learned: the
+            the selection; with the teacher's probabilities, pi are those of its own gold, which it has learned: the
             loss is KL(p || softmax((z + tau log pi) / T)).
         class_weighting: gamma: a row of class c weighs pi_c^-gamma / sum_j pi_j^(1-gamma), for gold and for synthetic
             rows with hard labels, each by the shares of its own set. The mean weight over a set is 1; gamma 1 gives

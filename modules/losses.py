@@ -24,6 +24,7 @@ from labelbridge.lightning_app.core.ranges import NonNegativeFloat, PositiveFloa
 from .corrections import Corrections, class_weights, importance_weights, log_shares
 
 SyntheticLabels = Literal["teacher", "teacher_hard", "prompt"]
+PriorOf = Literal["gold", "synthetic", "teacher"]  # of which rows class shares are
 
 
 @dataclass(frozen=True)
@@ -108,13 +109,17 @@ class ClassCounts:
     Args:
         gold_C: Of gold; shape (C,), None where not known.
         synthetic_C: Of the selection, by the label that is fitted.
+        teacher_C: Of the teacher's gold, zeros where its probabilities no longer have their label prior; None takes
+            `gold_C`.
     """
 
-    def __init__(self, gold_C: Tensor | None = None, synthetic_C: Tensor | None = None) -> None:
-        self.counts = {"gold": gold_C, "synthetic": synthetic_C}
+    def __init__(
+        self, gold_C: Tensor | None = None, synthetic_C: Tensor | None = None, teacher_C: Tensor | None = None
+    ) -> None:
+        self.counts = {"gold": gold_C, "synthetic": synthetic_C, "teacher": gold_C if teacher_C is None else teacher_C}
         self._log_shares: dict[str, Tensor] = {}
 
-    def log_shares(self, of: Literal["gold", "synthetic"], like: Tensor) -> Tensor:
+    def log_shares(self, of: PriorOf, like: Tensor) -> Tensor:
         """Log class shares of a set, in the type of `like`; shape (C,).
 
         Raises:
@@ -127,7 +132,14 @@ class ClassCounts:
                     f"{of} rows: no class counts in the batches, expected the `{of}_counts` of GoldDataModule and "
                     "MixedDataModule; set model.logit_adjustment and model.class_weighting to 0, or give them"
                 )
-            self._log_shares[of] = log_shares(counts_C.double(), "data.train" if of == "gold" else "data.selection")
+            if of == "teacher" and not counts_C.any():
+                raise InputError(
+                    "data.selection: the teacher's probabilities do not have the label prior of its gold (trained "
+                    "against it, corrected, or without gold), so model.synthetic_logit_adjustment has nothing to "
+                    "adjust; set it to 0, or select with pseudolabels as the teacher gives them"
+                )
+            place = {"gold": "data.train", "synthetic": "data.selection", "teacher": "data.selection's teacher"}[of]
+            self._log_shares[of] = log_shares(counts_C.double(), place)
         return self._log_shares[of].to(like.dtype)
 
 
@@ -185,9 +197,9 @@ def mixed_rows(
             weight_B, adjusted_BC, hard_label_B, ~synthetic_B, "gold", corrections.logit_adjustment, corrections, counts
         )
     if n_synthetic:
-        # A soft label carries the prior that the teacher has learned, which is gold's.
+        # A soft label carries the prior that the teacher has learned, which is that of its gold.
         weight_B, adjusted_BC = _prior_corrected(
-            weight_B, adjusted_BC, hard_label_B, synthetic_B, "gold" if objective.is_soft else "synthetic",
+            weight_B, adjusted_BC, hard_label_B, synthetic_B, "teacher" if objective.is_soft else "synthetic",
             corrections.synthetic_logit_adjustment, corrections, counts, is_soft=objective.is_soft,
         )  # fmt: skip
     ratio_B = None
@@ -210,7 +222,7 @@ def _prior_corrected(
     logits_BC: Tensor,
     label_B: Tensor,
     rows_B: Tensor,
-    prior_of: Literal["gold", "synthetic"],
+    prior_of: PriorOf,
     tau: float,
     corrections: Corrections,
     counts: ClassCounts | None,

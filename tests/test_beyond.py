@@ -119,7 +119,12 @@ def test_corrected_pseudolabels_keep_the_raw_ones(skewed: Stages):
     np.testing.assert_allclose(corrected, divided / divided.sum(axis=1, keepdims=True), atol=1e-7)
     table = artifacts.read(Path("pseudolabel")).table
     assert [LABELS[row.argmax()] for row in corrected] == table["prediction"].to_pylist()
+    assert skewed.select("--quota=3", "--allow_empty=true", "--pseudolabels=raw", "--out=uncorrected").code == 0
+    facts = artifacts.read_manifest(Path("uncorrected")).facts
+    assert facts["gold_counts"] == {"negative": 21, "neutral": 8, "positive": 8}
+    assert "label_prior" not in facts
     assert skewed.select("--quota=3", "--allow_empty=true").code == 0
+    refused(skewed.student("--model.synthetic_logit_adjustment=1"), "data.selection: ", "has nothing to adjust")
     by_id = dict(zip(table["id"].to_pylist(), corrected, strict=True))
     for row in artifacts.read(Path("select")).table.to_pylist():  # classes and labels are the corrected ones
         assert row["probs"] == pytest.approx(by_id[row["id"]])
@@ -371,3 +376,30 @@ def test_conformal_sets_are_calibrated_on_dev_and_measured_on_targets(stages: St
     assert metrics["conformal_size"] == pytest.approx((probs_of("test") >= threshold).sum(axis=1).mean())
     assert 0 <= metrics["aurc"] <= 1
     refused(stages.teacher("--export.conformal_alpha=2", "--out=x"), "export.conformal_alpha is 2.0")
+
+
+def test_what_is_said_of_a_head_does_not_outlive_it(skewed: Stages):
+    """Sets and a temperature belong to the exported head: not to one with another prior, nor to a mean of models."""
+    head = ("--export.conformal_alpha=0.2", "--export.temperature=true", "--model.head_seed=5")
+    assert skewed.teacher(*head).code == 0
+    assert skewed.test("--model.model=teacher/model").code == 0
+    metrics = json.loads(Path("test", artifacts.METRICS).read_text())["en"]
+    assert skewed.test("--model.model=teacher/model", "--model.prior=uniform", "--out=uniform").code == 0
+    uniform = json.loads(Path("uniform", artifacts.METRICS).read_text())["en"]
+    for name in ("conformal_coverage", "conformal_size", "ece_without_temperature"):  # of the head, whatever the prior
+        assert uniform[name] == pytest.approx(metrics[name], abs=1e-6)
+    assert skewed.teacher("--export.conformal_alpha=0.2", "--model.head_seed=5", "--out=plain").code == 0
+    assert skewed.test("--model.model=plain/model", "--out=plain/test").code == 0
+    cold = json.loads(Path("plain/test", artifacts.METRICS).read_text())["en"]
+    assert metrics["ece_without_temperature"] == pytest.approx(cold["ece"], abs=1e-5)
+    assert "ece_without_temperature" not in cold
+    assert skewed.cli("export", "--model=plain/model", "--prior=uniform", "--out=shifted").code == 0
+    assert "conformal" not in facts_of("shifted")
+    second = ("--export.conformal_alpha=0.2", "--model.head_seed=5", "--seed_everything=1", "--out=second")
+    assert skewed.teacher(*second).code == 0
+    assert skewed.cli("export", "--average=[plain, second]", "--out=mean").code == 0
+    assert "conformal" not in facts_of("mean")
+    assert facts_of("mean")["gold_counts"] == facts_of("plain/model")["gold_counts"]
+    ensemble = ("--model.model=plain/model", "--model.ensemble=[second/model]", "--out=ensemble")
+    assert skewed.test(*ensemble).code == 0
+    assert "conformal_coverage" not in json.loads(Path("ensemble", artifacts.METRICS).read_text())["en"]

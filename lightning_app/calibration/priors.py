@@ -93,7 +93,8 @@ def em_prior(probs_NC: np.ndarray, source_C: np.ndarray, labels: Sequence[str]) 
         new_C = under_prior(probs_NC, source_C, prior_C).mean(axis=0)
         change = np.abs(new_C - prior_C).max()
         prior_C, steps = new_C, steps + 1
-    return Estimate(prior_C, steps, _collapse_warning(prior_C, labels))
+    remedy = "calibrate with --export.temperature true in fit before estimating"
+    return Estimate(prior_C, steps, _collapse_warning(prior_C, labels, remedy))
 
 
 def bbse_prior(confusion_CC: np.ndarray, predicted_C: np.ndarray, labels: Sequence[str]) -> Estimate:
@@ -125,15 +126,13 @@ def bbse_prior(confusion_CC: np.ndarray, predicted_C: np.ndarray, labels: Sequen
         )
     solved_C = np.linalg.solve(rates_CC, predicted_C / predicted_C.sum())
     prior_C = np.clip(solved_C, 0, None)
-    return Estimate(prior_C / prior_C.sum(), 0, _collapse_warning(np.minimum(prior_C, solved_C), labels))
+    remedy = "give a larger dev set in fit, of which the confusions are counted, or more target text"
+    return Estimate(prior_C / prior_C.sum(), 0, _collapse_warning(np.minimum(prior_C, solved_C), labels, remedy))
 
 
-def _collapse_warning(prior_C: np.ndarray, labels: Sequence[str]) -> str | None:
+def _collapse_warning(prior_C: np.ndarray, labels: Sequence[str], remedy: str) -> str | None:
     """The warning for an estimate that leaves a class almost no rows."""
     gone = [f"{label} {share:.2%}" for label, share in zip(labels, prior_C, strict=True) if share < COLLAPSED_SHARE]
     if not gone:
         return None
-    return (
-        f"the estimated label prior has collapsed ({', '.join(gone)}); calibrate with --export.temperature true in fit "
-        "before estimating, or use a uniform prior"
-    )
+    return f"the estimated label prior has collapsed ({', '.join(gone)}); {remedy}, or use a uniform prior"

@@ -45,3 +45,19 @@ def fit_temperature(logits_NC: np.ndarray, label_N: np.ndarray) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if slope(math.exp(middle)) < 0 else (low, middle)
     return math.exp(-(low + high) / 2)
+
+
+def without_temperature(probs_NC: np.ndarray, temperature: float, shift_C: np.ndarray) -> np.ndarray:
+    """The probabilities softmax(z + shift) of a head that gives softmax(z / t + shift).
+
+    Args:
+        probs_NC: What the head gives.
+        temperature: t.
+        shift_C: What is added after the division: a change of the label prior, zeros for none.
+    """
+    # Logits are known up to a constant a row, which softmax takes out again.
+    log_NC = np.log(np.maximum(probs_NC, np.finfo(np.float64).tiny))
+    z_NC = temperature * (log_NC - shift_C) + shift_C
+    weights_NC = np.exp(z_NC - z_NC.max(axis=1, keepdims=True))
+    plain_NC: np.ndarray = weights_NC / weights_NC.sum(axis=1, keepdims=True)
+    return plain_NC

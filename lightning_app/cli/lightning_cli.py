@@ -28,7 +28,7 @@ from ..core.task import Task
 from ..core.user_code import code_of_class
 from ..data.near_duplicates import leakage_lines
 from ..evaluation.leakage import leakage
-from ..evaluation.metrics import conformal_metrics
+from ..evaluation.metrics import head_metrics
 from ..evaluation.predicted_classes import count_classes, one_class_warnings, table_lines
 from ..evaluation.unseen import check_unseen
 from ..models.fingerprints import check_model_fresh, model_files, model_fingerprint
@@ -147,7 +147,7 @@ class Cli(LightningCLI):
             isinstance(one, ProgressBar) for one in callbacks
         ):
             kwargs["callbacks"] = [*callbacks, self.progress_bar()]
-        device = bf16_device(chosen.get("accelerator")) if self.model.HAS_FILES else None
+        device = bf16_device(chosen.get("accelerator")) if getattr(self.model, "HAS_FILES", False) else None
         if chosen.get("precision") is None and device is not None:
             # Autocast would cast the weights, and most activations, again and again for the sake of their updates.
             half = self.command in ("predict", "test") and self.model.HALF_WEIGHTS
@@ -208,10 +208,8 @@ class Cli(LightningCLI):
             if table is None:
                 return
             metrics = self.datamodule.metrics(table)
-            is_classifier = "probs" in table.column_names
-            if is_classifier and (conformal := card_facts(self.model.model_name).get("conformal")) is not None:
-                for target, numbers in conformal_metrics(table, self.model.task, conformal["threshold"]).items():
-                    metrics[target].update(numbers)
+            for target, numbers in self._head_metrics(table).items():
+                metrics[target].update(numbers)
             artifacts.write_json(run.out / artifacts.METRICS, metrics)
             facts = {"metrics": metrics, **self._near_duplicates(texts, task)}
             self._write(run, table, facts, files=[run.out / artifacts.METRICS])
@@ -225,6 +223,13 @@ class Cli(LightningCLI):
             for name in (self._module.model_name, *self._module.further_models):
                 check_unseen(name, texts, task)
         self._stage("test", go)
+
+    def _head_metrics(self, table: Any) -> dict[str, dict[str, float]]:
+        """What a test tells of the exported head alone: not of several models, and before `model.prior`."""
+        if "probs" not in table.column_names or self._module.further_models:
+            return {}
+        column = "raw_probs" if "raw_probs" in table.column_names else "probs"
+        return head_metrics(table, self.model.task, card_facts(self.model.model_name), column)
 
     def predict(self, **arguments: Any) -> None:
         """Write one output row for each input row."""

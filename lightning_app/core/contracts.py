@@ -142,7 +142,7 @@ class LabelPrior(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 72
 
 
 class Conformal(TypedDict):
-    """Split-conformal sets: how often they may miss, and the largest score of a label that they hold."""
+    """Split-conformal sets: how often they may miss, and the least probability of a label that they hold."""
 
     alpha: float
     threshold: float
@@ -217,6 +217,8 @@ class Config(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
     task: NotRequired[TaskFacts]
 
 
+# Facts of pseudolabels, handed on by selections and their translations: the label prior of the teacher's gold.
+OF_LABEL_PRIOR = ("gold_counts", "label_prior")
 # Stage -> facts that it must have.
 REQUIRED_FACTS: Mapping[str, Sequence[str]] = {"test": ("task",), "dynamics": ("labels",), "score": ("metrics",)}
 

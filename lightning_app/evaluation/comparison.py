@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core.errors import InputError, closest
 from .bootstrap import Resampling, difference, interval, statistic
+from .certainty import certainties_of
 from .class_scores import details_of
 from .entries import AVERAGE, Average, Cell, Comparison, Majority, OverTargets, Results
 from .metrics import classification_metrics, majority_metrics, mean_and_deviation
@@ -63,6 +64,7 @@ def results_of(
             for part, rows in _parts(runs, target, by):
                 _score(results, runs, target, part, rows, metrics, priors, names)
             results.details += details_of(runs, target, priors, names)
+            results.certainties += certainties_of(runs, target, priors)
             results.slices += slices_of(runs, target, metrics, priors, names)
         if len(drawn) > 1:
             drawn_of_all = _average(drawn)

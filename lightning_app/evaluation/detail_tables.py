@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ..core.markup import inline
+from .certainty import Certainty
 from .class_scores import Details, Estimate
 from .costs import Cost, cost_lines
 from .entries import AVERAGE, Comparison, Results, Slice
@@ -27,6 +28,9 @@ def details(results: Results, priors: Sequence[str], costs: Sequence[Cost]) -> s
         lines += ["", f"## {title}: classes{suffix}", "", *_classes(group)]
         lines += ["", f"## {title}: confusions{suffix}", "", *_confusions(group)]
         lines += ["", f"## {title}: calibration{suffix}", "", *_calibration(group)]
+        certain = [one for one in results.certainties if (one.task, one.setting, one.target, one.prior) == key]
+        if certain:
+            lines += ["", f"## {title}: when not to answer{suffix}", "", *_certainties(certain)]
         sliced = [one for one in results.slices if (one.task, one.setting, one.target, one.prior) == key]
         if sliced:
             lines += ["", f"## {title}: slices{suffix}", "", *_slices(sliced)]
@@ -71,6 +75,40 @@ def _calibration(group: Sequence[Details]) -> list[str]:
             for bin_ in one.bins
         ]
     return lines
+
+
+SHOWN_COVERAGES = (0.2, 0.5, 0.8, 1.0)
+
+
+def certainty_table(group: Sequence[Certainty]) -> tuple[list[str], list[list[str]]]:
+    """Errors by coverage, calibration and conformal sets: the heads of the columns, and a line for each method."""
+    every: dict[str, list[float | None]] = {
+        "calibration error": [one.ece for one in group],
+        "without the temperature": [one.ece_without_temperature for one in group],
+        "sets hold the label": [one.conformal_coverage for one in group],
+    }
+    extra = {name: values for name, values in every.items() if any(value is not None for value in values)}
+    has_sets = any(one.conformal_size is not None for one in group)
+    heads = [f"errors in the surest {share:.0%}".replace("%", " %") for share in SHOWN_COVERAGES]
+    heads += ["mean over coverages", *extra, *(["labels in a set"] if has_sets else [])]
+    lines = []
+    for number, one in enumerate(group):
+        risk = {round(share, 2): value for share, value in zip(one.coverage, one.risk, strict=True)}
+        shares = [*(risk[share] for share in SHOWN_COVERAGES), one.aurc, *(values[number] for values in extra.values())]
+        line = ["" if share is None else f"{100 * share:.1f}" for share in shares]
+        lines.append(
+            [*line, *(["" if one.conformal_size is None else f"{one.conformal_size:.2f}"] if has_sets else [])]
+        )
+    return heads, lines
+
+
+def _certainties(group: Sequence[Certainty]) -> list[str]:
+    heads, lines = certainty_table(group)
+    return [
+        "Percent, means over seeds: rows that are answered wrongly if only the surest are answered.", "",
+        f"| method | {' | '.join(heads)} |", "|---|" + "---|" * len(heads),
+        *(f"| {inline(one.method)} | {' | '.join(line)} |" for one, line in zip(group, lines, strict=True)),
+    ]  # fmt: skip
 
 
 def _slices(sliced: Sequence[Slice]) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .bootstrap import Difference
+from .certainty import Certainty
 from .class_scores import Details
 from .metrics import METRICS
 from .significance_tests import McNemar, SignedRank
@@ -192,6 +193,7 @@ class Results:
         over_targets: Wilcoxon's test of every method against every baseline.
         details: Every method on every target, class by class.
         slices: Every method on rows that are alike in length, script and so on.
+        certainties: Every method on every target: how far its certainty can be relied on.
     """
 
     cells: list[Cell] = field(default_factory=list)
@@ -202,3 +204,4 @@ class Results:
     over_targets: list[OverTargets] = field(default_factory=list)
     details: list[Details] = field(default_factory=list)
     slices: list[Slice] = field(default_factory=list)
+    certainties: list[Certainty] = field(default_factory=list)

@@ -84,8 +84,14 @@ def reliability(bins: Sequence[Bin], label: str) -> str:
     return "".join(parts) + "</svg>"
 
 
-def curves(lines: Mapping[str, Sequence[Mapping[int, float]]], label: str) -> str:
-    """Dev accuracy by optimizer step: a colour for each method, a line for each seed."""
+def curves(lines: Mapping[str, Sequence[Mapping[int, float]]], label: str, axis: str = "optimizer step") -> str:
+    """Shares by a whole number, such as dev accuracy by optimizer step: a colour for each method, a line for each seed.
+
+    Args:
+        lines: Method -> curves.
+        label: What the figure shows, for readers who do not see it.
+        axis: What the number is.
+    """
     points = [point for seeds in lines.values() for curve in seeds for point in curve.items()]
     last = max(step for step, _ in points) or 1
     low, high = min(value for _, value in points), max(value for _, value in points)
@@ -104,7 +110,7 @@ def curves(lines: Mapping[str, Sequence[Mapping[int, float]]], label: str) -> st
     for tick in _ticks(0, last):
         x = at(round(tick), low).split(",")[0]
         parts.append(f'<text class="tick" x="{x}" y="{height + 24}" text-anchor="middle">{tick:g}</text>')
-    parts.append(f'<text class="tick" x="{left + width}" y="{height + 40}" text-anchor="end">optimizer step</text>')
+    parts.append(f'<text class="tick" x="{left + width}" y="{height + 40}" text-anchor="end">{escape(axis)}</text>')
     for number, (name, seeds) in enumerate(lines.items()):
         style = f"stroke:var(--c{number % COLOURS})" + (";stroke-dasharray:5 3" if number >= COLOURS else "")
         parts.append(f"<g><title>{escape(name)}</title>")

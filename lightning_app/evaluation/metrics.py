@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from ..calibration.abstention import area_under_risk_coverage, conformal_sets
+from ..calibration.temperature import without_temperature
 from ..core.task import Task
 
 K = TypeVar("K")
@@ -108,29 +109,48 @@ def classification_metrics(label_N: np.ndarray, probs_NC: np.ndarray) -> dict[st
     }
 
 
-def conformal_metrics(table: pa.Table, task: Task, threshold: float) -> dict[str, dict[str, float]]:
-    """How often a target's conformal sets hold the true label, and how many labels they hold.
+def head_metrics(table: pa.Table, task: Task, facts: Mapping[str, Any], column: str) -> dict[str, dict[str, float]]:
+    """What a model's card makes it possible to say of its predictions.
 
     Args:
         table: As for `target_metrics`.
         task: The task.
-        threshold: The least probability of a label in a set, calibrated on the source dev set.
+        facts: What the model's `labelbridge.json` holds.
+        column: The column of the model's own probabilities.
 
     Returns:
-        Target -> `conformal_coverage`, `conformal_size`.
+        Target -> with `conformal`, how often the sets hold the true label and how many labels they hold
+        (`conformal_coverage`, `conformal_size`); with `temperature`, the calibration error that the same model has
+        without it (`ece_without_temperature`). Nothing where the model was trained for other labels.
     """
+    if set(facts.get("task", {}).get("labels", [])) != set(task.labels):
+        return {}
     numbers = {label: number for number, label in enumerate(task.labels)}
     label_N = np.array([numbers[label] for label in table["label"].to_pylist()])
-    sets_NC = conformal_sets(np.asarray(table["probs"].to_pylist(), dtype=np.float64), threshold)
+    probs_NC = np.asarray(table[column].to_pylist(), dtype=np.float64)
     targets = np.asarray(table["target"].to_pylist())
-    return {
-        name: {
-            "conformal_coverage": float(sets_NC[rows, label_N[rows]].mean()),
-            "conformal_size": float(sets_NC[rows].sum(axis=1).mean()),
-        }
-        for name in dict.fromkeys(targets.tolist())
-        for rows in [np.flatnonzero(targets == name)]
-    }
+    found: dict[str, dict[str, float]] = {}
+    for name in dict.fromkeys(targets.tolist()):
+        rows = np.flatnonzero(targets == name)
+        own = found.setdefault(name, {})
+        if (conformal := facts.get("conformal")) is not None:
+            sets_NC = conformal_sets(probs_NC[rows], conformal["threshold"])
+            own["conformal_coverage"] = float(sets_NC[np.arange(len(rows)), label_N[rows]].mean())
+            own["conformal_size"] = float(sets_NC.sum(axis=1).mean())
+        if facts.get("temperature") is not None:
+            cold_NC = without_temperature(probs_NC[rows], facts["temperature"], _shift(facts, task))
+            own["ece_without_temperature"] = classification_metrics(label_N[rows], cold_NC)["ece"]
+    return found
+
+
+def _shift(facts: Mapping[str, Any], task: Task) -> np.ndarray:
+    """What the exported head adds to its logits after the temperature, log(target prior / source prior)."""
+    prior = facts.get("label_prior", {})
+    if "source" not in prior:
+        return np.zeros(len(task.labels))
+    shares = [np.array([prior[name][label] for label in task.labels]) for name in ("target", "source")]
+    shift_C: np.ndarray = np.log(shares[0] / shares[1])
+    return shift_C
 
 
 def majority_metrics(label_N: np.ndarray, n_classes: int) -> dict[str, float]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import figures
 from .costs import Cost, energy_is_known
-from .detail_tables import p_value
+from .detail_tables import certainty_table, p_value
 from .entries import AVERAGE, Cell, Comparison, Results, column_ranks
 from .leakage_limit import NOTE, not_compared, overlaps_of
 from .method_names import meaning
@@ -224,7 +224,15 @@ def _details(results: Results, priors: Sequence[str]) -> Iterator[dict[str, Any]
     shown = [one for one in results.details if one.prior in priors]
     for key in dict.fromkeys((one.task, one.setting, one.target, one.prior) for one in shown):
         group = [one for one in shown if (one.task, one.setting, one.target, one.prior) == key]
+        certain = [one for one in results.certainties if (one.task, one.setting, one.target, one.prior) == key]
+        heads, lines = certainty_table(certain)
+        curves = {one.method: [_by_percent(one.coverage, one.risk)] for one in certain}
         yield {
+            "risk": figures.curves(curves, f"Error rate by the share of rows answered on {key[2]}", "% answered")
+            if curves
+            else "",
+            "certainty_heads": heads,
+            "certainty": [(one.method, line) for one, line in zip(certain, lines, strict=True)],
             "title": ", ".join(key[:3]) + (", gold prior divided out" if key[3] == DIVIDED else ""),
             "labels": [score.label for score in group[0].classes],
             "methods": [
@@ -241,6 +249,10 @@ def _details(results: Results, priors: Sequence[str]) -> Iterator[dict[str, Any]
                 for one in group
             ],
         }
+
+
+def _by_percent(coverage: Sequence[float], risk: Sequence[float]) -> dict[int, float]:
+    return {round(100 * share): value for share, value in zip(coverage, risk, strict=True)}
 
 
 def _slices(results: Results, priors: Sequence[str]) -> Iterator[dict[str, Any]]:

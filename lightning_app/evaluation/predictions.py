@@ -54,6 +54,7 @@ class Tested:
         corrected: Whether the model, or the test, has changed the label prior already.
         synthetic_counts: Selected rows per label that it was trained on, if recorded.
         leakage: Near duplicates of its rows among training data, if measured.
+        metrics: Target -> what the test has measured.
     """
 
     path: str
@@ -67,6 +68,7 @@ class Tested:
     corrected: bool = False
     synthetic_counts: list[int] | None = None
     leakage: LeakageFacts | None = None
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def has_gold_prior(self) -> bool:
@@ -111,6 +113,7 @@ def read(folder: Path) -> Tested:
         "label_prior" in facts,
         None if synthetic_counts is None else [int(synthetic_counts.get(label, 0)) for label in task.labels],
         facts.get("leakage"),
+        facts.get("metrics", {}),
     )
 
 

@@ -66,5 +66,6 @@ def _labelled(run: Tested, target: str, column: str) -> Predictions:
 
 
 def without_calibration(results: Results) -> None:
-    """Take the reliability of labels out, which have no probabilities."""
+    """Take the reliability and the certainty of labels out, which have no probabilities."""
+    results.certainties = [one for one in results.certainties if one.method != LLM]
     results.details = [replace(one, bins=[]) if one.method == LLM else one for one in results.details]

@@ -272,6 +272,7 @@ def _as_json(results: Results, tested: Sequence[Tested], priors: Sequence[str]) 
         "over_targets": [asdict(one) for one in results.over_targets],
         "details": [asdict(one) for one in results.details],
         "slices": [asdict(one) for one in results.slices],
+        "certainties": [asdict(one) for one in results.certainties],
         "dev": [
             {"task": task, "setting": setting, "method": method, "accuracy": accuracy}
             for (task, setting, method), accuracy in results.dev.items()

@@ -92,7 +92,11 @@ def averaged_facts(folders: Sequence[Path]) -> dict[str, Any]:
         {"path": str(folder), "fingerprint": model_fingerprint(str(folder)), "seed": one.get("seed")}
         for folder, one in zip(folders, read, strict=True)
     ]
-    left_out = ("dev", "step", "epoch", "monitor", "dev_confusion", "results")
+    left_out = {"dev", "step", "epoch", "monitor", "dev_confusion", "conformal", "results"}
+    # Of runs with different gold the mean has no label prior that is known.
+    left_out |= {
+        name for name in ("gold_counts", "synthetic_counts") if any(one.get(name) != read[0].get(name) for one in read)
+    }
     facts = {name: value for name, value in read[0].items() if name not in left_out}
     return {**facts, "seed": ", ".join(str(one.get("seed")) for one in read), "averaged": runs}
 

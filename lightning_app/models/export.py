@@ -120,6 +120,8 @@ def _export_model(
             average_weights(folders, place / WEIGHTS)
         if prior is not None:
             facts.update(write_prior(place, facts, prior, target, str(source)))
+            if facts.pop("conformal", None) is not None:  # of the head before the correction
+                log.warning("%s: conformal sets are left out, as they were calibrated without --prior", out)
         if onnx is not None and compared is not None:
             facts["onnx"] = write_onnx(place, onnx, compared, Task(**facts["task"]), facts.get("max_length", 128))
         artifacts.write_json(place / CARD_FACTS, facts)

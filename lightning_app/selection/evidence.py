@@ -4,12 +4,13 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from ..core import artifacts
-from ..core.contracts import Reference, positions
+from ..core.contracts import OF_LABEL_PRIOR, Reference, positions
 from ..core.errors import InputError
 from ..core.paths import find
 from ..core.task import Task
@@ -30,6 +31,8 @@ class Evidence:
         target_MD: Unit embeddings of unlabelled target text, float32.
         inputs: What was read: by name.
         lineage: The ancestors of all of it.
+        teacher: What the pseudolabels say of the teacher's label prior: rows of its gold per class (`gold_counts`), and
+            how the prior was changed, if it was (`label_prior`).
     """
 
     probs_NC: np.ndarray | None = None
@@ -38,6 +41,7 @@ class Evidence:
     target_MD: np.ndarray | None = None
     inputs: dict[str, Reference] = field(default_factory=dict)
     lineage: dict[str, str] = field(default_factory=dict)
+    teacher: dict[str, Any] = field(default_factory=dict)
 
 
 def gather(
@@ -55,6 +59,7 @@ def gather(
     """
     inputs: dict[str, Reference] = {}
     lineage: dict[str, str] = {}
+    teacher: dict[str, Any] = {}
 
     def opened(name: str, path: str, stage: str) -> artifacts.Artifact:
         artifact = artifacts.read(find(path) or Path(path), stage)
@@ -71,6 +76,8 @@ def gather(
     if pseudolabels:
         artifact, index = of_pool("pseudolabels", pseudolabels, "pseudolabel")
         labels = artifact.manifest.facts.get("labels", task.labels)
+        facts = artifact.manifest.facts
+        teacher = {name: facts[name] for name in OF_LABEL_PRIOR if name in facts}
         remedy = f"rebuild with {artifacts.rebuild(artifact.manifest, anew=True)}"
         probs_NC = read_probs(artifact.table, labels, task, str(artifact.path), remedy)[index]
     if dynamics:
@@ -97,7 +104,7 @@ def gather(
                 f"{embeddings_ND.shape[1]} as in {embeddings}; embed both with one model"
             )
     lineage.pop("pool", None)
-    return Evidence(probs_NC, dynamics_ENC, embeddings_ND, target_MD, inputs, lineage)
+    return Evidence(probs_NC, dynamics_ENC, embeddings_ND, target_MD, inputs, lineage, teacher)
 
 
 def _join(path: Path, manifest: artifacts.Manifest, ids: list[str], rows: Rows) -> np.ndarray:

@@ -440,6 +440,7 @@ def _summary(
         **({"prompt_labels": dict(Counter(table["prompt_label"].to_pylist()))} if method.prompt_labels else {}),
         "agreement_with_prompt": float(agrees_N[kept_K].mean()) if agrees_N is not None and len(kept_K) else None,
     }
+    summary.update(evidence.teacher)
     if dropped:
         summary["dropped_by_filter"] = dropped
     if evidence.embeddings_ND is not None:

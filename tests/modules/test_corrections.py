@@ -156,6 +156,19 @@ def test_logit_adjustment_at_one_is_the_balanced_softmax():
     assert losses.weight_B.eq(1).all()
 
 
+def test_soft_labels_are_adjusted_by_the_gold_of_their_teacher():
+    """Its shares need not be those of the student's gold; without any the prior is gone already."""
+    rows, soft, own = rows_of(0, 9), Objective(temperature=1.0), Corrections(synthetic_logit_adjustment=1.0)
+    counts = torch.tensor([6, 3, 1])
+    real = torch.ones(9, dtype=torch.bool)
+    losses = mixed_rows(*rows.values(), real, 0, 9, soft, own, ClassCounts(torch.tensor([1, 1, 1]), None, counts))
+    log_student = torch.log_softmax(rows["logits"] + (counts / 10).log(), dim=1)
+    expected = (rows["probs"] * (rows["probs"].log() - log_student)).sum(dim=1)
+    torch.testing.assert_close(losses.kl_B, expected)
+    with pytest.raises(InputError, match="model.synthetic_logit_adjustment has nothing to adjust"):
+        mixed_rows(*rows.values(), real, 0, 9, soft, own, ClassCounts(counts, None, torch.zeros(3)))
+
+
 def test_balanced_counts_need_no_adjustment():
     rows = rows_of(9, 0)
     rows["label"] = torch.arange(9) % 3

@@ -85,6 +85,9 @@ def test_an_estimate_that_collapses_is_warned_of():
     assert warning is not None
     assert "collapsed (neutral" in warning
     assert "export.temperature" in warning
+    warning = bbse_prior(np.array([[8, 1, 1], [1, 8, 1], [1, 1, 8]]), np.array([9, 0, 9]), LABELS).warning
+    assert warning is not None  # hard predictions: a temperature would change nothing
+    assert "a larger dev set" in warning
 
 
 def test_bbse_refuses_what_cannot_be_inverted():
