@@ -28,6 +28,7 @@ from labelbridge.lightning_app.calibration.priors import prior_vector
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.ranges import (
     NonNegativeFloat,
+    NonNegativeInt,
     Part,
     PositiveFloat,
     Seed,
@@ -36,6 +37,7 @@ from labelbridge.lightning_app.core.ranges import (
     check_ranges,
 )
 from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.data.probabilities import DEVIATIONS
 from labelbridge.lightning_app.evaluation.predicted_classes import one_class_warning
 from labelbridge.lightning_app.models.fingerprints import check_different, model_fingerprint, tokenizer_fingerprint
 from labelbridge.lightning_app.models.locate import card_facts
@@ -58,6 +60,7 @@ from .length_groups import in_groups
 from .losses import ClassCounts, RowLosses
 from .optimizers import check_optimizer, optimizer_and_schedule
 from .packing import make_packable, obstacle, packed_logits
+from .thinned import deviations_under_dropout
 from .trained_rows import train_all_rows, train_rows_that_occur
 
 log = logging.getLogger(__name__)
@@ -114,6 +117,8 @@ class ClassifierModule(StageModuleBase):
             the gold rows per class recorded with the model.
         ensemble: In test and predict: further models, whose probabilities are averaged with this one's, each under
             `prior` by its own gold; they must have the same tokenizer.
+        dropout_passes: In predict: how many networks with some units dropped score every row, for `dropout_deviations`,
+            the standard deviation of each class's probability; see `thinned.py`. 0 for none.
         seed: Seed of a new head and of dropout; linked to `seed_everything`.
     """
 
@@ -154,6 +159,7 @@ class ClassifierModule(StageModuleBase):
         prior: Literal["uniform"] | dict[str, float] | None = None,
         source_prior: dict[str, float] | None = None,
         ensemble: list[str] | None = None,
+        dropout_passes: NonNegativeInt = 0,
         seed: Seed = 0,
     ) -> None:
         super().__init__()
@@ -183,6 +189,7 @@ class ClassifierModule(StageModuleBase):
         self.source_prior = source_prior
         self.ensemble = ensemble or []
         self.members = ModuleList()
+        self.dropout_passes = dropout_passes
         self.seed = seed
         self.network: PreTrainedModel | None = None
         self._features: set[str] = set()  # what its forward takes
@@ -215,7 +222,8 @@ class ClassifierModule(StageModuleBase):
         if subcommand == "fit":
             return {**shared, **self._recipe()}
         members = [model_fingerprint(name, None) for name in self.ensemble] or None
-        more = {"prior": self.prior, "source_prior": self.source_prior, "ensemble": members}
+        thinned = {"passes": self.dropout_passes, "seed": self.seed} if self.dropout_passes else None
+        more = {"prior": self.prior, "source_prior": self.source_prior, "ensemble": members, "dropout": thinned}
         return {**shared, **{name: value for name, value in more.items() if value is not None}}
 
     @property
@@ -253,18 +261,27 @@ class ClassifierModule(StageModuleBase):
             check_single_label(config, self.model_name)
             if outputs is None:
                 self._load(new_head=False)
-        if self.prior is not None or self.source_prior is not None:
-            if subcommand in ("fit", "validate"):
-                raise InputError(
-                    f"model.prior is {self.prior} in {subcommand}, expected null; it serves test and predict, and "
-                    "export.prior writes a label prior into the model that fit exports"
-                )
-            for name in (self.model_name, *self.ensemble):
-                self.log_shift(name)
+        if self.dropout_passes and subcommand != "predict":
+            raise InputError(
+                f"model.dropout_passes is {self.dropout_passes} in {subcommand}, expected 0; it serves predict"
+            )
+        self._check_prior(subcommand)
         for name in self.ensemble:
             self._check_member(name, subcommand)
         if self.ensemble:
             check_different([self.model_name, *self.ensemble], "model.ensemble", self.revision)
+
+    def _check_prior(self, subcommand: str) -> None:
+        """Refuse a label prior that cannot be divided out."""
+        if self.prior is None and self.source_prior is None:
+            return
+        if subcommand in ("fit", "validate"):
+            raise InputError(
+                f"model.prior is {self.prior} in {subcommand}, expected null; it serves test and predict, and "
+                "export.prior writes a label prior into the model that fit exports"
+            )
+        for name in (self.model_name, *self.ensemble):
+            self.log_shift(name)
 
     def _check_member(self, name: str, subcommand: str) -> None:
         """Refuse a further model that cannot read this one's tokens, or does not cover the task."""
@@ -473,22 +490,37 @@ class ClassifierModule(StageModuleBase):
 
     def predict_step(self, batch: EncodedBatch, batch_idx: int) -> StepRows:
         """Probabilities of every row, float64 so that the log of a near-certain one keeps its digits."""
+        raw = self._raw_log_probs(batch)
+        corrected = self._corrected(raw)
+        columns = self._predicted(corrected)
+        if self.prior is not None:
+            columns["raw_probs"] = self._predicted(raw)["probs"]
+        if self.dropout_passes:
+            columns[DEVIATIONS] = deviations_under_dropout(
+                self, lambda: _mean_probs(self._corrected(self._raw_log_probs(batch))), self.dropout_passes, self.seed
+            ).numpy()
+        return batch_rows(batch, columns)
+
+    def _raw_log_probs(self, batch: EncodedBatch) -> list[Tensor]:
+        """Log-probabilities of each model, on the CPU; float64 of shape (B, C)."""
         inputs = self._known(batch["inputs"])
         logits = [self(batch["inputs"]), *(member(**inputs).logits for member in self.members)]
         wide = [logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32)) for logits_BC in logits]
-        raw = [functional.log_softmax(logits_BC, dim=1).cpu().double() for logits_BC in wide]
+        return [functional.log_softmax(logits_BC, dim=1).cpu().double() for logits_BC in wide]
+
+    def _corrected(self, raw: list[Tensor]) -> list[Tensor]:
+        """Each model's log-probabilities under `prior`, if one is given."""
         if self.prior is None:
-            return batch_rows(batch, self._predicted(raw))
+            return raw
         names = (self.model_name, *self.ensemble)
-        corrected = [
+        return [
             functional.log_softmax(raw_BC + self.log_shift(name), dim=1)
             for raw_BC, name in zip(raw, names, strict=True)
         ]
-        return batch_rows(batch, {**self._predicted(corrected), "raw_probs": self._predicted(raw)["probs"]})
 
     def _predicted(self, log_probs: list[Tensor]) -> dict[str, Any]:
         """The mean of the models' probabilities, and its most likely class."""
-        probs_BC = log_probs[0].exp() if len(log_probs) == 1 else torch.stack(log_probs).exp().mean(dim=0)
+        probs_BC = _mean_probs(log_probs)
         return {
             "prediction": [self.task.labels[best] for best in probs_BC.argmax(dim=1).tolist()],
             "probs": probs_BC.numpy(),
@@ -591,3 +623,8 @@ class ClassifierModule(StageModuleBase):
             self.log("train/consistency", divergence / n_views.clamp_min(1), batch_size=1)
         self.log("train/gold_rows", n_gold, batch_size=1)
         self.log("train/synthetic_rows", n_synthetic, batch_size=1)
+
+
+def _mean_probs(log_probs: list[Tensor]) -> Tensor:
+    """The mean of the models' probabilities; float64 of shape (B, C)."""
+    return log_probs[0].exp() if len(log_probs) == 1 else torch.stack(log_probs).exp().mean(dim=0)

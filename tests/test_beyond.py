@@ -312,6 +312,37 @@ def test_an_estimate_needs_predictions_of_this_model(skewed: Stages, tiny_classi
     assert not list(Path().glob(".x*"))
 
 
+def test_rows_whose_probability_varies_least_under_dropout(loop: Stages):
+    texts = write_jsonl(
+        Path("texts.jsonl"), [{"id": f"t{n}", "text": row["text"]} for n, row in enumerate(labelled(60, 8))]
+    )
+    words = ("--model.model=student/model", "--data.prompt_labels=false", f"--data.pool.path={texts}")
+    found = {}
+    for out, more in {
+        "plain": (),
+        "one": ("--model.dropout_passes=4",),
+        "small": ("--model.dropout_passes=4", "--data.tokens_per_batch=64"),
+    }.items():
+        outcome = loop.pseudolabel(*words, *more, f"--out={out}")
+        assert outcome.code == 0, outcome.err
+        found[out] = {row["id"]: row for row in artifacts.read(Path(out)).table.to_pylist()}
+    assert "dropout_deviations" not in found["plain"]["t0"]
+    for name, row in found["one"].items():
+        assert row["probs"] == pytest.approx(found["plain"][name]["probs"], abs=1e-6)
+        assert row["dropout_deviations"] == pytest.approx(found["small"][name]["dropout_deviations"], abs=1e-6)
+    select = (
+        "select", "--config", "select.yaml", f"--pool.path={texts}", "--prompt_labels=false", "--strategy=steady",
+        "--quota=5", "--allow_empty=true",
+    )  # fmt: skip
+    outcome = loop.cli(*select, "--pseudolabels=one", "--out=steady")
+    assert outcome.code == 0, outcome.err
+    for row in artifacts.read(Path("steady")).table.to_pylist():
+        place = LABELS.index(row["class"])
+        assert row["score"] == pytest.approx(-found["one"][row["id"]]["dropout_deviations"][place], abs=1e-6)
+    refused(loop.cli(*select, "--pseudolabels=plain", "--out=x"), "make them with --model.dropout_passes 10")
+    refused(loop.test("--model.model=student/model", "--model.dropout_passes=4", "--out=x"), "it serves predict")
+
+
 def test_self_training_on_unlabelled_text(loop: Stages):
     """A student pseudolabels target text, its most certain rows train the next one; the text may not be tested on."""
     texts = write_jsonl(

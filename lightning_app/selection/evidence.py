@@ -15,7 +15,7 @@ from ..core.errors import InputError
 from ..core.paths import find
 from ..core.task import Task
 from ..data.embeddings import unit_embeddings
-from ..data.probabilities import read_probs
+from ..data.probabilities import DEVIATIONS, read_deviations, read_probs
 from ..data.sources import Rows
 from ..dynamics.store import read_dynamics
 
@@ -31,6 +31,7 @@ class Evidence:
         target_MD: Unit embeddings of unlabelled target text, float32.
         inputs: What was read: by name.
         lineage: The ancestors of all of it.
+        deviations_NC: Standard deviations of the probabilities under dropout, in the task's order; float64.
         teacher: What the pseudolabels say of the teacher's label prior: rows of its gold per class (`gold_counts`), and
             how the prior was changed, if it was (`label_prior`).
     """
@@ -42,6 +43,7 @@ class Evidence:
     inputs: dict[str, Reference] = field(default_factory=dict)
     lineage: dict[str, str] = field(default_factory=dict)
     teacher: dict[str, Any] = field(default_factory=dict)
+    deviations_NC: np.ndarray | None = None
 
 
 def gather(
@@ -72,14 +74,12 @@ def gather(
         artifact = opened(name, path, stage)
         return artifact, _join(artifact.path, artifact.manifest, artifact.table["id"].to_pylist(), rows)
 
-    probs_NC = dynamics_ENC = embeddings_ND = target_MD = encoder = None
+    probs_NC = deviations_NC = dynamics_ENC = embeddings_ND = target_MD = encoder = None
     if pseudolabels:
         artifact, index = of_pool("pseudolabels", pseudolabels, "pseudolabel")
-        labels = artifact.manifest.facts.get("labels", task.labels)
+        probs_NC, deviations_NC = _teacher_scores(artifact, index, task)
         facts = artifact.manifest.facts
         teacher = {name: facts[name] for name in OF_LABEL_PRIOR if name in facts}
-        remedy = f"rebuild with {artifacts.rebuild(artifact.manifest, anew=True)}"
-        probs_NC = read_probs(artifact.table, labels, task, str(artifact.path), remedy)[index]
     if dynamics:
         read = read_dynamics(find(dynamics) or Path(dynamics), task)
         inputs["dynamics"] = artifacts.reference(read.path, read.manifest)
@@ -104,7 +104,23 @@ def gather(
                 f"{embeddings_ND.shape[1]} as in {embeddings}; embed both with one model"
             )
     lineage.pop("pool", None)
-    return Evidence(probs_NC, dynamics_ENC, embeddings_ND, target_MD, inputs, lineage, teacher)
+    return Evidence(probs_NC, dynamics_ENC, embeddings_ND, target_MD, inputs, lineage, teacher, deviations_NC)
+
+
+def _teacher_scores(
+    artifact: artifacts.Artifact, index: np.ndarray, task: Task
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Probabilities of the pool's rows, and their deviations under dropout where the teacher measured them."""
+    labels = artifact.manifest.facts.get("labels", task.labels)
+    told = (
+        artifact.table,
+        labels,
+        task,
+        str(artifact.path),
+        f"rebuild with {artifacts.rebuild(artifact.manifest, anew=True)}",
+    )
+    has_deviations = DEVIATIONS in artifact.table.column_names
+    return read_probs(*told)[index], read_deviations(*told)[index] if has_deviations else None
 
 
 def _join(path: Path, manifest: artifacts.Manifest, ids: list[str], rows: Rows) -> np.ndarray:

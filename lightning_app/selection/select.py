@@ -309,6 +309,7 @@ def _choose(
         dynamics_ENC=None if evidence.dynamics_ENC is None else evidence.dynamics_ENC[:, members],
         embeddings_ND=None if evidence.embeddings_ND is None else evidence.embeddings_ND[members],
         target_MD=evidence.target_MD,
+        deviations_NC=None if evidence.deviations_NC is None else evidence.deviations_NC[members],
     )
     with user_code(f"strategy '{method.strategy}'", expected=EXPECTED):
         chosen = strategy(candidates)

@@ -44,6 +44,7 @@ class Candidates:
         dynamics_ENC: The teacher's log-probabilities after every epoch, float32; None where none were given.
         embeddings_ND: Unit embeddings, float32; None where none were given.
         target_MD: Unit embeddings of unlabelled target text; None where none were given.
+        deviations_NC: Standard deviation of the teacher's probabilities under dropout; None where it was not measured.
     """
 
     ids: Sequence[str]
@@ -55,6 +56,7 @@ class Candidates:
     dynamics_ENC: np.ndarray | None = None
     embeddings_ND: np.ndarray | None = None
     target_MD: np.ndarray | None = None
+    deviations_NC: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ids", tuple(self.ids))  # the class is frozen
@@ -118,6 +120,16 @@ class Candidates:
         """
         return self._given(self.target_MD, "unlabelled target text; give --target_embeddings")
 
+    def deviation(self) -> np.ndarray:
+        """Standard deviation of the class's probability under dropout; shape (N,).
+
+        Raises:
+            InputError: If it was not measured.
+        """
+        what = "pseudolabels with deviations under dropout; make them with --model.dropout_passes 10"
+        own: np.ndarray = self._given(self.deviations_NC, what)[:, self.label]
+        return own
+
     @staticmethod
     def _given(value: np.ndarray | None, what: str) -> np.ndarray:
         if value is None:
@@ -144,6 +156,11 @@ def certain(candidates: Candidates) -> np.ndarray:
     finite_NC = np.where(np.isfinite(log_probs_NC), log_probs_NC, 0.0)
     negative_entropy: np.ndarray = (np.exp(log_probs_NC) * finite_NC).sum(axis=1)
     return negative_entropy
+
+
+def steady(candidates: Candidates) -> np.ndarray:
+    """The rows whose probability varies least under dropout; for self-training (arXiv 2006.15315)."""
+    return -candidates.deviation()
 
 
 def hard(candidates: Candidates) -> np.ndarray:
@@ -321,6 +338,7 @@ BUILT_IN = {
     "hard": BuiltIn(hard, "hard", "the rows with the lowest teacher probability of their class"),
     "ccs": BuiltIn(ccs, "ccs", "equal shares of strata of difficulty", frozenset({"dynamics"})),
     "certain": BuiltIn(certain, "certain", "the rows whose probabilities have the least entropy"),
+    "steady": BuiltIn(steady, "steady", "the rows whose probability varies least under dropout"),
     "near_target": BuiltIn(
         near_target, "near-target", "the rows nearest to unlabelled target text", frozenset({"embeddings", "target"})
     ),
