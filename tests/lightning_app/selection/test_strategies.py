@@ -43,6 +43,7 @@ def candidates(rows: int, seed: int = 0, quota: int = 5, ids: list[str] | None =
         "dynamics_ENC": np.log(epochs / epochs.sum(axis=2, keepdims=True)).astype(np.float32),
         "embeddings_ND": vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
         "target_MD": targets / np.linalg.norm(targets, axis=1, keepdims=True),
+        "deviations_NC": probs * (1 - probs) / 4,  # equal where the probabilities are
     }
     return Candidates(**{**given, **more})
 
@@ -72,7 +73,7 @@ def test_quotas_hold_no_row_comes_twice_and_the_order_of_the_pool_changes_nothin
     shuffled = candidates(
         rows, quota=quota, variant=variant, ids=[given.ids[row] for row in order],
         log_probs_NC=given.log_probs_NC[order], dynamics_ENC=given.dynamics_ENC[:, order],
-        embeddings_ND=given.embeddings_ND[order],
+        embeddings_ND=given.embeddings_ND[order], deviations_NC=given.deviations_NC[order],
     )  # fmt: skip
     assert kept_ids(name, shuffled) == kept
 
