@@ -77,4 +77,15 @@ def _update(digest: Any, array: pa.Array) -> None:
     elif pa.types.is_null(array.type):
         digest.update(len(array).to_bytes(8, "little"))
     else:
-        digest.update(np.ascontiguousarray(array.drop_null().to_numpy(zero_copy_only=False)).tobytes())
+        _update_values(digest, array.drop_null())
+
+
+def _update_values(digest: Any, values: pa.Array) -> None:
+    """Feed numbers, dates and whatever else is no text and no list."""
+    if pa.types.is_time(values.type):  # NumPy has no time of day, nor Python its nanoseconds
+        values = values.view(pa.int32() if pa.types.is_time32(values.type) else pa.int64())
+    numbers = values.to_numpy(zero_copy_only=False)
+    if numbers.dtype == object:  # bytes, decimals, maps: the array holds addresses
+        _update(digest, pa.array([repr(value) for value in values.to_pylist()], pa.string()))
+    else:
+        digest.update(np.ascontiguousarray(numbers).tobytes())
