@@ -3,7 +3,7 @@
 Colours are CSS variables of the page, so that figures follow its light and dark themes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from .class_scores import Bin
@@ -23,7 +23,7 @@ def intervals(rows: Sequence[tuple[str, float, float, float, bool]], unit: str, 
     low, high = min(ends), max(ends)
     pad = max(0.05 * (high - low), 1e-3)
     low, high = low - pad, high + pad
-    left, width, step = 150, 430, 22
+    left, width, step = max(150, 14 + _width(name for name, *_ in rows)), 430, 22
     height = step * len(rows) + 34
 
     def x(value: float) -> float:
@@ -101,7 +101,7 @@ def curves(lines: Mapping[str, Sequence[Mapping[int, float]]], label: str, axis:
     def at(step: int, value: float) -> str:
         return f"{left + width * step / last:.1f},{8 + height * (1 - (value - low) / (high - low)):.1f}"
 
-    parts = [_open(left + width + 170, max(height + 44, 20 + 16 * len(lines)), label)]
+    parts = [_open(left + width + max(170, 44 + _width(lines)), max(height + 44, 20 + 16 * len(lines)), label)]
     parts.append(f'<rect class="frame" x="{left}" y="8" width="{width}" height="{height}"/>')
     for tick in _ticks(100 * low, 100 * high):
         y = at(0, tick / 100).split(",")[1]
@@ -132,6 +132,11 @@ def _open(width: float, height: float, label: str) -> str:
         f'<svg viewBox="0 0 {width:g} {height:g}" style="max-width:{width:g}px" role="img" '
         f'aria-label="{escape(label)}" xmlns="http://www.w3.org/2000/svg">'
     )
+
+
+def _width(names: Iterable[str]) -> int:
+    """Room for the longest of these names, in units of the drawing."""
+    return 7 * max((len(name) for name in names), default=0)
 
 
 def _signed(tick: float) -> str:
