@@ -1,9 +1,12 @@
 """Numbers that others have published, beside those of the same method and target here."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator
 
 from ..core.documents import checked
 from ..core.errors import InputError
@@ -62,11 +65,19 @@ class Beside:
     ours: float
 
 
+def _once(numbers: list[Published]) -> list[Published]:
+    counts = Counter((one.source, *_key(one)) for one in numbers)
+    twice = next((key for key, count in counts.items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"one number of a source for each method and target; '{twice[3]}' on {twice[4]} comes twice")
+    return numbers
+
+
 @dataclass(frozen=True)
 class _File:
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-    numbers: list[Published]
+    numbers: Annotated[list[Published], AfterValidator(_once)]
 
 
 def read_published(file: str) -> list[Published]:

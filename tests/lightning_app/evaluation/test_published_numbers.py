@@ -66,6 +66,7 @@ def test_numbers_of_other_methods_are_left_out(tmp_path: Path, task: Task):
             ENTRY.replace("63.7", "0.637"),
             "numbers.0.value is 0.637, and no other is above 1, expected percent; write 63.7",
         ),
+        (f"{ENTRY}, {ENTRY}", "expected one number of a source for each method and target; '.*' on hi comes twice"),
         (ENTRY.replace("63.7", ".nan"), "numbers.0.value is nan, expected 0 <= value <= 100"),
     ],
 )
