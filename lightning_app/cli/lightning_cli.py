@@ -147,7 +147,7 @@ class Cli(LightningCLI):
             isinstance(one, ProgressBar) for one in callbacks
         ):
             kwargs["callbacks"] = [*callbacks, self.progress_bar()]
-        device = bf16_device(chosen.get("accelerator")) if getattr(self.model, "HAS_FILES", False) else None
+        device = bf16_device(chosen.get("accelerator")) if self.model.HAS_FILES else None
         if chosen.get("precision") is None and device is not None:
             # Autocast would cast the weights, and most activations, again and again for the sake of their updates.
             half = self.command in ("predict", "test") and self.model.HALF_WEIGHTS
