@@ -159,12 +159,17 @@ class Pseudolabels(_Entry):
     """Pseudolabels beside the plain ones of the teacher.
 
     Args:
-        teacher: The method, one without a selection, whose model gives them; None for the teacher.
+        teacher: The method whose model gives them, of the seed that selects; None for the teacher.
         flags: Settings of `predict`.
+        rows: What is labelled in the place of the pool, such as unlabelled text of the target. Selections that name
+            these pseudolabels choose among these rows. They are read as they are, in every place.
+        needs: Folders of artifacts that its flags read, such as the models of `model.ensemble`.
     """
 
     teacher: str | None = None
     flags: Flags = field(default_factory=dict)
+    rows: Sources = field(default_factory=list)
+    needs: Files = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +182,7 @@ class Method(_Entry):
         places: Where it is trained and tested; `in` in the file.
         order: Whether rows are translated and then selected, or selected in English and then translated.
         needs: Folders of artifacts that its flags read, such as translations for `data.views`.
+        average: Other methods, the mean of whose weights this one is, seed by seed, in the place of a training.
     """
 
     selection: str | None = None
@@ -184,10 +190,13 @@ class Method(_Entry):
     places: Annotated[Names, Field(alias="in")] = field(default_factory=lambda: [ENGLISH])
     order: Literal["translate-first", "select-first"] | None = None
     needs: Files = field(default_factory=list)
+    average: Annotated[list[str], BeforeValidator(_listed)] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.order is not None and self.selection is None:
             raise ValueError("a selection too, as order is a student's")
+        if self.average and (self.selection is not None or self.flags or self.needs):
+            raise ValueError("`in` alone beside average, as nothing is trained")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,6 +279,10 @@ class Grid(_Entry):
     def labels(self, selection: str) -> str:
         """The name of the pseudolabels that a selection reads; empty for the plain ones."""
         return self.selections[selection].get("pseudolabels") or ""
+
+    def own_rows(self, labels: str) -> list[dict[str, Any]]:
+        """The rows of pseudolabels that are not the pool's; empty for the pool's."""
+        return self.pseudolabels[labels].rows if labels else []
 
     def needs(self, selection: str) -> set[str]:
         """What a selection reads: `pseudolabels`, `dynamics`, `embeddings`, `target`."""
@@ -359,12 +372,32 @@ def _check_references(grid: Grid) -> None:
     for name, method in grid.methods.items():
         _check_names(f"methods.{name}.selection", _listed(method.selection), grid.selections)
         _check_names(f"methods.{name}.in", method.places, grid.places)
-    teachers = [name for name, method in grid.methods.items() if method.selection is None]
+        _check_names(
+            f"methods.{name}.average", method.average, [one for one, other in grid.methods.items() if not other.average]
+        )
     for name, pseudolabels in grid.pseudolabels.items():
-        _check_names(f"pseudolabels.{name}.teacher", _listed(pseudolabels.teacher), teachers)
+        _check_names(f"pseudolabels.{name}.teacher", _listed(pseudolabels.teacher), grid.methods)
     for name, settings in grid.selections.items():
         _check_names(f"selections.{name}.needs", _listed(settings.get("needs")), EVIDENCE)
         _check_names(f"selections.{name}.pseudolabels", _listed(settings.get("pseudolabels")), grid.pseudolabels)
+    for name in grid.pseudolabels:
+        _check_rounds(grid, name)
+
+
+def _check_rounds(grid: Grid, first: str) -> None:
+    """Refuse pseudolabels of a student that learns from them, directly or by way of others."""
+    found, open_ones = set[str](), [first]
+    while open_ones:
+        teacher = grid.pseudolabels[open_ones.pop()].teacher
+        methods = [] if teacher is None else [teacher, *grid.methods[teacher].average]
+        selections = [one for one in (grid.methods[method].selection for method in methods) if one is not None]
+        for labels in {grid.labels(one) for one in selections} - found - {""}:
+            if labels == first:
+                raise InputError(
+                    f"pseudolabels.{first}.teacher: {teacher!r} learns from these pseudolabels; name another method"
+                )
+            found.add(labels)
+            open_ones.append(labels)
 
 
 def _check_names(place: str, names: Sequence[Any], known: Collection[str]) -> None:
@@ -389,6 +422,11 @@ def _check_folders(grid: Grid) -> None:
                 f"methods.{name}: order select-first in a union {list(grid.unions)}, where there is no one selection "
                 "to translate; take the union out of `in`, or the order"
             )
+        if method.order == "select-first" and method.selection and grid.own_rows(grid.labels(method.selection)):
+            raise InputError(
+                f"methods.{name}: order select-first, expected none with a selection whose pseudolabels have rows of "
+                "their own, which are read as they are"
+            )
 
 
 def _check_rows(grid: Grid) -> None:
@@ -398,8 +436,16 @@ def _check_rows(grid: Grid) -> None:
         for part in ("train", "dev"):
             if not grid.gold.get(part):
                 raise InputError(f"gold.{part}: is missing; translations start from it")
-        if not grid.pool and not grid.raw and any(method.selection for method in grid.methods.values()):
+        of_pool = [one for one in grid.selections if not grid.own_rows(grid.labels(one))]
+        if not grid.pool and not grid.raw and any(method.selection in of_pool for method in grid.methods.values()):
             raise InputError("pool: is missing; translations start from it, or from `raw`")
+    for name in grid.selections:
+        others = sorted(grid.needs(name) - {"pseudolabels"})
+        if grid.own_rows(grid.labels(name)) and others:
+            raise InputError(
+                f"selections.{name}: reads {' and '.join(others)} of the pool, expected a strategy that does without, "
+                "such as certain, as its pseudolabels are of other rows"
+            )
     if grid.any_needs("target") and not grid.target_text:
         raise InputError("target_text: is missing; near_target compares the pool with unlabelled text of the target")
 

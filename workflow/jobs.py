@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from labelbridge.lightning_app.models.locate import CARD_FACTS
+
 from .grid import ENGLISH, TRAINER_STAGES, TRANSLATE_TEST, Grid, Translated
 
 MAIN = (sys.executable, "main.py")
@@ -88,8 +90,10 @@ class Jobs:
         return [*self._gold_made(place), *map(manifest, self.grid.methods[method].needs)]
 
     def inputs_of_pseudolabel(self, place: str, labels: str, seed: int) -> list[str]:
-        """A teacher and a pool."""
-        return [manifest(self._labelling(place, labels, seed)), *self._rows_made(place, "pool")]
+        """A teacher, a pool, and what the settings read."""
+        needs = self.grid.pseudolabels[labels].needs if labels else []
+        pool = [] if self.grid.own_rows(labels) else self._rows_made(place, "pool")
+        return [self._labelling(place, labels, seed)[1], *pool, *map(manifest, needs)]
 
     def inputs_of_embed(self, place: str) -> list[str]:
         """A pool."""
@@ -100,18 +104,23 @@ class Jobs:
         evidence = [
             manifest(folder.removesuffix("/dynamics")) for folder in self._evidence(place, selection, seed).values()
         ]
-        return [*self._rows_made(place, "pool"), *evidence]
+        pool = [] if self.grid.own_rows(self.grid.labels(selection)) else self._rows_made(place, "pool")
+        return [*pool, *evidence]
 
     def inputs_of_student(self, place: str, method: str, seed: int) -> list[str]:
         """The place's gold, a selection, and what the method's settings read."""
         selection = manifest(self._selection(place, method, seed))
         return [*self._gold_made(place), selection, *map(manifest, self.grid.methods[method].needs)]
 
+    def inputs_of_average(self, place: str, method: str, seed: int) -> list[str]:
+        """The models of the other methods."""
+        return [self._complete(place, one, seed) for one in self.grid.methods[method].average]
+
     def inputs_of_test(self, place: str, method: str, seed: int) -> list[str]:
         """A model, and translated targets where they are what it is tested on."""
         targets = self.grid.translate_test if place == TRANSLATE_TEST else {}
         return [
-            manifest(self._model(place, method, seed)),
+            self._complete(place, method, seed),
             *(manifest(f"{self.out}/{TRANSLATE_TEST}/{target}") for target in targets),
         ]
 
@@ -158,10 +167,11 @@ class Jobs:
 
     def pseudolabel(self, place: str, labels: str, seed: int) -> str:
         """The teacher's probabilities for the pool."""
-        model = f"{self._labelling(place, labels, seed)}/model"
+        model = f"{self._labelling(place, labels, seed)[0]}/model"
         flags = self.grid.pseudolabels[labels].flags if labels else {}
         shared = self._frozen_cache(flags)
-        settings = {**self._pool(place, "data.pool"), "model.model": model, **shared, **flags}
+        pool = self._labelled(place, labels, "data.pool")
+        settings = {**pool, "model.model": model, **shared, **flags}
         return self._command("predict", self._pseudolabels(place, labels, seed), settings, "pseudolabel")
 
     def embed(self, place: str) -> str:
@@ -176,7 +186,7 @@ class Jobs:
     def select(self, place: str, selection: str, seed: int) -> str:
         """A selection from the place's pool."""
         settings = {
-            **self._pool(place, "pool"),
+            **self._labelled(place, self.grid.labels(selection), "pool"),
             "pseudolabels": None,
             **self._evidence(place, selection, seed),
             "seed": seed,
@@ -195,15 +205,26 @@ class Jobs:
         }
         return self._command("fit", self._model(place, method, seed), settings, "student")
 
+    def average(self, place: str, method: str, seed: int) -> str:
+        """The mean of the weights of other methods' models."""
+        models = [f"{self._model(place, one, seed)}/model" for one in self.grid.methods[method].average]
+        # An export that was cut short is no artifact to go on with.
+        settings = {"average": models, "out": f"{self._model(place, method, seed)}/model", "overwrite": True}
+        return shlex.join([*MAIN, "export", *flags(settings)])
+
     def test(self, place: str, method: str, seed: int) -> str:
         """A model on the place's targets."""
         shared = self._frozen_cache(self.grid.methods[method].flags)
-        settings = {"model.model": f"{self._model(place, method, seed)}/model", **shared, **self._targets(place)}
+        named = {"method": method} if self.grid.methods[method].average else {}  # what `export` wrote has no name
+        model = {"model.model": f"{self._model(place, method, seed)}/model"}
+        settings = {**model, **named, **shared, **self._targets(place)}
         return self._command("test", self._test(place, method, seed), settings, "test")
 
     def after_test(self, place: str, method: str, seed: int) -> str:
         """With `keep_models: first`, the removal of a later seed's weights: nothing else reads them."""
         if self.grid.keep_models == "all" or self.grid.seed_chain == "full" or seed == self.grid.seeds[0]:
+            return ""
+        if self._is_read_again(place, method):
             return ""
         return f"&& rm -r {shlex.quote(self._model(place, method, seed) + '/model')}"
 
@@ -231,18 +252,36 @@ class Jobs:
     def _pseudolabels(self, place: str, labels: str, seed: int) -> str:
         return f"{self._folder(place)}/pseudolabel{'-' if labels else ''}{labels}/seed{seed}"
 
-    def _labelling(self, place: str, labels: str, seed: int) -> str:
-        """The run whose model gives pseudolabels."""
+    def _labelling(self, place: str, labels: str, seed: int) -> tuple[str, str]:
+        """The run whose model gives pseudolabels, and the file that says that it is complete."""
         teacher = self.grid.pseudolabels[labels].teacher if labels else None
-        return self._teacher(place, seed) if teacher is None else self._model(place, teacher, seed)
+        if teacher is None:
+            folder = self._teacher(place, seed)
+            return folder, manifest(folder)
+        return self._model(place, teacher, seed), self._complete(place, teacher, seed)
 
     def _model(self, place: str, method: str, seed: int) -> str:
-        """SRC is the teacher itself, or another one if it has flags; every other method trains a student."""
+        """The folder of a method's model: SRC is the teacher itself, or another one if it has flags."""
         place = ENGLISH if place == TRANSLATE_TEST else place
-        if self.grid.methods[method].selection is None:
-            own = self.grid.methods[method].flags
-            return f"{self._folder(place)}/{method}/seed{seed}/teacher" if own else self._teacher(place, seed)
-        return f"{self._folder(place)}/{method}/seed{seed}/student"
+        own = self.grid.methods[method]
+        if own.selection is None and not own.flags and not own.average:
+            return self._teacher(place, seed)
+        stage = "student" if own.selection is not None else "mean" if own.average else "teacher"
+        return f"{self._folder(place)}/{method}/seed{seed}/{stage}"
+
+    def _complete(self, place: str, method: str, seed: int) -> str:
+        """The file that says that a method's model is complete."""
+        folder = self._model(place, method, seed)
+        return f"{folder}/model/{CARD_FACTS}" if self.grid.methods[method].average else manifest(folder)
+
+    def _is_read_again(self, place: str, method: str) -> bool:
+        """Whether a model of a later seed has a reader beside this test: an average, another test, another grid."""
+        seed = self.grid.seeds[0]
+        model = self._model(place, method, seed)
+        methods = self.grid.methods.items()
+        tests = [name for name, one in methods for other in one.places if self._model(other, name, seed) == model]
+        of_another = self._shares(place) and model == self._teacher(place, seed)
+        return len(tests) > 1 or of_another or any(method in one.average for _, one in methods)
 
     def _test(self, place: str, method: str, seed: int) -> str:
         return f"{self._folder(place)}/{method}/seed{seed}/test"
@@ -294,6 +333,11 @@ class Jobs:
         rows = self._rows(place, "pool")
         return {key: rows} if rows else {}
 
+    def _labelled(self, place: str, labels: str, key: str) -> dict[str, Any]:
+        """The rows that pseudolabels are of, under a stage's name for them: the place's pool, or rows of their own."""
+        own = self.grid.own_rows(labels)
+        return {key: own} if own else self._pool(place, key)
+
     def _targets(self, place: str) -> dict[str, Any]:
         """The targets of a place; without any, the configuration of `test` has some."""
         if place == TRANSLATE_TEST:
@@ -312,8 +356,11 @@ class Jobs:
                 self._pseudolabels(place, self.grid.labels(selection), seed),
             ),
             "dynamics": ("dynamics" in needs, f"{self._teacher(place, seed)}/dynamics"),
-            # Where one selection needs embeddings all get them: then each reports its diversity.
-            "embeddings": (self.grid.any_needs("embeddings"), f"{self._folder(place)}/embed"),
+            # Where one selection needs embeddings all of the pool get them: then each reports its diversity.
+            "embeddings": (
+                self.grid.any_needs("embeddings") and not self.grid.own_rows(self.grid.labels(selection)),
+                f"{self._folder(place)}/embed",
+            ),
             "target_embeddings": ("target" in needs, f"{self.out}/embed_target"),
         }
         return {setting: folder for setting, (is_read, folder) in folders.items() if is_read}

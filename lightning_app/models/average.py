@@ -98,7 +98,9 @@ def averaged_facts(folders: Sequence[Path]) -> dict[str, Any]:
         name for name in ("gold_counts", "synthetic_counts") if any(one.get(name) != read[0].get(name) for one in read)
     }
     facts = {name: value for name, value in read[0].items() if name not in left_out}
-    return {**facts, "seed": ", ".join(str(one.get("seed")) for one in read), "averaged": runs}
+    seeds = dict.fromkeys(one.get("seed") for one in read)
+    seed = next(iter(seeds)) if len(seeds) == 1 else ", ".join(map(str, seeds))
+    return {**facts, "seed": seed, "averaged": runs}
 
 
 def _comparable(folder: Path) -> tuple[Any, str]:

@@ -31,7 +31,11 @@ def refusal(**changes: Any) -> str:
 def test_every_grid_of_the_project_passes():
     for file in (PROJECT / "workflow").glob("*.yaml"):
         config = yaml.safe_load(file.read_text())
-        folders = {name: "my/data" for name in ("data", "raw_pool", "pool_folder") if f"{{{name}}}" in file.read_text()}
+        folders = {
+            name: "my/data"
+            for name in ("data", "raw_pool", "pool_folder", "other_teacher")
+            if f"{{{name}}}" in file.read_text()
+        }
         assert read({**config, **folders}).methods, file.name
 
 
@@ -58,7 +62,12 @@ def test_every_grid_of_the_project_passes():
         ({"translations": {"hi": {"from": "mr"}}}, "translations.hi.from: unknown name 'mr'"),
         ({"translations": {"hi": {"targets": {"a": {"pth": "x"}}}}}, "translations.hi.targets.a.pth is not known, did you mean 'path'?"),
         ({"translate_test": {"hi": {}}}, "translate_test.hi.rows is missing"),
-        ({"pseudolabels": {"other": {"teacher": "T-top-k"}}}, "pseudolabels.other.teacher: unknown name 'T-top-k'"),
+        ({"pseudolabels": {"other": {"teacher": "T-tip-k"}}}, "pseudolabels.other.teacher: unknown name 'T-tip-k', did you mean"),
+        ({"pseudolabels": {"own": {"teacher": "T-top-k"}}, "selections": {"top": {"pseudolabels": "own"}}}, "pseudolabels.own.teacher: 'T-top-k' learns from these pseudolabels; name another method"),
+        ({"pseudolabels": {"own": {"rows": "text.jsonl"}}, "selections": {"top": {"pseudolabels": "own", "strategy": "easy"}}}, "selections.top: reads dynamics of the pool, expected a strategy that does without"),
+        ({"methods": {"SRC": {}, "mean": {"average": ["SRC", "SCR"]}}}, "methods.mean.average: unknown name 'SCR', did you mean 'SRC'?"),
+        ({"methods": {"SRC": {}, "mean": {"average": ["SRC", "mean"]}}}, "methods.mean.average: unknown name 'mean', expected one of SRC"),
+        ({"methods": {"T": {"average": ["T"], "selection": "top"}}}, "methods.T is {'average': ['T'], 'selection': 'top'}, expected `in` alone beside average"),
         ({"selections": {"top": {"pseudolabels": "other"}}}, "selections.top.pseudolabels: unknown name 'other', expected none"),
         ({"selections": {"top": {"needs": ["dynamic"]}}}, "selections.top.needs: unknown name 'dynamic', did you mean 'dynamics'?"),
         ({"unions": {"all": ["en", "hi"]}}, "unions.all: unknown name 'hi'"),
@@ -175,3 +184,32 @@ def test_a_selection_needs_what_its_strategy_and_its_students_read():
     weighed = {**prompt, "model.importance_clip": 2.0}
     assert needs({"strategy": "random", "class_from": "prompt"}, weighed) == {"pseudolabels"}
     assert needs({"strategy": "random", "class_from": "prompt", "agreement": True}, prompt) == {"pseudolabels"}
+
+
+def test_pseudolabels_of_two_rounds_that_learn_from_each_other_are_refused():
+    pseudolabels = {"a": {"teacher": "B"}, "b": {"teacher": "A"}}
+    selections = {"of-a": {"pseudolabels": "a"}, "of-b": {"pseudolabels": "b"}}
+    methods = {"A": {"selection": "of-a"}, "B": {"selection": "of-b"}}
+    message = refusal(pseudolabels=pseudolabels, selections=selections, methods=methods)
+    assert message == "pseudolabels.a.teacher: 'A' learns from these pseudolabels; name another method"
+
+
+def test_rows_of_pseudolabels_stand_in_for_the_pool():
+    grid = read(
+        {
+            **{key: value for key, value in SMALL.items() if key != "pool"},
+            "translations": {"hi": {}},
+            "pseudolabels": {"texts": {"rows": {"path": "texts.jsonl"}}},
+            "selections": {"certain": {"strategy": "certain", "pseudolabels": "texts", "prompt_labels": False}},
+            "methods": {"SRC": {}, "self": {"selection": "certain", "in": ["hi"]}},
+        }
+    )
+    assert grid.own_rows("texts") == [{"path": "texts.jsonl"}]
+    translated = {"selection": "certain", "in": ["hi"], "order": "select-first"}
+    message = refusal(
+        translations={"hi": {}},
+        pseudolabels={"texts": {"rows": {"path": "texts.jsonl"}}},
+        selections=grid.selections,
+        methods={"self": translated},
+    )
+    assert message.startswith("methods.self: order select-first, expected none with a selection whose pseudolabels")

@@ -102,3 +102,48 @@ def test_predictions_share_the_outputs_of_frozen_layers():
     assert settings(other.test("en", "SRC", 0))["--model.frozen_layers"] == "6"
     assert "--model.frozen_cache" not in settings(other.test("en", "small", 0))
     assert "--model.frozen_cache" not in settings(jobs("demo", trainer={}).test("en", "SRC", 0))
+
+
+def test_a_mean_of_methods_is_exported_from_their_models_of_the_same_seed():
+    methods = {"SRC": {}, "slow": {"flags": {"model.learning_rate": 1e-5}}, "mean": {"average": ["SRC", "slow"]}}
+    made = jobs("demo", methods=methods)
+    models = ["runs/demo/teacher/seed1", "runs/demo/slow/seed1/teacher"]
+    assert made.inputs_of_average("en", "mean", 1) == [f"{model}/_manifest.json" for model in models]
+    command = settings(made.average("en", "mean", 1))
+    assert json.loads(command["--average"]) == [f"{model}/model" for model in models]
+    assert made.inputs_of_test("en", "mean", 1) == [f"{command['--out']}/labelbridge.json"]
+    test = settings(made.test("en", "mean", 1))
+    assert (test["--model.model"], test["--method"]) == (command["--out"], "mean")
+
+
+def test_weights_that_something_else_reads_are_kept():
+    methods = {"SRC": {}, "slow": {"flags": {"model.learning_rate": 1e-5}}, "mean": {"average": ["SRC", "slow"]}}
+    made = jobs("demo", methods=methods)
+    assert [made.after_test("en", name, 1) for name in ("SRC", "slow")] == ["", ""]
+    assert made.after_test("en", "mean", 1) == "&& rm -r runs/demo/mean/seed1/mean/model"
+    both = jobs(
+        "languages", keep_models="first", methods={"SRC": {"in": ["en", "translate-test"]}, "T": {"selection": "top"}}
+    )
+    assert both.after_test("en", "SRC", 1) == both.after_test("translate-test", "SRC", 1) == ""
+    assert both.after_test("en", "T", 1)
+
+
+def test_a_selection_chooses_among_the_rows_that_its_pseudolabels_are_of():
+    made = jobs(
+        "demo",
+        pseudolabels={"texts": {"rows": {"path": "mr.jsonl"}, "needs": "my/run", "teacher": "self"}},
+        selections={"top": {}, "certain": {"strategy": "certain", "pseudolabels": "texts", "prompt_labels": False}},
+        methods={"self": {"selection": "top"}, "twice": {"selection": "certain"}},
+    )
+    rows = [{"path": "mr.jsonl"}]
+    predicted = settings(made.pseudolabel("en", "texts", 0))
+    assert json.loads(predicted["--data.pool"]) == rows
+    assert predicted["--model.model"] == "runs/demo/self/seed0/student/model"
+    assert made.inputs_of_pseudolabel("en", "texts", 0) == [
+        "runs/demo/self/seed0/student/_manifest.json", "my/run/_manifest.json"
+    ]  # fmt: skip
+    selected = settings(made.select("en", "certain", 0))
+    assert json.loads(selected["--pool"]) == rows
+    assert selected["--pseudolabels"] == predicted["--out"]
+    assert made.inputs_of_select("en", "certain", 0) == [f"{predicted['--out']}/_manifest.json"]
+    assert json.loads(settings(made.select("en", "top", 0))["--pool"]) != rows
