@@ -182,7 +182,10 @@ class Method(_Entry):
         places: Where it is trained and tested; `in` in the file.
         order: Whether rows are translated and then selected, or selected in English and then translated.
         needs: Folders of artifacts that its flags read, such as translations for `data.views`.
-        average: Other methods, the mean of whose weights this one is, seed by seed, in the place of a training.
+        export_of: The method whose model this one is, exported anew, or several for the mean of their weights; in the
+            place of a training.
+        prior: The label prior of that export, as in `export --prior`.
+        target: The pseudolabels, made by the exported model, that the priors `em` and `bbse` are estimated on.
     """
 
     selection: str | None = None
@@ -190,13 +193,17 @@ class Method(_Entry):
     places: Annotated[Names, Field(alias="in")] = field(default_factory=lambda: [ENGLISH])
     order: Literal["translate-first", "select-first"] | None = None
     needs: Files = field(default_factory=list)
-    average: Annotated[list[str], BeforeValidator(_listed)] = field(default_factory=list)
+    export_of: Annotated[list[str], BeforeValidator(_listed)] = field(default_factory=list)
+    prior: str | dict[str, float] | None = None
+    target: str | None = None
 
     def __post_init__(self) -> None:
         if self.order is not None and self.selection is None:
             raise ValueError("a selection too, as order is a student's")
-        if self.average and (self.selection is not None or self.flags or self.needs):
-            raise ValueError("`in` alone beside average, as nothing is trained")
+        if self.export_of and (self.selection is not None or self.flags or self.needs):
+            raise ValueError("no settings of a training beside export_of")
+        if not self.export_of and (self.prior is not None or self.target is not None):
+            raise ValueError("export_of too, as prior and target are an export's")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -372,9 +379,9 @@ def _check_references(grid: Grid) -> None:
     for name, method in grid.methods.items():
         _check_names(f"methods.{name}.selection", _listed(method.selection), grid.selections)
         _check_names(f"methods.{name}.in", method.places, grid.places)
-        _check_names(
-            f"methods.{name}.average", method.average, [one for one, other in grid.methods.items() if not other.average]
-        )
+        trained = [one for one, other in grid.methods.items() if not other.export_of]
+        _check_names(f"methods.{name}.export_of", method.export_of, trained)
+        _check_names(f"methods.{name}.target", _listed(method.target), grid.pseudolabels)
     for name, pseudolabels in grid.pseudolabels.items():
         _check_names(f"pseudolabels.{name}.teacher", _listed(pseudolabels.teacher), grid.methods)
     for name, settings in grid.selections.items():
@@ -389,7 +396,7 @@ def _check_rounds(grid: Grid, first: str) -> None:
     found, open_ones = set[str](), [first]
     while open_ones:
         teacher = grid.pseudolabels[open_ones.pop()].teacher
-        methods = [] if teacher is None else [teacher, *grid.methods[teacher].average]
+        methods = [] if teacher is None else [teacher, *grid.methods[teacher].export_of]
         selections = [one for one in (grid.methods[method].selection for method in methods) if one is not None]
         for labels in {grid.labels(one) for one in selections} - found - {""}:
             if labels == first:

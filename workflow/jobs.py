@@ -112,9 +112,11 @@ class Jobs:
         selection = manifest(self._selection(place, method, seed))
         return [*self._gold_made(place), selection, *map(manifest, self.grid.methods[method].needs)]
 
-    def inputs_of_average(self, place: str, method: str, seed: int) -> list[str]:
-        """The models of the other methods."""
-        return [self._complete(place, one, seed) for one in self.grid.methods[method].average]
+    def inputs_of_export(self, place: str, method: str, seed: int) -> list[str]:
+        """The models of other methods, and predictions for unlabelled text of the target."""
+        own = self.grid.methods[method]
+        target = [] if own.target is None else [manifest(self._pseudolabels(place, own.target, seed))]
+        return [*(self._complete(place, one, seed) for one in own.export_of), *target]
 
     def inputs_of_test(self, place: str, method: str, seed: int) -> list[str]:
         """A model, and translated targets where they are what it is tested on."""
@@ -205,17 +207,24 @@ class Jobs:
         }
         return self._command("fit", self._model(place, method, seed), settings, "student")
 
-    def average(self, place: str, method: str, seed: int) -> str:
-        """The mean of the weights of other methods' models."""
-        models = [f"{self._model(place, one, seed)}/model" for one in self.grid.methods[method].average]
-        # An export that was cut short is no artifact to go on with.
-        settings = {"average": models, "out": f"{self._model(place, method, seed)}/model", "overwrite": True}
-        return shlex.join([*MAIN, "export", *flags(settings)])
+    def export(self, place: str, method: str, seed: int) -> str:
+        """A model of another method, exported anew, or the mean of several."""
+        own = self.grid.methods[method]
+        models = [f"{self._model(place, one, seed)}/model" for one in own.export_of]
+        settings = {
+            **({"model": models[0]} if len(models) == 1 else {"average": models}),
+            "out": f"{self._model(place, method, seed)}/model",
+            "overwrite": True,  # an export that was cut short is nothing to go on with
+            "prior": own.prior,
+            "target": None if own.target is None else self._pseudolabels(place, own.target, seed),
+        }
+        given = {key: value for key, value in settings.items() if value is not None}
+        return shlex.join([*MAIN, "export", *flags(given)])
 
     def test(self, place: str, method: str, seed: int) -> str:
         """A model on the place's targets."""
         shared = self._frozen_cache(self.grid.methods[method].flags)
-        named = {"method": method} if self.grid.methods[method].average else {}  # what `export` wrote has no name
+        named = {"method": method} if self.grid.methods[method].export_of else {}  # an export keeps the other's name
         model = {"model.model": f"{self._model(place, method, seed)}/model"}
         settings = {**model, **named, **shared, **self._targets(place)}
         return self._command("test", self._test(place, method, seed), settings, "test")
@@ -264,24 +273,24 @@ class Jobs:
         """The folder of a method's model: SRC is the teacher itself, or another one if it has flags."""
         place = ENGLISH if place == TRANSLATE_TEST else place
         own = self.grid.methods[method]
-        if own.selection is None and not own.flags and not own.average:
+        if own.selection is None and not own.flags and not own.export_of:
             return self._teacher(place, seed)
-        stage = "student" if own.selection is not None else "mean" if own.average else "teacher"
+        stage = "student" if own.selection is not None else "export" if own.export_of else "teacher"
         return f"{self._folder(place)}/{method}/seed{seed}/{stage}"
 
     def _complete(self, place: str, method: str, seed: int) -> str:
         """The file that says that a method's model is complete."""
         folder = self._model(place, method, seed)
-        return f"{folder}/model/{CARD_FACTS}" if self.grid.methods[method].average else manifest(folder)
+        return f"{folder}/model/{CARD_FACTS}" if self.grid.methods[method].export_of else manifest(folder)
 
     def _is_read_again(self, place: str, method: str) -> bool:
-        """Whether a model of a later seed has a reader beside this test: an average, another test, another grid."""
+        """Whether a model of a later seed has a reader beside this test: an export, another test, another grid."""
         seed = self.grid.seeds[0]
         model = self._model(place, method, seed)
         methods = self.grid.methods.items()
         tests = [name for name, one in methods for other in one.places if self._model(other, name, seed) == model]
         of_another = self._shares(place) and model == self._teacher(place, seed)
-        return len(tests) > 1 or of_another or any(method in one.average for _, one in methods)
+        return len(tests) > 1 or of_another or any(method in one.export_of for _, one in methods)
 
     def _test(self, place: str, method: str, seed: int) -> str:
         return f"{self._folder(place)}/{method}/seed{seed}/test"

@@ -105,22 +105,34 @@ def test_predictions_share_the_outputs_of_frozen_layers():
 
 
 def test_a_mean_of_methods_is_exported_from_their_models_of_the_same_seed():
-    methods = {"SRC": {}, "slow": {"flags": {"model.learning_rate": 1e-5}}, "mean": {"average": ["SRC", "slow"]}}
+    methods = {"SRC": {}, "slow": {"flags": {"model.learning_rate": 1e-5}}, "mean": {"export_of": ["SRC", "slow"]}}
     made = jobs("demo", methods=methods)
     models = ["runs/demo/teacher/seed1", "runs/demo/slow/seed1/teacher"]
-    assert made.inputs_of_average("en", "mean", 1) == [f"{model}/_manifest.json" for model in models]
-    command = settings(made.average("en", "mean", 1))
+    assert made.inputs_of_export("en", "mean", 1) == [f"{model}/_manifest.json" for model in models]
+    command = settings(made.export("en", "mean", 1))
     assert json.loads(command["--average"]) == [f"{model}/model" for model in models]
     assert made.inputs_of_test("en", "mean", 1) == [f"{command['--out']}/labelbridge.json"]
     test = settings(made.test("en", "mean", 1))
     assert (test["--model.model"], test["--method"]) == (command["--out"], "mean")
 
 
+def test_a_prior_is_estimated_on_what_the_exported_model_predicts():
+    made = jobs(
+        "demo",
+        pseudolabels={"texts": {"rows": {"path": "mr.jsonl"}}},
+        methods={"SRC": {}, "SRC-em": {"export_of": "SRC", "prior": "em", "target": "texts"}},
+    )
+    command = settings(made.export("en", "SRC-em", 1))
+    assert (command["--model"], command["--prior"]) == ("runs/demo/teacher/seed1/model", "em")
+    assert command["--target"] == settings(made.pseudolabel("en", "texts", 1))["--out"]
+    assert made.inputs_of_export("en", "SRC-em", 1)[1] == f"{command['--target']}/_manifest.json"
+
+
 def test_weights_that_something_else_reads_are_kept():
-    methods = {"SRC": {}, "slow": {"flags": {"model.learning_rate": 1e-5}}, "mean": {"average": ["SRC", "slow"]}}
+    methods = {"SRC": {}, "slow": {"flags": {"model.learning_rate": 1e-5}}, "mean": {"export_of": ["SRC", "slow"]}}
     made = jobs("demo", methods=methods)
     assert [made.after_test("en", name, 1) for name in ("SRC", "slow")] == ["", ""]
-    assert made.after_test("en", "mean", 1) == "&& rm -r runs/demo/mean/seed1/mean/model"
+    assert made.after_test("en", "mean", 1) == "&& rm -r runs/demo/mean/seed1/export/model"
     both = jobs(
         "languages", keep_models="first", methods={"SRC": {"in": ["en", "translate-test"]}, "T": {"selection": "top"}}
     )
