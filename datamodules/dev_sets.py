@@ -1,10 +1,19 @@
 """Which labelled rows may choose the checkpoint: the source's own, and translations of them."""
 
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pyarrow as pa
+
 from labelbridge.lightning_app.core import artifacts
 from labelbridge.lightning_app.core.artifacts import Manifest
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.paths import find
-from labelbridge.lightning_app.data.sources import Rows
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.data.sources import Rows, Source, load_texts
+
+log = logging.getLogger(__name__)
 
 SOURCE_LANGUAGE = "en"  # of gold that states none
 
@@ -35,6 +44,44 @@ def check_dev_language(gold: Rows, dev: Rows) -> None:
             f"{place}: rows in {sorted(foreign)}, which the gold was translated into, but no translation "
             "themselves, so they are a target, whose labels may not choose the checkpoint; translate the source dev"
         )
+
+
+def warn_of_training_rows(trained: Sequence[pa.Table], dev: Rows, sources: Sequence[Source], task: Task) -> None:
+    """Say how many dev rows are training rows, or translations of them.
+
+    Such rows prefer the checkpoint that knows them by heart.
+
+    Args:
+        trained: Tables of rows that are trained on, with the task's text columns.
+        dev: The dev set.
+        sources: Where the dev set was read.
+        task: The task.
+    """
+    learned = {row for table in trained for row in _rows(table, task.columns)}
+    tables = [(dev.table, task.columns)]
+    origins = [f"source_{name}" for name in task.columns]
+    for source, manifest in zip(sources, dev.manifests, strict=True):
+        if manifest is not None and manifest.stage == "translate":
+            tables.append((load_texts(replace(source, keep=origins, label_map={}), task.columns).table, origins))
+    seen = {
+        name
+        for table, columns in tables
+        for name, row in zip(table["id"].to_pylist(), _rows(table, columns), strict=True)
+        if row in learned
+    }
+    found = len(seen & set(dev.ids))
+    if found:
+        log.warning(
+            "data.dev %s: %d of %d rows are training rows, or translations of them, so that the best checkpoint is "
+            "the one that knows them by heart; expected rows that are not trained on",
+            ", ".join(dev.places), found, dev.table.num_rows,
+        )  # fmt: skip
+
+
+def _rows(table: pa.Table, columns: Sequence[str]) -> list[tuple[str, ...]]:
+    """The texts of every row, without white space around them."""
+    texts = ([text.strip() for text in table[name].to_pylist()] for name in columns)
+    return list(zip(*texts, strict=True))
 
 
 def languages_of(rows: Rows) -> set[str]:

@@ -22,7 +22,7 @@ from labelbridge.lightning_app.protocols import EncodedBatch
 
 from .base import RowsDataModule
 from .batches import RowBatches, WindowLoader
-from .dev_sets import check_dev_language
+from .dev_sets import check_dev_language, warn_of_training_rows
 from .encoding import Encoded, joined, token_columns
 from .views import Views, load_views, paired
 
@@ -220,6 +220,7 @@ class GoldDataModule(RowsDataModule):
         self._refuse_targets(stage)
         self.encoded["dev"] = self.encode(self.dev_rows, "dev")
         if stage == "fit":
+            self._warn_of_training_rows()
             self.encoded["train"] = self.encode(self.train_rows, "train")
             for name, rows in {"dev": self.dev_rows, "train": self.train_rows}.items():
                 log.info("%s: %s", name, class_shares(rows, self.task))
@@ -311,6 +312,14 @@ class GoldDataModule(RowsDataModule):
                 "not be trained on; give gold rows or their translation"
             )
         return rows
+
+    def trained_tables(self) -> list[pa.Table]:
+        """All rows that are trained on."""
+        return [self.train_rows.table]
+
+    def _warn_of_training_rows(self) -> None:
+        sources = self.dev if isinstance(self.dev, list) else [self.dev] if self.dev is not None else []
+        warn_of_training_rows(self.trained_tables(), self.dev_rows, sources, self.task)
 
     def _refuse_targets(self, stage: str) -> None:
         if self.targets:

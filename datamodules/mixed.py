@@ -74,6 +74,10 @@ class MixedDataModule(GoldDataModule):
         self.lineage = artifact.manifest.lineage
         return rows
 
+    def trained_tables(self) -> list[pa.Table]:
+        """See `GoldDataModule`."""
+        return [*super().trained_tables(), self.selected_rows.table]
+
     @property
     def source_rows(self) -> Rows:
         """See `GoldDataModule`; without gold the selection says which language is learned from."""

@@ -226,6 +226,18 @@ def test_a_translated_dev_set_may_choose_the_checkpoint(translated: Stages, file
     refused(translated.teacher("--out=target"), "language ['hi'] is not the gold's ['en']", "so it is a target")
 
 
+def test_dev_rows_that_are_trained_on_are_named(translated: Stages, files: Files, caplog: pytest.LogCaptureFixture):
+    n_gold = len(Path(files.gold).read_text().splitlines())
+    n_translated = artifacts.read(Path("hi/gold")).table.num_rows
+    for folder, n_rows, out in ((files.gold, n_gold, "same"), ("hi/gold", n_translated, "other_language")):
+        caplog.clear()
+        assert translated.teacher(f"--data.dev.path={folder}", f"--out={out}").code == 0
+        assert f"{n_rows} of {n_rows} rows are training rows, or translations of them" in caplog.text
+    caplog.clear()
+    assert translated.teacher("--data.dev.path=hi/dev", "--out=plain").code == 0
+    assert "training rows" not in caplog.text
+
+
 def test_a_target_that_was_translated_away_and_back_stays_a_target(translated: Stages):
     """hi -> en -> hi: the labels are a target's, whatever the last artifact says."""
     read = artifacts.read(Path("hi/dev"))
