@@ -61,7 +61,7 @@ from .losses import ClassCounts, RowLosses
 from .optimizers import check_optimizer, optimizer_and_schedule
 from .packing import make_packable, obstacle, packed_logits
 from .thinned import deviations_under_dropout
-from .trained_rows import train_all_rows, train_rows_that_occur
+from .trained_rows import train_all_rows, train_rows_that_occur, trained_embeddings
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +86,8 @@ class ClassifierModule(StageModuleBase):
         weight_decay: AdamW's weight decay.
         adam_epsilon: AdamW's epsilon.
         warmup_ratio: Share of the optimizer steps in which the rate rises from zero; then it falls linearly to zero.
+        lazy_embeddings: Let AdamW move and decay only those word embeddings that have a gradient in a step; another
+            method than AdamW, and less work where weights decay or many tokens occur. See `lazy_adamw.py`.
         optimizer: Another optimizer, with settings of its own: `{class_path: torch.optim.SGD, init_args: {lr: 0.1}}`;
             null takes AdamW.
         lr_scheduler: Another schedule, stepped after every optimizer step, of `torch.optim.lr_scheduler` or your own;
@@ -126,9 +128,9 @@ class ClassifierModule(StageModuleBase):
     HALF_WEIGHTS: ClassVar[bool] = True
     # Arguments that play no part in scoring rows.
     TRAINING_ALONE: ClassVar[tuple[str, ...]] = (
-        "learning_rate", "weight_decay", "adam_epsilon", "warmup_ratio", "optimizer", "lr_scheduler", "dropout",
-        "pooling", "frozen_layers", "frozen_cache", "length_groups", "seed", "objective", "synthetic_labels",
-        "temperature", "teacher_temperature", "kl_weight", "t_squared",
+        "learning_rate", "weight_decay", "adam_epsilon", "warmup_ratio", "lazy_embeddings", "optimizer",
+        "lr_scheduler", "dropout", "pooling", "frozen_layers", "frozen_cache", "length_groups", "seed", "objective",
+        "synthetic_labels", "temperature", "teacher_temperature", "kl_weight", "t_squared",
     )  # fmt: skip
 
     @check_ranges("model.")
@@ -143,6 +145,7 @@ class ClassifierModule(StageModuleBase):
         weight_decay: NonNegativeFloat = 0.0,
         adam_epsilon: PositiveFloat = 1e-8,  # 0 would divide by zero for weights without a gradient
         warmup_ratio: Share = 0.0,
+        lazy_embeddings: bool = False,
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
         dropout: Share | None = None,
@@ -172,6 +175,7 @@ class ClassifierModule(StageModuleBase):
         self.weight_decay = weight_decay
         self.adam_epsilon = adam_epsilon
         self.warmup_ratio = warmup_ratio
+        self.lazy_embeddings = lazy_embeddings
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.dropout = dropout
@@ -255,6 +259,7 @@ class ClassifierModule(StageModuleBase):
             )
         if subcommand == "fit":
             check_optimizer(self)
+            self._check_lazy_embeddings()
         config = load_config(self.model_name, self.trust_remote_code, self.revision)
         outputs = label_outputs(config, self.task, self.label_map, self.model_name)
         if subcommand != "fit":
@@ -270,6 +275,15 @@ class ClassifierModule(StageModuleBase):
             self._check_member(name, subcommand)
         if self.ensemble:
             check_different([self.model_name, *self.ensemble], "model.ensemble", self.revision)
+
+    def _check_lazy_embeddings(self) -> None:
+        """Refuse them where the embeddings are frozen, or another optimizer moves them."""
+        for name, value in (("optimizer", self.optimizer), ("frozen_layers", self.frozen_layers)):
+            if self.lazy_embeddings and value is not None:
+                raise InputError(
+                    f"model.lazy_embeddings is true and model.{name} is given, expected embeddings that AdamW trains; "
+                    f"set model.{name} to null, or model.lazy_embeddings to false"
+                )
 
     def _check_prior(self, subcommand: str) -> None:
         """Refuse a label prior that cannot be divided out."""
@@ -351,6 +365,8 @@ class ClassifierModule(StageModuleBase):
             self._packs = self._prepared_to_pack(self.network)
         if self._moves_no_other_rows:
             train_rows_that_occur(self.network, self._training_tokens())
+        if self.lazy_embeddings and self.trainer.state.fn == "fit":
+            trained_embeddings(self.network, self.model_name)  # refuses what has none
 
     def _prepared_to_pack(self, network: PreTrainedModel) -> bool:
         on_cpu = self.trainer.strategy.root_device.type == "cpu"
@@ -368,7 +384,7 @@ class ClassifierModule(StageModuleBase):
     def _moves_no_other_rows(self) -> bool:
         """Whether a fit leaves embeddings as they are that never have a gradient; other optimizers may move them."""
         is_ours = type(self).configure_optimizers is ClassifierModule.configure_optimizers and self.optimizer is None
-        return self.trainer.state.fn == "fit" and is_ours and self.weight_decay == 0
+        return self.trainer.state.fn == "fit" and is_ours and (self.weight_decay == 0 or self.lazy_embeddings)
 
     def _training_tokens(self) -> np.ndarray | None:
         data = datamodule_of(self.trainer)
@@ -533,7 +549,8 @@ class ClassifierModule(StageModuleBase):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with linear decay, as in the paper's code, unless the configuration says otherwise."""
-        return optimizer_and_schedule(self, self)
+        lazy = [trained_embeddings(self.network, self.model_name)] if self.lazy_embeddings else []
+        return optimizer_and_schedule(self, self, lazy)
 
     def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> None:
         """Write the network into a folder, as safetensors, its weights in `dtype`."""
@@ -588,6 +605,7 @@ class ClassifierModule(StageModuleBase):
         more = {
             "frozen_cache": without_dropout,
             "length_groups": self.length_groups,
+            "lazy_embeddings": self.lazy_embeddings or None,
             "head_seed": self.head_seed,
             "consistency": self.consistency or None,
         }

@@ -125,3 +125,28 @@ def train_all_rows(network: Any) -> None:
     if isinstance(layer, TrainedRows):
         plain = nn.Embedding(layer.num_embeddings, layer.embedding_dim, layer.padding_idx, _weight=layer.whole())
         network.set_input_embeddings(plain.train(layer.training))
+
+
+def trained_embeddings(network: Any, name: str) -> nn.Parameter:
+    """The rows of the word embeddings that are trained, as one parameter.
+
+    Args:
+        network: A network of the transformers library.
+        name: The model, for the message.
+
+    Raises:
+        InputError: If the embeddings are of a kind of their own, or shared with another layer, so that every row has a
+            gradient in every step.
+    """
+    layer = network.get_input_embeddings()
+    if isinstance(layer, TrainedRows):
+        return layer.rows
+    weight = getattr(layer, "weight", None)
+    names = [place for place, one in network.named_parameters(remove_duplicate=False) if one is weight]
+    if not isinstance(layer, nn.Embedding) or layer.sparse or len(names) != 1 or not layer.weight.requires_grad:
+        what = f"are shared ({' and '.join(names)})" if len(names) > 1 else f"are a {type(layer).__name__}"
+        raise InputError(
+            f"model.lazy_embeddings is true, and the word embeddings of {name} {what}, expected an embedding layer "
+            "that is trained and shares its weights with no other; set model.lazy_embeddings to false"
+        )
+    return layer.weight

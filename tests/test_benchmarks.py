@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import dynamics, growth, large_on_gpu
+from benchmarks import dynamics, growth, large_on_gpu, training
 from benchmarks._rows import LENGTHS, NLI, rows_of
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -33,6 +33,15 @@ def test_the_benchmark_for_gpus_measures_both_sides(monkeypatch: pytest.MonkeyPa
     figures = large_on_gpu.compare(NLI, rows_of(NLI, 160), TINY, turns=1)
     assert min(figures.values()) > 0
     assert "aten::" in next(tmp_path.glob("runs/benchmarks/*large_nli.txt")).read_text()
+
+
+def test_results_of_lazy_embeddings_are_compared_after_the_same_steps(tiny_xlmr: Path):
+    figures = training.lazy_results(str(tiny_xlmr), [0], epochs=1)
+    assert set(figures) == {
+        f"{kind}{name}_{metric}"
+        for kind in ("", "decayed_") for name in ("adamw", "lazy") for metric in ("accuracy", "loss")
+    }  # fmt: skip
+    assert 0 < figures["decayed_lazy_loss"] != figures["decayed_adamw_loss"] > 0
 
 
 def test_growth_is_the_slope_beyond_the_start_up():
