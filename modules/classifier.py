@@ -51,6 +51,7 @@ from labelbridge.lightning_app.protocols import (
 )
 
 from .base import StageModuleBase
+from .compiled import Backend, compile_networks
 from .consistency import ViewLosses, view_losses
 from .corrections import Corrections
 from .dev_scores import DevScores
@@ -107,6 +108,8 @@ class ClassifierModule(StageModuleBase):
             `packed` as one row of tokens (`packing.py`), false not at all. null takes groups on a CPU, and packs
             elsewhere. What cannot be packed (other networks, a `frozen_cache`) is computed as with null on a CPU, or
             padded elsewhere.
+        torch_compile: Compile the network by torch.compile, with this backend; `inductor` is the usual one. Batches are
+            not packed then. Numbers differ from those of the network as it is by rounding. See `compiled.py`.
         head_seed: Seed of a new head alone; null takes `seed`. Weights of several runs can be averaged only if their
             heads began alike.
         logit_adjustment: tau of gold rows; see `corrections.Corrections`.
@@ -154,6 +157,7 @@ class ClassifierModule(StageModuleBase):
         frozen_layers: int | None = None,
         frozen_cache: str | None = None,
         length_groups: bool | Literal["packed"] | None = None,
+        torch_compile: Backend | None = None,
         head_seed: Seed | None = None,
         logit_adjustment: Strength = 0.0,
         class_weighting: Strength = 0.0,
@@ -184,6 +188,7 @@ class ClassifierModule(StageModuleBase):
         self.frozen_layers = frozen_layers
         self.frozen_cache = frozen_cache
         self.length_groups = length_groups
+        self.torch_compile = torch_compile
         self.head_seed = head_seed
         self.corrections = Corrections(
             logit_adjustment=logit_adjustment, class_weighting=class_weighting, label_smoothing=label_smoothing
@@ -257,6 +262,7 @@ class ClassifierModule(StageModuleBase):
                 f"model.gradient_checkpointing {str(self.gradient_checkpointing).lower()}, expected at least one "
                 "frozen layer and no gradient checkpointing; set these, or model.frozen_cache to null"
             )
+        self._check_compiles()
         if subcommand == "fit":
             check_optimizer(self)
             self._check_lazy_embeddings()
@@ -275,6 +281,15 @@ class ClassifierModule(StageModuleBase):
             self._check_member(name, subcommand)
         if self.ensemble:
             check_different([self.model_name, *self.ensemble], "model.ensemble", self.revision)
+
+    def _check_compiles(self) -> None:
+        """Refuse torch.compile beside what reaches into the network while it runs."""
+        for name in ("frozen_cache", "gradient_checkpointing", "dropout_passes"):
+            if self.torch_compile is not None and getattr(self, name):
+                raise InputError(
+                    f"model.torch_compile is {self.torch_compile} and model.{name} is given, expected one of the two; "
+                    f"set model.torch_compile to null, or leave model.{name} out"
+                )
 
     def _check_lazy_embeddings(self) -> None:
         """Refuse them where the embeddings are frozen, or another optimizer moves them."""
@@ -361,18 +376,20 @@ class ClassifierModule(StageModuleBase):
         if self.frozen_cache is not None:
             layers = self.frozen_layers or 0
             self._frozen_outputs = FrozenCache(Path(self.frozen_cache), self.network, layers, self.model_name)
-        if self.trainer.state.fn == "fit":
-            self._packs = self._prepared_to_pack(self.network)
+        self._packs = self.trainer.state.fn == "fit" and self._prepared_to_pack(self.network)
         if self._moves_no_other_rows:
             train_rows_that_occur(self.network, self._training_tokens())
         if self.lazy_embeddings and self.trainer.state.fn == "fit":
             trained_embeddings(self.network, self.model_name)  # refuses what has none
+        compile_networks([self.network, *self.members], self.torch_compile, self.model_name)
 
     def _prepared_to_pack(self, network: PreTrainedModel) -> bool:
         on_cpu = self.trainer.strategy.root_device.type == "cpu"
         if self.length_groups != "packed" and (self.length_groups is not None or on_cpu):
             return False
         why_not = obstacle(network) if self.frozen_cache is None else "model.frozen_cache keeps outputs of padded rows"
+        if self.torch_compile is not None:
+            why_not = "model.torch_compile compiles padded batches"
         if why_not is None:
             make_packable(network)
         else:

@@ -44,7 +44,7 @@ class LazyAdamW(AdamW):
         super().__init__(groups, **settings)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override] # torch's has overloads
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; each lazy matrix is replaced by a copy of its rows that have a gradient while AdamW runs."""
         loss = None
         if closure is not None:

@@ -54,7 +54,9 @@ class TrainedRows(nn.Module):
         """The embeddings of tokens; shape (B, L, D)."""
         places_BL = self.places[ids_BL]
         if self.training:
-            if ids_BL.device.type == "cpu" and bool((places_BL < 0).any()):  # elsewhere the lookup itself fails
+            # Elsewhere, and in a compiled graph, the lookup itself fails.
+            looks = ids_BL.device.type == "cpu" and not torch.compiler.is_compiling()
+            if looks and bool((places_BL < 0).any()):
                 raise InputError(
                     f"token {int(ids_BL[places_BL < 0][0])} is in a training batch, but not in the DataModule's "
                     "training_tokens, expected all that occur; return None from training_tokens to train every row"
@@ -141,12 +143,13 @@ def trained_embeddings(network: Any, name: str) -> nn.Parameter:
     layer = network.get_input_embeddings()
     if isinstance(layer, TrainedRows):
         return layer.rows
-    weight = getattr(layer, "weight", None)
+    weight: nn.Parameter | None = getattr(layer, "weight", None)
     names = [place for place, one in network.named_parameters(remove_duplicate=False) if one is weight]
-    if not isinstance(layer, nn.Embedding) or layer.sparse or len(names) != 1 or not layer.weight.requires_grad:
+    is_plain = isinstance(layer, nn.Embedding) and not layer.sparse and len(names) == 1
+    if weight is None or not is_plain or not weight.requires_grad:
         what = f"are shared ({' and '.join(names)})" if len(names) > 1 else f"are a {type(layer).__name__}"
         raise InputError(
             f"model.lazy_embeddings is true, and the word embeddings of {name} {what}, expected an embedding layer "
             "that is trained and shares its weights with no other; set model.lazy_embeddings to false"
         )
-    return layer.weight
+    return weight
