@@ -143,13 +143,13 @@ def trained_embeddings(network: Any, name: str) -> nn.Parameter:
     layer = network.get_input_embeddings()
     if isinstance(layer, TrainedRows):
         return layer.rows
-    weight: nn.Parameter | None = getattr(layer, "weight", None)
-    names = [place for place, one in network.named_parameters(remove_duplicate=False) if one is weight]
-    is_plain = isinstance(layer, nn.Embedding) and not layer.sparse and len(names) == 1
-    if weight is None or not is_plain or not weight.requires_grad:
+    weight = layer.weight if isinstance(layer, nn.Embedding) else None
+    named: dict[str, nn.Parameter] = dict(network.named_parameters(remove_duplicate=False))
+    names = [place for place, one in named.items() if one is weight]
+    if len(names) != 1 or layer.sparse or not named[names[0]].requires_grad:
         what = f"are shared ({' and '.join(names)})" if len(names) > 1 else f"are a {type(layer).__name__}"
         raise InputError(
             f"model.lazy_embeddings is true, and the word embeddings of {name} {what}, expected an embedding layer "
             "that is trained and shares its weights with no other; set model.lazy_embeddings to false"
         )
-    return weight
+    return named[names[0]]
