@@ -51,6 +51,7 @@ from labelbridge.lightning_app.protocols import (
 )
 
 from .base import StageModuleBase
+from .compiled import Backend, compile_networks
 from .consistency import ViewLosses, view_losses
 from .corrections import Corrections
 from .dev_scores import DevScores
@@ -61,7 +62,7 @@ from .losses import ClassCounts, RowLosses
 from .optimizers import check_optimizer, optimizer_and_schedule
 from .packing import make_packable, obstacle, packed_logits
 from .thinned import deviations_under_dropout
-from .trained_rows import train_all_rows, train_rows_that_occur
+from .trained_rows import train_all_rows, train_rows_that_occur, trained_embeddings
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,8 @@ class ClassifierModule(StageModuleBase):
         weight_decay: AdamW's weight decay.
         adam_epsilon: AdamW's epsilon.
         warmup_ratio: Share of the optimizer steps in which the rate rises from zero; then it falls linearly to zero.
+        lazy_embeddings: Let AdamW move and decay only those word embeddings that have a gradient in a step; another
+            method than AdamW, and less work where weights decay or many tokens occur. See `lazy_adamw.py`.
         optimizer: Another optimizer, with settings of its own: `{class_path: torch.optim.SGD, init_args: {lr: 0.1}}`;
             null takes AdamW.
         lr_scheduler: Another schedule, stepped after every optimizer step, of `torch.optim.lr_scheduler` or your own;
@@ -105,6 +108,8 @@ class ClassifierModule(StageModuleBase):
             `packed` as one row of tokens (`packing.py`), false not at all. null takes groups on a CPU, and packs
             elsewhere. What cannot be packed (other networks, a `frozen_cache`) is computed as with null on a CPU, or
             padded elsewhere.
+        torch_compile: Compile the network by torch.compile, with this backend; `inductor` is the usual one. Batches are
+            not packed then. Numbers differ from those of the network as it is by rounding. See `compiled.py`.
         head_seed: Seed of a new head alone; null takes `seed`. Weights of several runs can be averaged only if their
             heads began alike.
         logit_adjustment: tau of gold rows; see `corrections.Corrections`.
@@ -126,9 +131,9 @@ class ClassifierModule(StageModuleBase):
     HALF_WEIGHTS: ClassVar[bool] = True
     # Arguments that play no part in scoring rows.
     TRAINING_ALONE: ClassVar[tuple[str, ...]] = (
-        "learning_rate", "weight_decay", "adam_epsilon", "warmup_ratio", "optimizer", "lr_scheduler", "dropout",
-        "pooling", "frozen_layers", "frozen_cache", "length_groups", "seed", "objective", "synthetic_labels",
-        "temperature", "teacher_temperature", "kl_weight", "t_squared",
+        "learning_rate", "weight_decay", "adam_epsilon", "warmup_ratio", "lazy_embeddings", "optimizer",
+        "lr_scheduler", "dropout", "pooling", "frozen_layers", "frozen_cache", "length_groups", "seed", "objective",
+        "synthetic_labels", "temperature", "teacher_temperature", "kl_weight", "t_squared",
     )  # fmt: skip
 
     @check_ranges("model.")
@@ -143,6 +148,7 @@ class ClassifierModule(StageModuleBase):
         weight_decay: NonNegativeFloat = 0.0,
         adam_epsilon: PositiveFloat = 1e-8,  # 0 would divide by zero for weights without a gradient
         warmup_ratio: Share = 0.0,
+        lazy_embeddings: bool = False,
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
         dropout: Share | None = None,
@@ -151,6 +157,7 @@ class ClassifierModule(StageModuleBase):
         frozen_layers: int | None = None,
         frozen_cache: str | None = None,
         length_groups: bool | Literal["packed"] | None = None,
+        torch_compile: Backend | None = None,
         head_seed: Seed | None = None,
         logit_adjustment: Strength = 0.0,
         class_weighting: Strength = 0.0,
@@ -172,6 +179,7 @@ class ClassifierModule(StageModuleBase):
         self.weight_decay = weight_decay
         self.adam_epsilon = adam_epsilon
         self.warmup_ratio = warmup_ratio
+        self.lazy_embeddings = lazy_embeddings
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.dropout = dropout
@@ -180,6 +188,7 @@ class ClassifierModule(StageModuleBase):
         self.frozen_layers = frozen_layers
         self.frozen_cache = frozen_cache
         self.length_groups = length_groups
+        self.torch_compile = torch_compile
         self.head_seed = head_seed
         self.corrections = Corrections(
             logit_adjustment=logit_adjustment, class_weighting=class_weighting, label_smoothing=label_smoothing
@@ -253,8 +262,10 @@ class ClassifierModule(StageModuleBase):
                 f"model.gradient_checkpointing {str(self.gradient_checkpointing).lower()}, expected at least one "
                 "frozen layer and no gradient checkpointing; set these, or model.frozen_cache to null"
             )
+        self._check_compiles()
         if subcommand == "fit":
             check_optimizer(self)
+            self._check_lazy_embeddings()
         config = load_config(self.model_name, self.trust_remote_code, self.revision)
         outputs = label_outputs(config, self.task, self.label_map, self.model_name)
         if subcommand != "fit":
@@ -270,6 +281,24 @@ class ClassifierModule(StageModuleBase):
             self._check_member(name, subcommand)
         if self.ensemble:
             check_different([self.model_name, *self.ensemble], "model.ensemble", self.revision)
+
+    def _check_compiles(self) -> None:
+        """Refuse torch.compile beside what reaches into the network while it runs."""
+        for name in ("frozen_cache", "gradient_checkpointing", "dropout_passes"):
+            if self.torch_compile is not None and getattr(self, name):
+                raise InputError(
+                    f"model.torch_compile is {self.torch_compile} and model.{name} is given, expected one of the two; "
+                    f"set model.torch_compile to null, or leave model.{name} out"
+                )
+
+    def _check_lazy_embeddings(self) -> None:
+        """Refuse them where the embeddings are frozen, or another optimizer moves them."""
+        for name, value in (("optimizer", self.optimizer), ("frozen_layers", self.frozen_layers)):
+            if self.lazy_embeddings and value is not None:
+                raise InputError(
+                    f"model.lazy_embeddings is true and model.{name} is given, expected embeddings that AdamW trains; "
+                    f"set model.{name} to null, or model.lazy_embeddings to false"
+                )
 
     def _check_prior(self, subcommand: str) -> None:
         """Refuse a label prior that cannot be divided out."""
@@ -347,16 +376,20 @@ class ClassifierModule(StageModuleBase):
         if self.frozen_cache is not None:
             layers = self.frozen_layers or 0
             self._frozen_outputs = FrozenCache(Path(self.frozen_cache), self.network, layers, self.model_name)
-        if self.trainer.state.fn == "fit":
-            self._packs = self._prepared_to_pack(self.network)
+        self._packs = self.trainer.state.fn == "fit" and self._prepared_to_pack(self.network)
         if self._moves_no_other_rows:
             train_rows_that_occur(self.network, self._training_tokens())
+        if self.lazy_embeddings and self.trainer.state.fn == "fit":
+            trained_embeddings(self.network, self.model_name)  # refuses what has none
+        compile_networks([self.network, *self.members], self.torch_compile, self.model_name)
 
     def _prepared_to_pack(self, network: PreTrainedModel) -> bool:
         on_cpu = self.trainer.strategy.root_device.type == "cpu"
         if self.length_groups != "packed" and (self.length_groups is not None or on_cpu):
             return False
         why_not = obstacle(network) if self.frozen_cache is None else "model.frozen_cache keeps outputs of padded rows"
+        if self.torch_compile is not None:
+            why_not = "model.torch_compile compiles padded batches"
         if why_not is None:
             make_packable(network)
         else:
@@ -368,7 +401,7 @@ class ClassifierModule(StageModuleBase):
     def _moves_no_other_rows(self) -> bool:
         """Whether a fit leaves embeddings as they are that never have a gradient; other optimizers may move them."""
         is_ours = type(self).configure_optimizers is ClassifierModule.configure_optimizers and self.optimizer is None
-        return self.trainer.state.fn == "fit" and is_ours and self.weight_decay == 0
+        return self.trainer.state.fn == "fit" and is_ours and (self.weight_decay == 0 or self.lazy_embeddings)
 
     def _training_tokens(self) -> np.ndarray | None:
         data = datamodule_of(self.trainer)
@@ -533,7 +566,8 @@ class ClassifierModule(StageModuleBase):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with linear decay, as in the paper's code, unless the configuration says otherwise."""
-        return optimizer_and_schedule(self, self)
+        lazy = [trained_embeddings(self.network, self.model_name)] if self.lazy_embeddings else []
+        return optimizer_and_schedule(self, self, lazy)
 
     def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> None:
         """Write the network into a folder, as safetensors, its weights in `dtype`."""
@@ -588,6 +622,7 @@ class ClassifierModule(StageModuleBase):
         more = {
             "frozen_cache": without_dropout,
             "length_groups": self.length_groups,
+            "lazy_embeddings": self.lazy_embeddings or None,
             "head_seed": self.head_seed,
             "consistency": self.consistency or None,
         }

@@ -1,6 +1,7 @@
 """How weights are moved: AdamW with linear decay, or an optimizer and a schedule that the configuration names."""
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -14,6 +15,8 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from labelbridge.lightning_app.core.errors import InputError
+
+from .lazy_adamw import LazyAdamW
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +32,9 @@ class Recipe(Protocol):
     lr_scheduler: LRSchedulerCallable | None
 
 
-def optimizer_and_schedule(module: LightningModule, recipe: Recipe) -> OptimizerLRScheduler:
+def optimizer_and_schedule(
+    module: LightningModule, recipe: Recipe, lazy: Sequence[nn.Parameter] = ()
+) -> OptimizerLRScheduler:
     """The optimizer of the weights that are trained, and the schedule of its rate, by optimizer steps.
 
     By default AdamW, its rate rising from zero and then falling linearly to zero, as in the paper's code.
@@ -37,13 +42,16 @@ def optimizer_and_schedule(module: LightningModule, recipe: Recipe) -> Optimizer
     Args:
         module: Its Trainer says how many optimizer steps there will be.
         recipe: The settings.
+        lazy: Matrices of which AdamW moves only those rows that have a gradient in a step; see `LazyAdamW`.
     """
     trained = [weight for weight in module.parameters() if weight.requires_grad]
     if recipe.optimizer is None:
-        optimizer: Optimizer = AdamW(
-            trained, lr=recipe.learning_rate, eps=recipe.adam_epsilon, weight_decay=recipe.weight_decay,
-            fused=_may_fuse(module),
-        )  # fmt: skip
+        settings: dict[str, Any] = {
+            "lr": recipe.learning_rate, "eps": recipe.adam_epsilon, "weight_decay": recipe.weight_decay,
+            "fused": _may_fuse(module),
+        }  # fmt: skip
+        others = [weight for weight in trained if not any(weight is matrix for matrix in lazy)]
+        optimizer: Optimizer = LazyAdamW(others, lazy, **settings) if lazy else AdamW(trained, **settings)
         if not _scales_gradients(module):
             # Beside a fused optimizer, Lightning refuses to clip gradients in any mixed precision, as if it undid the
             # scaling of float16 by itself; in bfloat16 there is none.

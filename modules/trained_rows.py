@@ -54,7 +54,9 @@ class TrainedRows(nn.Module):
         """The embeddings of tokens; shape (B, L, D)."""
         places_BL = self.places[ids_BL]
         if self.training:
-            if ids_BL.device.type == "cpu" and bool((places_BL < 0).any()):  # elsewhere the lookup itself fails
+            # Elsewhere, and in a compiled graph, the lookup itself fails.
+            looks = ids_BL.device.type == "cpu" and not torch.compiler.is_compiling()
+            if looks and bool((places_BL < 0).any()):
                 raise InputError(
                     f"token {int(ids_BL[places_BL < 0][0])} is in a training batch, but not in the DataModule's "
                     "training_tokens, expected all that occur; return None from training_tokens to train every row"
@@ -125,3 +127,29 @@ def train_all_rows(network: Any) -> None:
     if isinstance(layer, TrainedRows):
         plain = nn.Embedding(layer.num_embeddings, layer.embedding_dim, layer.padding_idx, _weight=layer.whole())
         network.set_input_embeddings(plain.train(layer.training))
+
+
+def trained_embeddings(network: Any, name: str) -> nn.Parameter:
+    """The rows of the word embeddings that are trained, as one parameter.
+
+    Args:
+        network: A network of the transformers library.
+        name: The model, for the message.
+
+    Raises:
+        InputError: If the embeddings are of a kind of their own, or shared with another layer, so that every row has a
+            gradient in every step.
+    """
+    layer = network.get_input_embeddings()
+    if isinstance(layer, TrainedRows):
+        return layer.rows
+    weight = layer.weight if isinstance(layer, nn.Embedding) else None
+    named: dict[str, nn.Parameter] = dict(network.named_parameters(remove_duplicate=False))
+    names = [place for place, one in named.items() if one is weight]
+    if len(names) != 1 or layer.sparse or not named[names[0]].requires_grad:
+        what = f"are shared ({' and '.join(names)})" if len(names) > 1 else f"are a {type(layer).__name__}"
+        raise InputError(
+            f"model.lazy_embeddings is true, and the word embeddings of {name} {what}, expected an embedding layer "
+            "that is trained and shares its weights with no other; set model.lazy_embeddings to false"
+        )
+    return named[names[0]]

@@ -1,12 +1,31 @@
 """Benchmarks for machines that few have, on small things."""
 
+import inspect
+import time
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
-from benchmarks import dynamics, growth, large_on_gpu
+import labelbridge.lightning_app.evaluation.report
+from benchmarks import (
+    budgets,
+    dynamics,
+    growth,
+    large_on_gpu,
+    padding_shares,
+    report_page,
+    startup,
+    step_profile,
+    training,
+)
+from benchmarks._first_step import FirstStep
 from benchmarks._rows import LENGTHS, NLI, rows_of
+from labelbridge.datamodules.base import TokenizedDataModule
+from labelbridge.lightning_app.stages import COMMANDS
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 
@@ -33,6 +52,33 @@ def test_the_benchmark_for_gpus_measures_both_sides(monkeypatch: pytest.MonkeyPa
     figures = large_on_gpu.compare(NLI, rows_of(NLI, 160), TINY, turns=1)
     assert min(figures.values()) > 0
     assert "aten::" in next(tmp_path.glob("runs/benchmarks/*large_nli.txt")).read_text()
+
+
+def test_the_measured_page_has_a_data_map_and_tables(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(report_page, "POOL", 60)
+    monkeypatch.setattr(report_page, "TESTED", 12)
+    monkeypatch.setattr(report_page, "METHODS", 3)
+    monkeypatch.setattr(report_page, "DIMENSIONS", 4)
+    seen: list[str] = []
+    view = labelbridge.lightning_app.evaluation.report.pool_views
+
+    def views(*given: Any) -> Any:
+        found = view(*given)
+        seen.extend(axes.name for axes in found[0].axes)
+        return found
+
+    monkeypatch.setattr(labelbridge.lightning_app.evaluation.report, "pool_views", views)
+    assert min(report_page.run(full=True).values()) > 0
+    assert seen == ["data map: the teacher over 15 epochs", "the teacher's probabilities", "embeddings"]
+
+
+def test_results_of_lazy_embeddings_are_compared_after_the_same_steps(tiny_xlmr: Path):
+    figures = training.lazy_results(str(tiny_xlmr), [0], epochs=1)
+    assert set(figures) == {
+        f"{kind}{name}_{metric}"
+        for kind in ("", "decayed_") for name in ("adamw", "lazy") for metric in ("accuracy", "loss")
+    }  # fmt: skip
+    assert 0 < figures["decayed_lazy_loss"] != figures["decayed_adamw_loss"] > 0
 
 
 def test_growth_is_the_slope_beyond_the_start_up():
@@ -78,3 +124,83 @@ def test_an_interrupted_measurement_of_growth_goes_on(monkeypatch: pytest.Monkey
     assert figures["select diverse"]["2000 rows"] == "not through in time"
     assert ("2000", "diverse") not in asked
     assert not growth.FOLDER.exists()
+
+
+def test_the_start_up_of_every_command_is_measured_against_its_goal(tmp_path):
+    measured = startup._commands(str(tmp_path))
+    assert {f"{command}_help" for command in COMMANDS} | {"help", "select", "fit_one_step"} == set(measured)
+    assert {name.removesuffix("_s") for name in startup.GOALS} <= set(measured)
+
+
+def test_the_first_step_of_a_fit_is_noted_once(tmp_path):
+    file = tmp_path / "step"
+    note, began, seen = FirstStep(str(file)), time.time(), []
+    for step in (0, 1, 1, 2):
+        note.on_train_batch_end(SimpleNamespace(global_step=step), None, None, None, 0)  # type: ignore[arg-type]
+        seen.append(float(file.read_text()) if file.exists() else None)
+    assert seen == [None, seen[1], seen[1], seen[1]]
+    assert began <= seen[1] <= time.time()
+
+
+def test_the_demo_is_measured_in_a_clone_with_an_environment_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    asked: list[list[str]] = []
+
+    def run(command: list[str], folder: Path, environment: dict[str, str]) -> float:
+        asked.append(command)
+        clone = folder / "clone" if command[0] == "git" else folder
+        assert clone.name == "clone"
+        (clone / "runs").mkdir(parents=True, exist_ok=True)
+        assert command[0] == "git" or Path(environment["XDG_CACHE_HOME"]).parent == clone.parent
+        return float(len(asked))
+
+    monkeypatch.setattr(startup, "_run", run)
+    assert startup.demo() == {"environment_s": 2.0, "demo_cold_s": 3.0, "demo_warm_s": 4.0}
+    assert [command[-1] for command in asked[1:]] == [".venv/.demo", "demo", "demo"]
+
+
+def test_a_step_is_profiled_before_and_after(monkeypatch: pytest.MonkeyPatch, tiny_xlmr: Path, tmp_path: Path):
+    monkeypatch.setattr(step_profile.training, "ROWS", 4)
+    plain, ours = step_profile.compare(str(tiny_xlmr), steps=2)
+    assert {plain.step_ms > 0, ours.step_ms > 0, plain.total_ms > 0, ours.total_ms > 0} == {True}
+    assert plain.embeddings[1] == ours.embeddings[1] == 16
+    costs = step_profile.embedding_costs(20, 16, times=1)
+    lines = step_profile.table(plain, ours, costs, costs).splitlines()
+    assert {line.count("|") for line in lines if line} == {6}
+    named = [line.split(" | ")[0].removeprefix("| ") for line in lines]
+    for name in ("matrix products", "AdamW", "AdamW: word embeddings alone, by themselves", "`aten::addmm`"):
+        assert name in named
+    assert step_profile.preparation_ms(str(tiny_xlmr), batches=2) > 0
+
+
+@pytest.mark.parametrize(
+    ("operator", "kind"),
+    [
+        ("aten::addmm", "matrix products"), ("aten::bmm", "matrix products"), ("aten::_fused_adamw_", "AdamW"),
+        ("aten::_foreach_mul_", "gradient norm and scaling"), ("aten::zero_", "filling with zeros"), ("aten::add", "others"),
+        ("aten::_scaled_dot_product_flash_attention_for_cpu", "attention"), ("aten::copy_", "copies and casts"),
+        ("aten::embedding_dense_backward", "embeddings"), ("aten::_foreach_norm", "gradient norm and scaling"),
+        ("aten::native_layer_norm", "normalisation, softmax, GELU"), ("aten::bernoulli_", "dropout"),
+    ],
+)  # fmt: skip
+def test_operators_have_a_kind(operator: str, kind: str):
+    assert step_profile.kind_of(operator) == kind
+
+
+def test_shares_of_padding_are_those_of_the_plans():
+    even = padding_shares.shares(np.full(64, 16))
+    assert even == {
+        "fixed": 1 - 16 / 128, "random": 0.0, "sorted": 0.0, "groups": 0.0, "packed": 0.0, "predict": 0.0,
+    }  # fmt: skip
+    lengths = np.random.default_rng(0).integers(4, 60, 640)
+    mixed = padding_shares.shares(lengths)
+    assert mixed["fixed"] > mixed["random"] > mixed["sorted"] > mixed["predict"] > 0
+    assert mixed["random"] > mixed["groups"] > 0
+
+
+def test_budgets_are_compared_with_the_default(monkeypatch: pytest.MonkeyPatch, tiny_xlmr: Path):
+    figures = budgets.compare(str(tiny_xlmr), NLI, 30, turns=1)
+    assert figures[f"{budgets.DEFAULT}"] == 1
+    assert min(figures[f"{budget}"] for budget in budgets.BUDGETS) > 0
+    assert 0 <= figures["1500_padding"] <= figures["16000_padding"] < 1
+    usual = inspect.signature(TokenizedDataModule.__init__).parameters["tokens_per_batch"].default
+    assert usual == padding_shares.BUDGET == budgets.DEFAULT

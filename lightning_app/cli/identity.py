@@ -71,6 +71,7 @@ MODEL_HARMLESS: Mapping[str, str] = {
     "extra": "recorded by the module, without keys",
     "trust_remote_code": "a permission",
     "gradient_checkpointing": "the same numbers in less memory",
+    "torch_compile": "floats to 1e-5",
     "base_url": "where the served model is; its name counts",
     "api_key_variable": "a permission",
     "concurrency": "rows do not depend on each other",
