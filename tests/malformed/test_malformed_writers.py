@@ -17,7 +17,7 @@ from labelbridge.datamodules import PoolDataModule
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Source
-from labelbridge.modules import EmbedderModule, TransformersGenerator, TransformersTranslator
+from labelbridge.modules import EmbedderModule, LexiconTranslator, TransformersGenerator, TransformersTranslator
 
 TASK = Task("sentiment", ["text"], LABELS)
 TEMPLATE = "m/chat_template.jinja"
@@ -249,6 +249,13 @@ def test_a_language_that_a_translation_model_does_not_know(tiny_nllb: Path, sett
     with pytest.raises(InputError) as caught:
         translate(tiny_nllb, **settings)
     assert_line(str(caught.value), "language|code")
+
+
+@pytest.mark.parametrize(("source", "target"), [("en", "en"), ("en", "en-Latn"), ("hi-Latn", "hi-Latn")])
+def test_a_translation_into_the_same_language_is_refused(source: str, target: str):
+    with pytest.raises(InputError) as caught:
+        LexiconTranslator(lexicon=[Source("words.tsv")], source_language=source, target_language=target)
+    assert_line(str(caught.value), f"target_language is {target}, expected another language or script than")
 
 
 @pytest.mark.parametrize("model", ["tiny_bert", "tiny_llama", "tiny_classifier"])
