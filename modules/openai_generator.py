@@ -17,9 +17,9 @@ from labelbridge.lightning_app.core.secrets import mask, mask_text
 from labelbridge.lightning_app.protocols import Counts, PromptBatch, StepRows
 
 from .answers import MOST_WORDS, MalformedAnswerError, row_of, whole, words_of
+from .entire_answers import http_client
 from .generator import Answers, GeneratorModule
 from .sampling import row_number
-from .whole_answers import http_client
 
 log = getLogger(__name__)
 

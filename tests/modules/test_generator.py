@@ -687,7 +687,7 @@ def test_an_answer_that_comes_byte_by_byte_is_given_up_in_time(slow: str):
 @pytest.mark.parametrize("kind", ["endless", "endless chunks", "compressed"])
 def test_an_answer_without_end_is_not_kept_in_memory(kind: str):
     from labelbridge.modules import OpenAIGenerator
-    from labelbridge.modules.whole_answers import MOST_BYTES
+    from labelbridge.modules.entire_answers import MOST_BYTES
 
     sent: list[int] = []
 
