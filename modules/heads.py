@@ -157,7 +157,7 @@ def load_classifier(
         _check_weights(model, info, name, has_new_head=outputs is None)
         if outputs is None and (pooling or pooling_of(name)) == "mean":
             append_mean_pooling(model, name)
-    _probe_logits(model, name)
+    probe_logits(model, name)
     if outputs is not None:
         _put_in_order(model, outputs, name, is_trained=new_head)
     _as_ours(model.config, task)
@@ -263,7 +263,7 @@ def reorder_outputs(model: Any, order: list[int], name: str) -> None:
     """
     heads = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
     heads = [layer for layer in heads if layer.out_features == model.config.num_labels]
-    before_1C = _probe_logits(model, name)
+    before_1C = probe_logits(model, name)
     with torch.no_grad():
         if heads:
             head, index = heads[-1], torch.tensor(order)
@@ -272,7 +272,7 @@ def reorder_outputs(model: Any, order: list[int], name: str) -> None:
                 head.bias = nn.Parameter(head.bias[index].clone())
             head.out_features = len(order)
         model.config.num_labels = model.num_labels = len(order)
-    after_1C = _probe_logits(model, name)
+    after_1C = probe_logits(model, name)
     if after_1C.shape[1] != len(order) or not torch.allclose(after_1C, before_1C[:, order], atol=1e-5):
         raise InputError(
             f"model {name}: its outputs cannot be reordered to the task's labels; rename them in its config"
@@ -280,19 +280,22 @@ def reorder_outputs(model: Any, order: list[int], name: str) -> None:
 
 
 @torch.no_grad()
-def _probe_logits(model: Any, name: str) -> Tensor:
-    """A classifier's logits for a few tokens; shape (1, C).
+def probe_logits(model: Any, name: str) -> Tensor:
+    """A network's logits for a few tokens: of shape (1, C), or (1, L, V) where it writes text.
 
     Raises:
-        InputError: If it gives none, or such as are not finite.
+        InputError: If it gives none, or such as hold nan or inf; -inf alone stands for tokens that cannot be written.
     """
     was_training = model.training
-    with loading(name, "its logits", "give a classifier of the transformers library, with its own config.json"):
-        logits_1C: Tensor = model.eval()(input_ids=_probe(model.config).to(model.device)).logits
-        if not bool(torch.isfinite(logits_1C).all()):
+    with loading(name, "its logits", "copy the model's folder again, with its own config.json"):
+        inputs = {"input_ids": _probe(model.config).to(model.device)}
+        if model.config.is_encoder_decoder and type(model).__name__.endswith("ConditionalGeneration"):
+            inputs["decoder_input_ids"] = inputs["input_ids"]
+        logits: Tensor = model.eval()(**inputs).logits
+        if bool((logits.isnan() | (logits == torch.inf)).any()):
             raise ValueError("they hold nan or inf")
     model.train(was_training)
-    return logits_1C
+    return logits
 
 
 def _probe(config: PretrainedConfig) -> Tensor:
