@@ -778,7 +778,7 @@ def test_packed_answers_are_read_and_no_error_loses_its_words():
     threading.Thread(target=server.serve_forever, daemon=True).start()
     engine = OpenAIGenerator(
         base_url=f"http://127.0.0.1:{server.server_address[1]}/v1", task=Task("s", ["text"], ["a", "b"]), model="m",
-        retries=0,
+        retries=0, concurrency=1,
     )  # fmt: skip
     answers = engine.answer(list(PACKED), [""] * len(PACKED), list(PACKED), [None] * len(PACKED))
     engine._close()
