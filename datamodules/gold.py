@@ -249,22 +249,26 @@ class GoldDataModule(RowsDataModule):
     def train_dataloader(self) -> DataLoader[EncodedBatch]:
         """This rank's micro-batches, window by window."""
         label = self.labels(self.train_rows)
-        dealt = self.dealt_gold(label)
         return self.window_loader(
             RowBatches(
                 self.encoded["train"],
                 self.padding,
                 {"label": label},
-                {"gold_counts": dealt, "n_dealt": int(dealt.sum())},
+                self.gold_sizes(label),
                 self.train_views(self.train_rows.table),
             ),
             label,
         )
 
-    def dealt_gold(self, label: Tensor) -> Tensor:
-        """How many gold rows of each class an epoch deals; int64 of shape (C,)."""
+    def gold_sizes(self, label: Tensor) -> dict[str, int | Tensor]:
+        """How many gold rows an epoch deals (`n_dealt`), and of each class (`gold_counts`).
+
+        Where every class is dealt equally often there are no shares for a loss to correct, so none are given.
+        """
         counts = torch.bincount(label, minlength=len(self.task.labels))
-        return torch.full_like(counts, int(counts.max())) * (counts > 0) if self.class_balanced else counts
+        if self.class_balanced:
+            return {"n_dealt": int(counts.max() * (counts > 0).sum())}
+        return {"n_dealt": len(label), "gold_counts": counts}
 
     def val_dataloader(self) -> DataLoader[EncodedBatch]:
         """The source dev set."""

@@ -37,6 +37,7 @@ class MixedDataModule(GoldDataModule):
     Args:
         selection: The selection artifact, or its translation.
         synthetic_labels: What the student fits synthetic rows to; linked to the module's.
+        allow_empty: Train on gold alone where the selection has no rows.
         **gold: As for `GoldDataModule`; `train: []` trains on the selection alone.
     """
 
@@ -44,10 +45,12 @@ class MixedDataModule(GoldDataModule):
         self,
         selection: str,
         synthetic_labels: Literal["teacher", "teacher_hard", "prompt"] = "teacher",
+        allow_empty: bool = False,
         **gold: Any,
     ) -> None:
         super().__init__(**gold)
         self.selection = selection
+        self.allow_empty = allow_empty
         self.synthetic_labels = synthetic_labels
 
     @cached_property
@@ -60,17 +63,21 @@ class MixedDataModule(GoldDataModule):
 
     @cached_property
     def selected_rows(self) -> Rows:
-        """The selection's rows under the task's names; without any a warning says that only gold is trained on."""
+        """The selection's rows under the task's names.
+
+        Raises:
+            InputError: If there are none, and `allow_empty` is not set.
+        """
         artifact = self.selected
         rows = load_rows(
             Source(path=str(artifact.path)), self.task, "prompt_label" if self._has_prompt_labels else None
         )
         if not len(rows.table):
-            log.warning(
-                "data.selection %s: no rows, so only gold is trained on, as a teacher would; "
-                'loosen the filters and quotas of "python main.py select"',
-                artifact.path,
-            )
+            said = f"data.selection {artifact.path}: no rows, so only gold is trained on, as a teacher would"
+            remedy = 'loosen the filters and quotas of "python main.py select"'
+            if not self.allow_empty:
+                raise InputError(f"{said}; {remedy}, or accept it with --data.allow_empty true")
+            log.warning("%s; %s", said, remedy)
         self.lineage = artifact.manifest.lineage
         return rows
 
@@ -119,12 +126,12 @@ class MixedDataModule(GoldDataModule):
             "probs": torch.cat([torch.zeros(n_gold, len(self.task.labels)), probs_NC]),
             "synthetic": torch.arange(n_gold + n_synthetic) >= n_gold,
         }
-        dealt = self.dealt_gold(gold_label)
+        gold = self.gold_sizes(gold_label)
         sizes: dict[str, int | Tensor] = {
-            "n_gold": int(dealt.sum()),
+            **gold,
+            "n_gold": gold["n_dealt"],
             "n_synthetic": n_synthetic,
-            "n_dealt": int(dealt.sum()) + n_synthetic,
-            "gold_counts": dealt,
+            "n_dealt": gold["n_dealt"] + n_synthetic,
             "synthetic_counts": self.synthetic_counts(),
             "teacher_counts": self.teacher_counts(),
             "has_probs": int(self._has_probs),

@@ -43,7 +43,7 @@ def row_of(answer: Any) -> dict[str, Any]:
     tokens = _of(_of(answer, "usage"), "completion_tokens")
     is_count = isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens <= MOST_TOKENS
     end = _of(choice, "finish_reason")
-    end = end[:MOST_WORDS] if isinstance(end, str) and end else "unknown"
+    end = " ".join(end.split())[:MOST_WORDS] if isinstance(end, str) and end else "unknown"
     return {
         "text": whole(text),
         "finish": "stop" if end.casefold() in CLEAN_ENDS and not error else whole(end),
@@ -76,12 +76,21 @@ def _is_text(part: Any) -> bool:
 
 
 def _what_it_says(answer: Any) -> str:
-    error = _of(answer, "error") or _of(answer, "detail") or _of(answer, "message")
-    if error:
-        return _quoted(error)
     if isinstance(answer, str) and answer.strip():
         return f"no answer but {_quoted(answer)}"
-    return "no answer in it"
+    return words_of(answer) or "no answer in it"
+
+
+def words_of(error: Any) -> str:
+    """What the content of an answer that is an error says, on one line; empty where it says nothing.
+
+    Args:
+        error: A text, or what its JSON holds: a map, or a list of which the first counts.
+    """
+    if isinstance(error, list):
+        return words_of(error[0]) if error else ""
+    said = _of(error, "error") or _of(error, "detail") or _of(error, "message")
+    return _quoted(said or (error if isinstance(error, str) else ""))
 
 
 def _quoted(value: Any) -> str:

@@ -8,16 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.packages import require
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint
-from labelbridge.lightning_app.models.finite import not_finite
 from labelbridge.lightning_app.models.loading import absent_weights, loading
 from labelbridge.lightning_app.models.locate import locate
 from labelbridge.lightning_app.protocols import EncodedBatch, StepRows, batch_rows
 
 from .base import StageModuleBase
+from .heads import check_complete
 
 
 class EmbedderModule(StageModuleBase):
@@ -72,23 +71,14 @@ class EmbedderModule(StageModuleBase):
         """Refuse an encoder that lacks a weight, which the library makes at random without a word.
 
         Raises:
-            InputError: Names the weights.
+            InputError: See `check_complete`.
         """
         encoder = getattr(next(network.children()), "auto_model", None)
         if encoder is not None:
             names = [name for name in encoder.state_dict() if "pooler" not in name]
             absent = absent_weights(Path(str(encoder.name_or_path)), names)
-            if absent:
-                raise InputError(
-                    f"model {self.model_name}: weights missing for {absent[:3]}, they would be made at random; give an "
-                    "encoder with all of its weights"
-                )
-        wrong = not_finite(network.state_dict().items())
-        if wrong:
-            raise InputError(
-                f"model {self.model_name}: {len(wrong)} of its weights hold nan or inf, the first is {wrong[0]}; give "
-                "another encoder"
-            )
+            check_complete(absent, encoder, self.model_name, "an encoder with all of its weights")
+        check_complete((), network, self.model_name, "an encoder with all of its weights")
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """Unit embeddings; shape (B, D)."""

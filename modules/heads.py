@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.task import Task, fold
 from labelbridge.lightning_app.models.finite import not_finite
-from labelbridge.lightning_app.models.loading import loading
+from labelbridge.lightning_app.models.loading import coarse_weights, loading
 from labelbridge.lightning_app.models.locate import locate
 
 log = logging.getLogger(__name__)
@@ -157,6 +157,7 @@ def load_classifier(
         _check_weights(model, info, name, has_new_head=outputs is None)
         if outputs is None and (pooling or pooling_of(name)) == "mean":
             append_mean_pooling(model, name)
+    probe_logits(model, name)
     if outputs is not None:
         _put_in_order(model, outputs, name, is_trained=new_head)
     _as_ours(model.config, task)
@@ -200,6 +201,11 @@ def check_complete(missing: Collection[str], model: Any, name: str, expected: st
     if missing:
         first = sorted(missing)[:3]
         raise InputError(f"model {name}: weights missing for {first}, they would be made at random; give {expected}")
+    if coarse := coarse_weights(Path(locate(name)), model):
+        raise InputError(
+            f"model {name}: {len(coarse)} of its weights are whole numbers or bytes, the first is {coarse[0]}, "
+            f"expected floating-point numbers of 16 bits or more; give {expected}"
+        )
     wrong = not_finite(model.state_dict().items())
     if wrong:
         raise InputError(
@@ -257,11 +263,8 @@ def reorder_outputs(model: Any, order: list[int], name: str) -> None:
     """
     heads = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
     heads = [layer for layer in heads if layer.out_features == model.config.num_labels]
-    probe = _probe(model.config)
-    was_training = model.training
-    model.eval()
+    before_1C = probe_logits(model, name)
     with torch.no_grad():
-        before_1C: Tensor = model(input_ids=probe).logits
         if heads:
             head, index = heads[-1], torch.tensor(order)
             head.weight = nn.Parameter(head.weight[index].clone())
@@ -269,12 +272,30 @@ def reorder_outputs(model: Any, order: list[int], name: str) -> None:
                 head.bias = nn.Parameter(head.bias[index].clone())
             head.out_features = len(order)
         model.config.num_labels = model.num_labels = len(order)
-        after_1C: Tensor = model(input_ids=probe).logits
-    model.train(was_training)
+    after_1C = probe_logits(model, name)
     if after_1C.shape[1] != len(order) or not torch.allclose(after_1C, before_1C[:, order], atol=1e-5):
         raise InputError(
             f"model {name}: its outputs cannot be reordered to the task's labels; rename them in its config"
         )
+
+
+@torch.no_grad()
+def probe_logits(model: Any, name: str) -> Tensor:
+    """A network's logits for a few tokens: of shape (1, C), or (1, L, V) where it writes text.
+
+    Raises:
+        InputError: If it gives none, or such as hold nan or inf; -inf alone stands for tokens that cannot be written.
+    """
+    was_training = model.training
+    with loading(name, "its logits", "copy the model's folder again, with its own config.json"):
+        inputs = {"input_ids": _probe(model.config).to(model.device)}
+        if model.config.is_encoder_decoder and type(model).__name__.endswith("ConditionalGeneration"):
+            inputs["decoder_input_ids"] = inputs["input_ids"]
+        logits: Tensor = model.eval()(**inputs).logits
+        if bool((logits.isnan() | (logits == torch.inf)).any()):
+            raise ValueError("they hold nan or inf")
+    model.train(was_training)
+    return logits
 
 
 def _probe(config: PretrainedConfig) -> Tensor:

@@ -130,7 +130,8 @@ class ClassCounts:
             if counts_C is None:
                 raise InputError(
                     f"{of} rows: no class counts in the batches, expected the `{of}_counts` of GoldDataModule and "
-                    "MixedDataModule; set model.logit_adjustment and model.class_weighting to 0, or give them"
+                    "MixedDataModule (data.class_balanced leaves no shares of gold to correct); set "
+                    "model.logit_adjustment and model.class_weighting to 0, or give them"
                 )
             if of == "teacher" and not counts_C.any():
                 raise InputError(

@@ -1,13 +1,10 @@
 """Text from a server that speaks OpenAI's protocol."""
 
 import asyncio
-import contextlib
 import os
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from logging import getLogger
 from typing import Annotated, Any
@@ -19,7 +16,8 @@ from labelbridge.lightning_app.core.ranges import NonNegativeInt, PositiveFloat,
 from labelbridge.lightning_app.core.secrets import mask, mask_text
 from labelbridge.lightning_app.protocols import Counts, PromptBatch, StepRows
 
-from .answers import MOST_WORDS, MalformedAnswerError, row_of, whole
+from .answers import MOST_WORDS, MalformedAnswerError, row_of, whole, words_of
+from .entire_answers import http_client
 from .generator import Answers, GeneratorModule
 from .sampling import row_number
 
@@ -36,7 +34,6 @@ WRONG_SET_UP = {
 FEW_FAILURES, MANY_FAILURES = 8, 64
 NO_KEY = "none"  # what a server without keys is sent
 SECONDS_TO_END = 10.0  # a run that ends waits so long for the answers to what it has sent
-MOST_BYTES = 16 * 2**20  # of an answer: far more than a model writes
 
 
 class OpenAIGenerator(GeneratorModule):
@@ -259,7 +256,7 @@ class _Server:
         self._is_ending = False
         self._gate = asyncio.Semaphore(concurrency)
         self._loop = asyncio.new_event_loop()
-        http = _http_client(timeout, self._keep_to_the_rate)
+        http = http_client(timeout, self._keep_to_the_rate)
         self._client = AsyncOpenAI(
             base_url=base_url, api_key=key, timeout=timeout, max_retries=retries, http_client=http
         )
@@ -319,55 +316,13 @@ class _Server:
     def _reason(self, failure: Exception) -> str:
         status = getattr(failure, "status_code", None)
         cause = f" ({failure.__cause__})" if str(failure.__cause__ or "") and status is None else ""
+        words = words_of(getattr(failure, "body", None))
+        if (
+            words and str(failure) == f"Error code: {status}"
+        ):  # the client tells the words of some kinds of errors alone
+            cause = f" - {words}"
         said = whole(" ".join(self._without_key(f"{failure}{cause}").split()))[:MOST_WORDS]
         return f"{type(failure).__name__}{f' {status}' if status else ''}: {said}"
-
-
-def _http_client(seconds: float, before: Callable[[], Awaitable[None]]) -> Any:
-    """An HTTP client that has an entire answer, or gives up: its own limit is one of the pause between two bytes.
-
-    Args:
-        seconds: For a request and its answer.
-        before: Awaited before every request that goes out, also those that the openai client sends again.
-    """
-    from openai import DefaultAsyncHttpxClient
-
-    base: Any = DefaultAsyncHttpxClient
-    library = next(one.__module__ for one in base.__mro__ if one.__name__ == "AsyncClient").partition(".")[0]
-    timeout_error: Any = sys.modules[library].ReadTimeout  # of httpx, or of httpx2
-
-    class Client(base):  # type: ignore[misc] # its type depends on the version of openai
-        async def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
-            await before()
-            try:
-                async with asyncio.timeout(seconds):
-                    response = await super().send(request, stream=True, **options)
-                    return response if stream else await _with_content(response)
-            except TimeoutError:
-                raise timeout_error("its answer was not complete in time", request=request) from None
-
-    # Compressed, a few kilobytes could become gigabytes in one piece.
-    return Client(headers={"Accept-Encoding": "identity"})
-
-
-async def _with_content(response: Any) -> Any:
-    """A response with all of its content.
-
-    Raises:
-        MalformedAnswerError: If the content is too long to be an answer; what came is not kept.
-    """
-    content = bytearray()
-    async with contextlib.aclosing(response):
-        if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise MalformedAnswerError("its answer is compressed, though not asked for")
-        async for part in response.aiter_bytes():
-            content += part
-            if len(content) > MOST_BYTES:
-                raise MalformedAnswerError(f"its answer is longer than {MOST_BYTES // 2**20} MB")
-    return type(response)(
-        response.status_code, headers=response.headers, content=bytes(content), request=response.request,
-        extensions=response.extensions,
-    )  # fmt: skip
 
 
 def _failure(error: str, kind: str, status: int | None = None) -> dict[str, Any]:

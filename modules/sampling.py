@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
+from labelbridge.lightning_app.core.errors import InputError
+
 
 class BigramBlock(LogitsProcessor):  # type: ignore[misc] # transformers is untyped here
     """Bans tokens that would make a bigram come twice.
@@ -74,7 +76,16 @@ class DrawPerRow(LogitsProcessor):  # type: ignore[misc] # as above
         return torch.full_like(scores, -torch.inf).scatter_(1, drawn_B1, 0.0)
 
     def draw(self, scores_BV: Tensor) -> Tensor:
-        """One token for each row; shape (B,)."""
+        """One token for each row; shape (B,).
+
+        Raises:
+            InputError: If the model gives numbers that cannot be compared.
+        """
+        if not bool(scores_BV.amax(dim=1).isfinite().all()):
+            raise InputError(
+                "the model's logits hold nan or inf, expected finite numbers; set --model.dtype float32, or check "
+                "the model's config.json and weights"
+            )
         uniform_B = self.uniform_BT[:, self.step].to(scores_BV.device)
         self.step += 1
         logits_BV = scores_BV.float()

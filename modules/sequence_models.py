@@ -15,7 +15,7 @@ from labelbridge.lightning_app.models.fingerprints import check_base
 from labelbridge.lightning_app.models.loading import loading
 from labelbridge.lightning_app.models.locate import adapter_base, adapter_base_revision, locate
 
-from .heads import check_complete, dropout_keys, quiet_transformers
+from .heads import check_complete, dropout_keys, probe_logits, quiet_transformers
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ def load_seq2seq(
             **overrides,
         )  # fmt: skip
     check_complete(info["missing_keys"], loaded, name, "a complete sequence-to-sequence model")
+    probe_logits(loaded, name)
     return loaded
 
 

@@ -26,7 +26,7 @@ from labelbridge.lightning_app.models.locate import gguf_file, locate
 
 from .decoding import generate
 from .generator import Answers, GeneratorModule
-from .heads import check_complete
+from .heads import check_complete, probe_logits
 from .sampling import BigramBlock, DrawPerRow
 
 # A line break as it is, as a byte, and as GPT-2's vocabulary spells it.
@@ -193,6 +193,7 @@ class TransformersGenerator(GeneratorModule):
                 output_loading_info=True, **options,
             )  # fmt: skip
         check_complete(info["missing_keys"], network, self.model_name, "a causal language model with all weights")
+        probe_logits(network, self.model_name)
         # Nothing but the tokens: `generate` would add the model's own beam size, penalties and banned tokens to ours.
         network.generation_config = GenerationConfig(bos_token_id=self._generation_config.bos_token_id)
         self.network = network.eval()

@@ -43,6 +43,11 @@ class TranslatorModule(StageModuleBase):
         super().__init__()
         self.source = language(source_language, "model.source_language")
         self.target = language(target_language, "model.target_language")
+        if (self.source.base, self.source.script) == (self.target.base, self.target.script):
+            raise InputError(
+                f"model.target_language is {target_language}, expected another language or script than "
+                f"model.source_language, which is {source_language}; change one of the two"
+            )
         self.seed = seed
         self.model_name = type(self).__name__  # an engine without a model is named by its class
         self._failed_in_a_row = 0

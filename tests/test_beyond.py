@@ -156,6 +156,12 @@ def test_logit_adjustment_changes_the_fit_and_is_recorded(skewed: Stages):
     assert "trained against the label prior of its gold (training)" in Path("adjusted/model/README.md").read_text()
 
 
+def test_gold_that_is_dealt_class_by_class_has_no_shares_to_correct(skewed: Stages):
+    balanced = ("--data.class_balanced=true", "--model.logit_adjustment=1")
+    refused(skewed.teacher(*balanced), "data.class_balanced leaves no shares of gold", "model.logit_adjustment and")
+    assert not Path("teacher/model").exists()
+
+
 def test_the_student_takes_every_correction(loop: Stages):
     """Each changes the weights, and nothing else needs to change."""
     prompt = "--model.synthetic_labels=prompt"

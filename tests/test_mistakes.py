@@ -246,10 +246,15 @@ def test_a_selection_without_probabilities_for_a_soft_student(stages: Stages):
     refused(stages.student(), "select: selected without a teacher", "--pseudolabels", "`prompt`")
 
 
-def test_a_selection_without_rows_leaves_gold_alone_and_says_so(stages: Stages, caplog: pytest.LogCaptureFixture):
+def test_a_selection_without_rows_leaves_gold_alone_where_that_is_accepted(
+    stages: Stages, caplog: pytest.LogCaptureFixture
+):
     refused(stages.select(*BY_PROMPT, "--quota=0"), "quota: 0 rows of every class", "--allow_empty true")
     assert stages.select(*BY_PROMPT, "--quota=0", "--allow_empty=true").code == 0
-    outcome = stages.student("--model.synthetic_labels=prompt")
+    refused(
+        stages.student("--model.synthetic_labels=prompt"), "select: no rows, so only gold", "--data.allow_empty true"
+    )
+    outcome = stages.student("--model.synthetic_labels=prompt", "--data.allow_empty=true")
     assert outcome.code == 0, outcome.err
     assert re.search("data.selection .*select: no rows, so only gold is trained on", caplog.text)
 

@@ -102,6 +102,22 @@ def test_a_users_file_in_a_model_folder_of_ours_is_not_removed(loop: Stages):
     assert contents("teacher") == before
 
 
+@pytest.mark.parametrize("place", ["select/.parts", "select/checkpoints/mine", "select/_logs", "link/model"])
+def test_no_run_writes_where_another_would_remove_it(selected: Stages, place: str):
+    Path("link").symlink_to("select")
+    before = contents("select")
+    outcome = selected.cli("export", "--selection=select", f"--out={place}")
+    refused(outcome, f"{place}: inside .* of the run in .*select, which may replace it; choose another --out")
+    refused(selected.select(*BY_PROMPT, f"--out={place}"), f"{place}: inside .* of the run in")
+    assert contents("select") == before
+    assert selected.select(*BY_PROMPT, "--out=select/mine").code == 0
+
+
+def test_an_output_folder_that_is_a_link_to_itself_is_one_line(stages: Stages):
+    Path("select").symlink_to("select")
+    refused(stages.select(*BY_PROMPT), "select: .*; remove it, or choose another path")
+
+
 def start(out: Path, number: int, *, rows: bool = True, fails: bool = False, overwrite: bool = True) -> State:
     """Begin a run that computes a row, and complete it or fail."""
     with Run(out, "select", {"number": number}) as run:

@@ -130,14 +130,16 @@ def _draw(artifact: artifacts.Artifact, table: pa.Table, task: Task, rows: int, 
     """
     path, labels = artifact.path, artifact.manifest.facts.get("labels", task.labels)
     _check_task(labels, task, path)
+    has_class = "class" in table.column_names
+    if has_class:
+        check_labels(table, "class", labels, path, "run its stage again")
     kept = np.arange(table.num_rows)
     if above > 0:
         if "probs" not in table.column_names:
             raise InputError(f"{path}: no column 'probs', so `above` has nothing to compare with; leave it out")
         probs_NC = probabilities(table, len(labels), path, "run its stage again")
         probs_N = probs_NC.max(axis=1)
-        if "class" in table.column_names:
-            check_labels(table, "class", labels, path, "run its stage again")
+        if has_class:
             classes = table["class"].to_pylist()
             probs_N = probs_NC[np.arange(len(classes)), [labels.index(label) for label in classes]]
         kept = np.flatnonzero(probs_N >= above)

@@ -23,21 +23,20 @@ _PLAIN = {
 UNKNOWN_KEY = ("unknown_key", "unexpected_keyword_argument", "extra_forbidden")
 
 
-def read_json(path: Path, remedy: str = "run its stage again") -> Any:
+def read_json(path: Path, remedy: str = "run its stage again", finite: bool = True) -> Any:
     """Read a JSON file.
 
     Args:
         path: The file.
         remedy: The end of the error line.
+        finite: Whether its numbers must be finite.
 
     Raises:
         InputError: If it cannot be read, is not JSON, or holds a duplicate key or a number that is not finite.
     """
+    numbers: dict[str, Any] = {"parse_constant": _refuse_constant, "parse_float": _finite} if finite else {}
     try:
-        return json.loads(
-            read_text(path), parse_constant=_refuse_constant, parse_float=_finite,
-            object_pairs_hook=without_duplicates,
-        )  # fmt: skip
+        return json.loads(read_text(path), object_pairs_hook=without_duplicates, **numbers)
     except RecursionError:
         raise InputError(f"{path}: not JSON (nested too deeply); {remedy}") from None
     except ValueError as error:  # not UTF-8 and not JSON among them

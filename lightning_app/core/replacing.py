@@ -5,6 +5,7 @@ command what a kill has interrupted. Only what runs write is ever moved or remov
 """
 
 import logging
+import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -44,6 +45,24 @@ def products(folder: Path) -> Iterator[Path]:
     if folder.is_dir():
         others = (path for path in sorted(folder.iterdir()) if artifacts.is_shard(path.name))
         yield from (*others, *(path for path in sorted(folder.iterdir()) if _FIGURES.fullmatch(path.name)))
+
+
+def check_outside(out: Path) -> None:
+    """Refuse to write into what another run has written in its own folder: its next start may remove that.
+
+    Args:
+        out: The output folder.
+
+    Raises:
+        InputError: Names the other run's folder.
+    """
+    place = Path(os.path.realpath(out))  # `resolve` stumbles over a link that leads back to itself
+    for inside, run in zip((place, *place.parents), place.parents, strict=False):
+        is_run = any((run / name).is_file() for name in (IDENTITY, MANIFEST))
+        if is_run and inside.name in (*FOLDERS, *_OTHERS, REPLACED, UNFINISHED):
+            raise InputError(
+                f"{out}: inside {inside.name} of the run in {run}, which may replace it; choose another --out"
+            )
 
 
 def check_own(out: Path, has_run: bool) -> None:

@@ -108,6 +108,7 @@ class Run:
             InputError: If another process is at work here, or another identity has been, or files that no run wrote
                 are in the place of the outputs.
         """
+        replacing.check_outside(self.out)
         if self.out.exists() and not self.out.is_dir():
             raise InputError(f"{self.out}: is a file, expected a folder for the outputs; choose another --out")
         self.out.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,7 @@ def _load(
 
 
 def read_table(
-    sources: Source | Sequence[Source], texts: Sequence[str] = ()
+    sources: Source | Sequence[Source], texts: Sequence[str] | Callable[[Sequence[str]], Sequence[str]] = ()
 ) -> tuple[pa.Table, dict[str, str], Reference]:
     """Read sources with all of their own columns, renamed by `columns` and with an `id`; only `texts` are checked.
 
@@ -131,7 +131,7 @@ def read_table(
 
     Args:
         sources: The sources.
-        texts: Columns that hold texts or nulls, where they are there.
+        texts: Columns that hold texts or nulls, where they are there; or what names them, given all columns.
 
     Returns:
         The rows, their ancestors' fingerprints, and the entry that names them among an artifact's `inputs`.
@@ -152,7 +152,7 @@ def read_table(
         check_no_duplicates(raw.column_names, source.place)
         plain = replace(source, columns={})
         kept = _rows_kept(raw, plain)
-        for name in texts:
+        for name in texts(raw.column_names) if callable(texts) else texts:
             if name in raw.column_names:
                 _check_texts(_column(raw, plain, name), name, kept, plain, or_null=True)
         ids = pa.array(_ids(raw, kept, plain), pa.string())

@@ -1,14 +1,13 @@
 """Sentiment richness: how much sentiment the words of English rows carry, by SentiWordNet (paper, Table 9)."""
 
 import csv
-import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..core.errors import InputError, shorten
-from ..core.files import opened
+from ..core.files import filled_lines, opened
 from ..core.packages import require
 from .pool_view import PoolView, Richness
 
@@ -66,8 +65,8 @@ def read_lexicon(file: str) -> Lexicon:
 def _synsets(file: Path) -> Iterator[tuple[str, str, tuple[float, float]]]:
     """Part of speech, terms and scores, line by line."""
     with opened(file) as opened_file:
-        stream = io.TextIOWrapper(opened_file, encoding="utf-8-sig", errors="replace", newline="")
-        rows = csv.reader((line for line in stream if not line.startswith("#")), delimiter="\t", quoting=csv.QUOTE_NONE)
+        lines = (line for _, line in filled_lines(opened_file, file) if not line.startswith("#"))
+        rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
         names: Sequence[str] = _OFFICIAL
         for number, cells in enumerate(rows, start=1):
             if number == 1 and "SynsetTerms" in cells:

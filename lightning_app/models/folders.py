@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import InputError, system_errors
+from ..core.replacing import check_outside
 from .locate import CARD_FACTS, read_facts
 
 _NOT_EMPTY = "{}: not empty; choose another --out, or replace it with --overwrite true"
@@ -37,6 +38,7 @@ def write_folder(
     Raises:
         InputError: If something else is in the place.
     """
+    check_outside(out)
     _recover(out)
     is_there = check_replaceable(out, copied)
     if is_there and not overwrite and not is_of_kind(read_facts(out)):

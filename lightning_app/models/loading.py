@@ -1,5 +1,6 @@
 """Models at the door: what cannot be loaded is one line, and tokenizer and network are checked against each other."""
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ _POSITIONS_AFTER_PADDING = (
     "camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mluke", "mpnet", "roberta",
     "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
 )  # fmt: skip
+_FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 @contextmanager
@@ -73,7 +75,7 @@ def load_tokenizer(name: str, **options: Any) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(options.pop("pretrained_model_name_or_path", locate(name)), **options)
         words = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
     longest: Any = tokenizer.model_max_length
-    if not isinstance(longest, int | float):
+    if not isinstance(longest, int | float) or not -math.inf < longest < math.inf:
         raise InputError(
             f"model {name}: model_max_length in its tokenizer_config.json is {shorten(longest)}, expected a number; "
             "fix that file"
@@ -111,16 +113,38 @@ def absent_weights(folder: Path, names: Iterable[str]) -> list[str]:
         folder: The model's folder.
         names: Names of the network's weights, which the files may write after a prefix (`bert.`).
     """
-    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-    if not files:
+    stored = _stored_types(folder)
+    return sorted(name for name in names if stored and name not in stored)
+
+
+def coarse_weights(folder: Path, network: Any) -> list[str]:
+    """Weights that a folder's safetensors files hold as whole numbers or bytes, and the network as they stand there.
+
+    Without the scales that a quantized model brings, they are not the numbers that were trained.
+
+    Args:
+        folder: The model's folder.
+        network: What was made of it.
+    """
+    if getattr(getattr(network, "config", None), "quantization_config", None) is not None:
         return []
+    stored = _stored_types(folder)
+    names = [name for name, weight in network.named_parameters() if weight.is_floating_point()]
+    kinds = {name: stored.get(name) or stored.get(name.partition(".")[2]) for name in names}
+    return sorted(f"{name} ({kind})" for name, kind in kinds.items() if kind not in (None, *_FLOATS))
+
+
+def _stored_types(folder: Path) -> dict[str, str]:
+    """Name -> type of the tensors in a folder's safetensors files; also by their names without the first part."""
     from safetensors import safe_open
 
-    stored: set[str] = set()
-    for file in files:
+    types: dict[str, str] = {}
+    for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else []:
         with safe_open(file, framework="numpy") as opened:
-            stored |= {part for key in opened.keys() for part in (key, key.partition(".")[2])}  # noqa: SIM118 - no map
-    return sorted(name for name in names if name not in stored)
+            for key in opened.keys():  # noqa: SIM118 - no map
+                kind = str(opened.get_slice(key).get_dtype())
+                types |= {key: kind, key.partition(".")[2]: kind}
+    return types
 
 
 def longest_sequence(config: Any) -> int | None:
@@ -133,14 +157,18 @@ def longest_sequence(config: Any) -> int | None:
     return positions
 
 
+def _reads_both_ways(model_type: str) -> bool:
+    """Whether every token of a network sees all others, so that the first one may stand for the text."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    return model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+
 def _looks_for_padding(model_type: str) -> bool:
     """Whether a network finds positions, or the last token of a row, by the number of the padding token."""
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-    )
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    is_decoder = model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    is_decoder = model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not _reads_both_ways(model_type)
     return is_decoder or model_type in _POSITIONS_AFTER_PADDING
 
 
@@ -170,10 +198,22 @@ def check_together(tokenizer: Any, config: Any, name: str) -> None:
         name: The model's name.
 
     Raises:
-        InputError: If the tokenizer has tokens or types of tokens that the network lacks, or another padding token.
+        InputError: If the tokenizer has tokens or types of tokens that the network lacks, or another padding token, or
+            what the first token sees would depend on the other rows of its batch.
     """
     check_vocabulary(tokenizer, config, name)
     text_config = config.get_text_config()
+    if _reads_both_ways(config.model_type):
+        ways = {
+            "padding_side in its tokenizer_config.json": (tokenizer.padding_side, "right"),
+            "is_decoder in its config.json": (bool(getattr(config, "is_decoder", False)), False),
+        }
+        for place, (value, expected) in ways.items():
+            if value != expected:
+                raise InputError(
+                    f"model {name}: {place} is {value}, expected {expected} for a {config.model_type} network, whose "
+                    "first token stands for the text; set it to that"
+                )
     types = getattr(text_config, "type_vocab_size", None)
     emitted = max([0, *tokenizer("a", "b").get("token_type_ids", [])])
     if isinstance(types, int) and 0 < types <= emitted:

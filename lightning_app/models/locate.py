@@ -3,10 +3,13 @@
 import importlib.metadata
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
+
+from annotated_types import Ge, Le
+from typing_extensions import TypedDict
 
 from ..core.contracts import check_facts
-from ..core.documents import read_json
+from ..core.documents import checked, read_json
 from ..core.errors import InputError
 from ..core.files import check_regular
 from ..core.hub import has_cached, prepare_hub
@@ -21,6 +24,21 @@ CARD_FACTS = "labelbridge.json"
 ADAPTER = "adapter_config.json"
 WEIGHTS = "model.safetensors"
 CONVERTED = "model.bin"  # what CTranslate2 calls a model's weights
+
+_Layers = Annotated[int, Le(1000)]  # the largest networks have 128
+
+
+class Sizes(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
+    """What a config.json has the transformers library make so many of, before it looks at the weights."""
+
+    num_labels: NotRequired[Annotated[int, Ge(1), Le(100_000)]]
+    num_hidden_layers: NotRequired[_Layers | None]
+    num_layers: NotRequired[_Layers | None]
+    n_layers: NotRequired[_Layers | None]
+    n_layer: NotRequired[_Layers | None]
+    encoder_layers: NotRequired[_Layers | None]
+    decoder_layers: NotRequired[_Layers | None]
+    num_decoder_layers: NotRequired[_Layers | None]
 
 
 def locate(name: str) -> str:
@@ -49,9 +67,7 @@ def locate(name: str) -> str:
             raise InputError(
                 f"{name}: no config.json, expected a Hugging Face model folder; give RUN/model or a Hub id"
             )
-        for file in (*folder.iterdir(), *folder.glob("*/*")):  # such as 1_Pooling/config.json
-            if file.exists() and not file.is_dir():
-                check_regular(file)
+        _check_files(folder)
         return str(folder)
     if _is_path(name):
         lines = " or ".join(f'"{stage.line}"' for stage in TRAINED)
@@ -63,6 +79,20 @@ def locate(name: str) -> str:
             "folder or a Hub id"
         )
     return name
+
+
+def _check_files(folder: Path) -> None:
+    """Refuse a model's folder in which reading a file, or making what its config.json asks for, might never end.
+
+    Raises:
+        InputError: Names the file.
+    """
+    for file in (*folder.iterdir(), *folder.glob("*/*")):  # such as 1_Pooling/config.json
+        if not file.is_dir():
+            check_regular(file)
+    if (settings := folder / "config.json").is_file():
+        remedy = "copy the model's folder again"
+        checked(Sizes, read_json(settings, remedy, finite=False), settings, remedy)
 
 
 def _minilm() -> str:
@@ -149,7 +179,7 @@ def _adapter_setting(folder: Path, key: str) -> str | None:
 def card_facts(name: str) -> dict[str, Any]:
     """What Labelbridge wrote beside a model when it exported it (method, seed, inputs); empty for other models."""
     folder = Path(locate(name))
-    return read_facts(folder) if (folder / CARD_FACTS).is_file() else {}
+    return read_facts(folder) if (folder / CARD_FACTS).exists() else {}
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

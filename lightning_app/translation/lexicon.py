@@ -14,11 +14,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
 
-import pyarrow as pa
 import regex
 
 from ..core import fingerprint
-from ..core.errors import InputError, closest, shorten
+from ..core.errors import InputError, closest
 from ..core.files import filled_lines, opened, suffix_of
 from ..data.readers import check_path
 from ..data.sources import Source, read_table
@@ -37,9 +36,6 @@ _IN_BRACKETS = regex.compile(r"\s{0,9}\([^()]*\)")
 # The first letters of a dictionary's part of speech, and of a Penn Treebank tag -> one name for both.
 _PARTS = {"adj": "adjective", "a": "adjective", "adv": "adverb", "n": "noun", "v": "verb", "vt": "verb", "vi": "verb"}
 _PENN = {"J": "adjective", "R": "adverb", "N": "noun", "V": "verb"}
-
-# What a column holds, for errors.
-_WHAT = {"source": "a word", "target": "its translation", "pos": "a part of speech such as noun"}
 
 Tagger = Callable[[list[str]], list[str | None]]
 
@@ -246,29 +242,26 @@ def _pairs(source: Source, from_code: str, to_code: str) -> list[tuple[str, str,
         )
     if source.hub is None and suffix_of(Path(source.path)) == ".txt":
         return _muse(source)
-    table, _, _ = read_table(replace(source, columns={}))
-    # A language's code comes first: a dictionary may use a column "source" for where a pair was found.
-    head = _named(table, source, "source", [from_code, "source"])
-    text = _named(table, source, "target", [to_code, "target", "tgt"])
-    pos = _named(table, source, "pos", ["pos"]) if "pos" in source.columns or "pos" in table.column_names else None
-    columns = [table[name].to_pylist() if name is not None else [None] * table.num_rows for name in (head, text, pos)]
-    for ours, theirs, values in zip(known, (head, text, pos), columns, strict=True):
-        for row, value in enumerate(values):
-            if value is not None and not isinstance(value, str):
-                raise InputError(
-                    f"{source.place} row {row}: {theirs} is {shorten(value)}, expected {_WHAT[ours]}; fix the file, or "
-                    f"name another column with `columns: {{{ours}: ...}}`"
-                )
-    return list(zip(*columns, strict=True))
+
+    def names(columns: Sequence[str]) -> list[str]:
+        # A language's code comes first: a dictionary may use a column "source" for where a pair was found.
+        head = _named(columns, source, "source", [from_code, "source"])
+        text = _named(columns, source, "target", [to_code, "target", "tgt"])
+        has_pos = "pos" in source.columns or "pos" in columns
+        return [head, text, *([_named(columns, source, "pos", ["pos"])] if has_pos else [])]
+
+    table, _, _ = read_table(replace(source, columns={}), names)
+    head, text, *pos = (table[name].to_pylist() for name in names(table.column_names))
+    return list(zip(head, text, pos[0] if pos else [None] * table.num_rows, strict=True))
 
 
-def _named(table: pa.Table, source: Source, ours: str, usual: Sequence[str]) -> str:
+def _named(columns: Sequence[str], source: Source, ours: str, usual: Sequence[str]) -> str:
     names = [source.columns[ours]] if ours in source.columns else usual
-    found = next((name for name in names if name in table.column_names), None)
+    found = next((name for name in names if name in columns), None)
     if found is None:
         what = "part of speech" if ours == "pos" else f"{ours} language"
         raise InputError(
-            f"{source.place}: no column {' or '.join(names)} among {[n for n in table.column_names if n != 'id']}; "
+            f"{source.place}: no column {' or '.join(names)} among {[name for name in columns if name != 'id']}; "
             f"say which one holds the {what} with `columns: {{{ours}: ...}}`"
         )
     return found

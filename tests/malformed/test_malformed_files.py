@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import LABELS
+from conftest import LABELS, write_jsonl
 from doors import assert_line
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -279,21 +279,23 @@ def test_a_raw_generation_brings_its_own_columns_along(tmp_path: Path, own: dict
 
 # An entry of a dictionary that is not read as a word -> what is said of it.
 ENTRIES: dict[str, tuple[dict[str, Any], str]] = {
-    "a translation of a number": ({"en": "good", "hi": 5}, "row 0: hi is 5, expected its translation"),
-    "a translation of nan": ({"en": "good", "hi": float("nan")}, "row 0: hi is nan, expected its translation"),
-    "translations in a list": ({"en": "good", "hi": ["a", "b"]}, "row 0: hi is .*, expected its translation"),
-    "a word of true": ({"en": True, "hi": "a"}, "row 0: en is True, expected a word"),
-    "a part of speech of a number": ({"en": "good", "hi": "a", "pos": 1}, "row 0: pos is 1, expected a part of speech"),
+    "a translation of a number": ({"en": "good", "hi": 5}, "hi is 5, expected a text or null"),
+    "a translation of nan": ({"en": "good", "hi": float("nan")}, "hi is nan, expected a text or null"),
+    "translations in a list": ({"en": "good", "hi": ["a", "b"]}, "hi is .*, expected a text or null"),
+    "a translation of a map": ({"en": "good", "hi": {"a": 1}}, "hi is .*, expected a text or null"),
+    "a word of true": ({"en": True, "hi": "a"}, "en is True, expected a text or null"),
+    "a part of speech of a number": ({"en": "good", "hi": "a", "pos": 1}, "pos is 1, expected a text or null"),
 }
 
 
+@pytest.mark.parametrize("after", [[], [{"en": "bad", "hi": "b", "pos": "noun", "source": 7}]], ids=["alone", "mixed"])
 @pytest.mark.parametrize("name", ENTRIES)
-def test_a_dictionary_of_other_things_than_words_is_one_line(tmp_path: Path, name: str):
+def test_a_dictionary_of_other_things_than_words_is_one_line(tmp_path: Path, name: str, after: list[dict[str, Any]]):
     entry, said = ENTRIES[name]
-    (tmp_path / "words.jsonl").write_text(json.dumps(entry) + "\n")
+    write_jsonl(tmp_path / "words.jsonl", [*after, entry])
     with pytest.raises(InputError) as caught:
         read_lexicon([Source(str(tmp_path / "words.jsonl"))], "en", "hi")
-    assert_line(str(caught.value), said)
+    assert_line(str(caught.value), f"row {len(after)} .*{said}")
 
 
 SOURCES: dict[str, tuple[dict[str, Any], str]] = {

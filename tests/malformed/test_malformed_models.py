@@ -57,6 +57,10 @@ def without(*names: str) -> Harm:
     return harm
 
 
+def linked(name: str) -> Harm:
+    return lambda folder: (folder / "m" / name).symlink_to("nowhere")
+
+
 def pickled(folder: Path) -> None:
     """Weights as a pickle that runs a command when it is loaded."""
 
@@ -138,6 +142,11 @@ HARMS: dict[str, Harm] = {
     "a tensor of another shape": first(lambda w: torch.zeros(w.shape[0] + 1, *w.shape[1:])),
     "nan": first(lambda w: torch.full_like(w, float("nan"))),
     "inf": first(lambda w: torch.full_like(w, float("inf"))),
+    "int8": weights(lambda one: {name: (w * 10).to(torch.int8) for name, w in one.items()}),
+    "booleans": weights(lambda one: {name: w > 0 for name, w in one.items()}),
+    "eight bits without scales": weights(lambda one: {name: w.to(torch.float8_e4m3fn) for name, w in one.items()}),
+    "huge but finite": weights(lambda one: {name: torch.full_like(w, 3e38) for name, w in one.items()}),
+    "weights a link to nothing": all_of(without("model.safetensors"), linked("model.safetensors")),
     "weights pickled": pickled,
     "tokenizer empty": with_text("m/tokenizer.json", ""),
     "tokenizer cut": with_text("m/tokenizer.json", '{"version": "1.0", "mod'),
@@ -156,6 +165,16 @@ HARMS: dict[str, Harm] = {
     "model_max_length a text": tokenizer_config(model_max_length="long"),
     "no pad token": tokenizer_config(pad_token=None),
     "pad token a number": tokenizer_config(pad_token=5),
+    "model_max_length nan": tokenizer_config(model_max_length=float("nan")),
+    "model_max_length infinite": tokenizer_config(model_max_length=float("inf")),
+    "pads on the left": tokenizer_config(padding_side="left"),
+    "a decoder": config(is_decoder=True),
+    "no output by name": config(return_dict=False),
+    "a billion labels": config(num_labels=10**9),
+    "a million layers": config(num_hidden_layers=10**6),
+    "no labels": config(num_labels=-1),
+    "a link to nothing": linked("special_tokens_map.json"),
+    "card facts a link to nothing": linked("labelbridge.json"),
     "types": all_of(config(type_vocab_size=1)),
     "type_vocab 0": config(type_vocab_size=0),
     "an adapter without a base": all_of(without("config.json"), with_text("m/adapter_config.json", "{}")),

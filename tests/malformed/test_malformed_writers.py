@@ -17,7 +17,7 @@ from labelbridge.datamodules import PoolDataModule
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Source
-from labelbridge.modules import EmbedderModule, TransformersGenerator, TransformersTranslator
+from labelbridge.modules import EmbedderModule, LexiconTranslator, TransformersGenerator, TransformersTranslator
 
 TASK = Task("sentiment", ["text"], LABELS)
 TEMPLATE = "m/chat_template.jinja"
@@ -117,6 +117,10 @@ ANY: dict[str, Harm] = {
     "weights a text": with_text("m/model.safetensors", "version https://git-lfs.github.com/spec/v1\n"),
     "nan": weights(nan),
     "half of the weights": weights(half),
+    "int8": weights(lambda one: {name: (weight * 10).to(torch.int8) for name, weight in one.items()}),
+    "a million layers": all_of(config(num_hidden_layers=10**6), config(encoder_layers=10**6)),
+    "model_max_length nan": tokenizer(model_max_length=float("nan")),
+    "a link to nothing": lambda folder: (folder / "m/added_tokens.json").symlink_to("nowhere"),
     "no tokenizer": without("tokenizer.json"),
     "tokenizer cut": with_text("m/tokenizer.json", '{"version": "1.0", "mod'),
     "tokenizer {}": with_text("m/tokenizer.json", "{}"),
@@ -160,6 +164,8 @@ GENERATE: dict[str, Harm] = {
     "heads do not divide": config(num_attention_heads=3),
     "layers more": config(num_hidden_layers=3),
     "activation unknown": config(hidden_act="none"),
+    "no output by name": config(return_dict=False),
+    "norms of nan": config(rms_norm_eps=-1e3),
     "rope unknown": config(rope_scaling={"type": "x"}),
     "dtype unknown": config(dtype="x"),
     "pad token beyond the words": config(pad_token_id=5000),
@@ -220,6 +226,7 @@ def test_a_model_that_does_not_write_on(request: pytest.FixtureRequest, model: s
 TRANSLATE: dict[str, Harm] = {
     "tokenizer of more words": more_words,
     "no decoder": config(is_encoder_decoder=False),
+    "no output by name": config(return_dict=False),
     "heads do not divide": config(encoder_attention_heads=3),
     "layers more": config(decoder_layers=2),
     "a setting of another type": config(scale_embedding="x"),
@@ -245,6 +252,13 @@ def test_a_language_that_a_translation_model_does_not_know(tiny_nllb: Path, sett
     with pytest.raises(InputError) as caught:
         translate(tiny_nllb, **settings)
     assert_line(str(caught.value), "language|code")
+
+
+@pytest.mark.parametrize(("source", "target"), [("en", "en"), ("en", "en-Latn"), ("hi-Latn", "hi-Latn")])
+def test_a_translation_into_the_same_language_is_refused(source: str, target: str):
+    with pytest.raises(InputError) as caught:
+        LexiconTranslator(lexicon=[Source("words.tsv")], source_language=source, target_language=target)
+    assert_line(str(caught.value), f"target_language is {target}, expected another language or script than")
 
 
 @pytest.mark.parametrize("model", ["tiny_bert", "tiny_llama", "tiny_classifier"])
@@ -280,7 +294,6 @@ def modules(content: Any, pooling: str | None = None) -> Harm:
 POOLING = '{"word_embedding_dimension": 16, "pooling_mode_mean_tokens": true}'
 EMBED: dict[str, Harm] = {
     "types of no token": config(type_vocab_size=0),
-    "weights that overflow": weights(lambda one: {name: weight * 1e30 for name, weight in one.items()}),
     "modules cut": modules("[{"),
     "modules a map": modules({}),
     "modules none": modules([]),

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import urllib.request
+import zlib
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -686,7 +687,7 @@ def test_an_answer_that_comes_byte_by_byte_is_given_up_in_time(slow: str):
 @pytest.mark.parametrize("kind", ["endless", "endless chunks", "compressed"])
 def test_an_answer_without_end_is_not_kept_in_memory(kind: str):
     from labelbridge.modules import OpenAIGenerator
-    from labelbridge.modules.openai_generator import MOST_BYTES
+    from labelbridge.modules.entire_answers import MOST_BYTES
 
     sent: list[int] = []
 
@@ -695,7 +696,7 @@ def test_an_answer_without_end_is_not_kept_in_memory(kind: str):
             assert self.headers["Accept-Encoding"] == "identity"
             head = {
                 "endless": "Content-Length: 99999999999", "endless chunks": "Transfer-Encoding: chunked",
-                "compressed": "Content-Encoding: gzip\r\nContent-Length: 9999",
+                "compressed": "Content-Encoding: gzip\r\nContent-Length: 99999999999",
             }[kind]  # fmt: skip
             self.wfile.write(f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{head}\r\n\r\n".encode())
             part = b" " * 2**16
@@ -719,9 +720,71 @@ def test_an_answer_without_end_is_not_kept_in_memory(kind: str):
     answers = one.answer(["a"], [""], ["Hello"], [None])
     one._close()
     server.shutdown()
-    what = "compressed, though not asked for" if kind == "compressed" else f"longer than {MOST_BYTES // 2**20} MB"
-    assert answers["error"] == [f"malformed answer: its answer is {what}"]
+    assert answers["error"] == [f"malformed answer: its answer is longer than {MOST_BYTES // 2**20} MB"]
     assert sum(sent) < 2 * MOST_BYTES
+
+
+ANSWER = json.dumps({"choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "Good."}}]}).encode()
+NO_CREDIT = json.dumps({"error": {"message": "pay first"}}).encode()
+
+
+def raw_deflate(content: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(content) + packer.flush()
+
+
+# Status, what `Content-Encoding` says, the content -> the row's text, or its error.
+PACKED: dict[str, tuple[int, str, bytes, str]] = {
+    "gzip": (200, "gzip", gzip.compress(ANSWER), "Good."),
+    "gzip in two": (200, "GZip", gzip.compress(ANSWER[:9]) + gzip.compress(ANSWER[9:]), "Good."),
+    "deflate": (200, "deflate", zlib.compress(ANSWER), "Good."),
+    "deflate without a head": (200, "deflate", raw_deflate(ANSWER), "Good."),
+    "identity": (200, "identity", ANSWER, "Good."),
+    "br": (200, "br", b"\x0b\x02\x80", "malformed answer: its answer is packed with 'br', though not asked for"),
+    "not gzip": (200, "gzip", ANSWER, "malformed answer: its answer is not gzip, as its header says"),
+    "gzip, cut": (200, "gzip", gzip.compress(ANSWER)[:-9], "malformed answer: its answer, packed with gzip, is cut off"),
+    "an error": (402, "gzip", gzip.compress(NO_CREDIT), "APIStatusError 402: Error code: 402 - pay first"),
+    "an error in a page": (402, "", b"<p>pay\n</p>", "APIStatusError 402: Error code: 402 - <p>pay </p>"),
+    "errors": (400, "", b"[" + NO_CREDIT + b"]", "BadRequestError 400: Error code: 400 - pay first"),
+    "an error in br": (
+        402, "br", b"x", "APIStatusError 402: Error code: 402 - its answer is packed with 'br', though not asked for",
+    ),
+    "an error too long": (
+        402, "gzip", gzip.compress(b" " * 2**25),
+        "APIStatusError 402: Error code: 402 - its answer is longer than 16 MB",
+    ),
+}  # fmt: skip
+
+
+def test_packed_answers_are_read_and_no_error_loses_its_words():
+    from labelbridge.modules import OpenAIGenerator
+
+    class Packing(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            status, encoding, content, _ = PACKED[asked["messages"][0]["content"]]
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            if encoding:
+                self.send_header("Content-Encoding", encoding)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Packing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    engine = OpenAIGenerator(
+        base_url=f"http://127.0.0.1:{server.server_address[1]}/v1", task=Task("s", ["text"], ["a", "b"]), model="m",
+        retries=0, concurrency=1,
+    )  # fmt: skip
+    answers = engine.answer(list(PACKED), [""] * len(PACKED), list(PACKED), [None] * len(PACKED))
+    engine._close()
+    server.shutdown()
+    found = {name: answers["text"][row] or answers["error"][row] for row, name in enumerate(PACKED)}
+    assert found == {name: said for name, (*_, said) in PACKED.items()}
 
 
 def test_further_fields_of_a_request(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch):

@@ -5,10 +5,17 @@ import torch
 from torch import Tensor
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.modules.sampling import BigramBlock, DrawPerRow
 
 ROWS = 48
 IDS = [f"row/{row}" for row in range(ROWS)]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_logits_that_cannot_be_compared_are_one_line(number: float):
+    with pytest.raises(InputError, match="logits hold nan or inf"):
+        DrawPerRow(["a", "b"], 0, 3).draw(torch.tensor([[0.0, 1.0], [0.0, number]]))
 
 
 def reference(scores_BV: Tensor, uniform_B: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:

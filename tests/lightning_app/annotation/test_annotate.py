@@ -97,6 +97,19 @@ def test_only_rows_that_the_teacher_is_sure_of(tmp_path: Path, task: Task, caplo
     assert "15 rows are drawn, as many as there are, instead of 100" in caplog.text
 
 
+@pytest.mark.parametrize("above", [0, 0.8])
+def test_rows_of_a_class_that_is_none_of_the_tasks_are_not_drawn(tmp_path: Path, task: Task, above: float):
+    folder = Path(write_selection(tmp_path / "select", task))
+    written = artifacts.read(folder)
+    column = written.table.column_names.index("class")
+    foreign = pa.array(["mixed", *written.table["class"].to_pylist()[1:]])
+    artifacts.write(folder, written.table.set_column(column, "class", foreign), stage="select",
+                    facts=written.manifest.facts, lineage=written.manifest.lineage)  # fmt: skip
+    with pytest.raises(InputError, match=r"row 0: class is 'mixed', expected one of"):
+        annotate(task, str(folder), out=str(tmp_path / "sample"), above=above)
+    assert not (tmp_path / "sample").exists()
+
+
 def test_two_annotators_have_a_kappa(tmp_path: Path, task: Task):
     """Of four rows they agree on three: p_o = 3/4, p_e = (2 * 1 + 1 * 2 + 1 * 1) / 16, kappa = 7/11."""
     ids = draw(tmp_path, task, rows=6).table["id"].to_pylist()

@@ -90,11 +90,12 @@ def test_a_file_with_a_header_is_read_by_its_columns(tmp_path: Path):
         ("a\t1\tnan\t0\tgood#1\t\n", "scores from 0 to 1"),
         ("a\t1\t1.5\t0\tgood#1\t\n", "scores from 0 to 1"),
         ("a\t1\t0\t-0.5\tgood#1\t\n", "scores from 0 to 1"),
+        ("# a\na\t1\t0\t0.5\tna\u00efve#1\t\n", r"row 1 \(line 2\): not UTF-8 .*; save the file as UTF-8"),
     ],
 )
 def test_another_file_is_refused(tmp_path: Path, text: str, said: str):
     file = tmp_path / "other.txt"
-    file.write_text(text)
+    file.write_text(text, encoding="latin-1")
     with pytest.raises(InputError, match=said):
         read_lexicon(str(file))
 
