@@ -106,9 +106,9 @@ def test_a_users_file_in_a_model_folder_of_ours_is_not_removed(loop: Stages):
 def test_no_run_writes_where_another_would_remove_it(selected: Stages, place: str):
     Path("link").symlink_to("select")
     before = contents("select")
-    outcome = selected.cli("export", "--selection=select", f"--out={place}")
+    refused(selected.cli("export", "--selection=select", f"--out={place}"), f"{place}: is inside the selection that is")
+    outcome = selected.select(*BY_PROMPT, f"--out={place}")
     refused(outcome, f"{place}: inside .* of the run in .*select, which may replace it; choose another --out")
-    refused(selected.select(*BY_PROMPT, f"--out={place}"), f"{place}: inside .* of the run in")
     assert contents("select") == before
     assert selected.select(*BY_PROMPT, "--out=select/mine").code == 0
 

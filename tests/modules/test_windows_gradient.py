@@ -121,6 +121,7 @@ def test_an_absent_set_drops_its_term(files, selection, tiny_bert, gone):
             task=TASK,
             model=str(tiny_bert),
             selection="empty",
+            allow_empty=True,
             train=Source(path=str(files.gold)),
             dev=Source(path=str(files.dev)),
         )
