@@ -192,7 +192,10 @@ class TransformersGenerator(GeneratorModule):
                 **self._source, trust_remote_code=self.trust_remote_code, revision=self.revision,
                 output_loading_info=True, **options,
             )  # fmt: skip
-        check_complete(info["missing_keys"], network, self.model_name, "a causal language model with all weights")
+        check_complete(
+            info["missing_keys"], info["unexpected_keys"], network, self.model_name,
+            "a causal language model with all weights",
+        )  # fmt: skip
         probe_logits(network, self.model_name)
         # Nothing but the tokens: `generate` would add the model's own beam size, penalties and banned tokens to ours.
         network.generation_config = GenerationConfig(bos_token_id=self._generation_config.bos_token_id)

@@ -1,7 +1,7 @@
 """Models at the door: what cannot be loaded is one line, and tokenizer and network are checked against each other."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,12 @@ def absent_weights(folder: Path, names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if stored and name not in stored)
 
 
+def unused_weights(folder: Path, names: Collection[str]) -> list[str]:
+    """Weights that the safetensors files of a folder hold and a network lacks; arguments as for `absent_weights`."""
+    stored = _stored_types(folder, is_short=False)
+    return sorted(name for name in stored if name not in names and name.partition(".")[2] not in names)
+
+
 def coarse_weights(folder: Path, network: Any) -> list[str]:
     """Weights that a folder's safetensors files hold as whole numbers or bytes, and the network as they stand there.
 
@@ -134,7 +140,7 @@ def coarse_weights(folder: Path, network: Any) -> list[str]:
     return sorted(f"{name} ({kind})" for name, kind in kinds.items() if kind not in (None, *_FLOATS))
 
 
-def _stored_types(folder: Path) -> dict[str, str]:
+def _stored_types(folder: Path, is_short: bool = True) -> dict[str, str]:
     """Name -> type of the tensors in a folder's safetensors files; also by their names without the first part."""
     from safetensors import safe_open
 
@@ -143,7 +149,7 @@ def _stored_types(folder: Path) -> dict[str, str]:
         with safe_open(file, framework="numpy") as opened:
             for key in opened.keys():  # noqa: SIM118 - no map
                 kind = str(opened.get_slice(key).get_dtype())
-                types |= {key: kind, key.partition(".")[2]: kind}
+                types |= {key: kind, **({key.partition(".")[2]: kind} if is_short else {})}
     return types
 
 

@@ -110,6 +110,8 @@ HARMS: dict[str, Harm] = {
     "heads do not divide": config(num_attention_heads=3),
     "heads 0": config(num_attention_heads=0),
     "layers more": config(num_hidden_layers=3),
+    "layers fewer": weights(lambda one: {name.replace("layer.0", "layer.1"): w.clone() for name, w in one.items()} | one),
+    "a weight that its layers have no place for": weights(lambda one: {**one, "bert.encoder.layer.0.gate.weight": torch.ones(2)}),
     "layers negative": config(num_hidden_layers=-1),
     "layers a text": config(num_hidden_layers="one"),
     "vocab smaller": config(vocab_size=8),
