@@ -315,7 +315,7 @@ def probe_logits(model: Any, name: str) -> Tensor:
     """
     was_training = model.training
     with loading(name, "its logits", "copy the model's folder again, with its own config.json"):
-        inputs = {"input_ids": _probe(model.config).to(model.device)}
+        inputs = {"input_ids": probe_tokens(model.config).to(model.device)}
         if model.config.is_encoder_decoder and type(model).__name__.endswith("ConditionalGeneration"):
             inputs["decoder_input_ids"] = inputs["input_ids"]
         logits: Tensor = model.eval()(**inputs).logits
@@ -325,7 +325,7 @@ def probe_logits(model: Any, name: str) -> Tensor:
     return logits
 
 
-def _probe(config: PretrainedConfig) -> Tensor:
+def probe_tokens(config: PretrainedConfig) -> Tensor:
     """Token ids that any text classifier takes: a few ordinary ones, then an end token where there is one.
 
     BART and T5 classify by the last end token; shape (1, L).

@@ -26,10 +26,11 @@ WEIGHTS = "model.safetensors"
 CONVERTED = "model.bin"  # what CTranslate2 calls a model's weights
 
 _Layers = Annotated[int, Le(1000)]  # the largest networks have 128
+_Window = Annotated[int, Ge(1)]  # caches take less for a window that ends before the token itself
 
 
 class Sizes(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
-    """What a config.json has the transformers library make so many of, before it looks at the weights."""
+    """What a config.json has the transformers library make so many of, before it looks at the weights, or keep."""
 
     num_labels: NotRequired[Annotated[int, Ge(1), Le(100_000)]]
     num_hidden_layers: NotRequired[_Layers | None]
@@ -39,6 +40,8 @@ class Sizes(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
     encoder_layers: NotRequired[_Layers | None]
     decoder_layers: NotRequired[_Layers | None]
     num_decoder_layers: NotRequired[_Layers | None]
+    sliding_window: NotRequired[_Window | None]
+    attention_chunk_size: NotRequired[_Window | None]
 
 
 def locate(name: str) -> str:

@@ -180,6 +180,11 @@ GENERATE: dict[str, Harm] = {
     "too few positions": config(max_position_embeddings=2),
     "heads do not divide": config(num_attention_heads=3),
     "layers more": config(num_hidden_layers=3),
+    "a window of less than no token": config(sliding_window=-1),
+    "a window of no token": config(sliding_window=0),
+    "a chunk of no token": config(attention_chunk_size=0),
+    "a window of half a token": config(sliding_window=0.5),
+    "an encoder that it has not": config(is_encoder_decoder=True),
     "activation unknown": config(hidden_act="none"),
     "no output by name": config(return_dict=False),
     "norms of nan": config(rms_norm_eps=-1e3),
@@ -202,6 +207,22 @@ def refused(folder: Path, model: Path, harm: Harm, use: Callable[[Path], object]
 def test_a_causal_model(tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, name: str):
     monkeypatch.chdir(tmp_path)
     refused(tmp_path, tiny_llama, {**ANY, **GENERATE}[name], write)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_turn_nan_after_the_first_tokens(tiny_llama: Path, temperature: float):
+    engine = TransformersGenerator(task=TASK, model=str(tiny_llama), max_new_tokens=3, temperature=temperature)
+    engine.check("predict")
+    engine.configure_model()
+
+    def turn_nan(_module: Any, _inputs: Any, output: Any) -> Any:
+        output.logits = output.logits * float("nan")
+        return output
+
+    engine.network.register_forward_hook(turn_nan)
+    with pytest.raises(InputError) as caught:
+        engine.answer(["a"], ["Rules."], ["A request about a door."], ["Text:"])
+    assert_line(str(caught.value), "logits hold nan or inf")
 
 
 @pytest.mark.slow
