@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from labelbridge.lightning_app.core.errors import InputError, shorten
+from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.task import Task, fold
 from labelbridge.lightning_app.models.finite import not_finite
 from labelbridge.lightning_app.models.loading import coarse_weights, loading
@@ -67,13 +67,6 @@ def label_outputs(
         InputError: If the model has named labels that do not cover the task, or the map names others.
     """
     renames = {fold(key): value for key, value in (label_map or {}).items()}
-    for label, number in config.label2id.items():
-        numbers = [one for one, name_of_it in config.id2label.items() if name_of_it == label]
-        if numbers and number not in numbers:
-            raise InputError(
-                f"model {name}: its output for {shorten(label)} is {numbers[0]} by id2label in its config.json and "
-                f"{shorten(number)} by label2id, expected one number; correct the wrong one"
-            )
     names = [str(config.id2label[number]) for number in range(config.num_labels)]
     unknown = sorted(set(renames) - set(map(fold, names)))
     wrong = sorted(value for value in renames.values() if value is not None and task.match(value) is None)

@@ -53,6 +53,11 @@ def loading(name: str, what: str = "", remedy: str = "give a local folder or a H
         ) from None
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a model's folder holds files that a tokenizer is made of."""
+    return any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES)
+
+
 def load_tokenizer(name: str, **options: Any) -> Any:
     """Load a model's tokenizer.
 
@@ -66,7 +71,7 @@ def load_tokenizer(name: str, **options: Any) -> Any:
     from transformers import AutoTokenizer
 
     folder = Path(locate(name))
-    if folder.is_dir() and not any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES):
+    if folder.is_dir() and not has_tokenizer(folder):
         raise InputError(
             f"model {name}: no tokenizer in its folder, expected tokenizer.json or the like; save the tokenizer into "
             "the same folder"

@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from ..core.contracts import check_facts
 from ..core.documents import checked, read_json
-from ..core.errors import InputError
+from ..core.errors import InputError, shorten
 from ..core.files import check_regular
 from ..core.hub import has_cached, prepare_hub
 from ..core.packages import require
@@ -95,7 +95,27 @@ def _check_files(folder: Path) -> None:
             check_regular(file)
     if (settings := folder / "config.json").is_file():
         remedy = "copy the model's folder again"
-        checked(Sizes, read_json(settings, remedy, finite=False), settings, remedy)
+        content = read_json(settings, remedy, finite=False)
+        checked(Sizes, content, settings, remedy)
+        _check_labels(content, settings)
+
+
+def _check_labels(content: dict[str, Any], place: Path) -> None:
+    """Refuse a label2id that contradicts id2label: the library believes the one, and others believe the other.
+
+    Raises:
+        InputError: Names the label.
+    """
+    names, numbers = content.get("id2label"), content.get("label2id")
+    if not isinstance(names, dict) or not isinstance(numbers, dict):
+        return
+    for label, number in numbers.items():
+        outputs = [output for output, name in names.items() if name == label]
+        if outputs and str(number) not in outputs:
+            raise InputError(
+                f"{place}: label2id says that {shorten(label)} is {shorten(number)}, id2label that it is {outputs[0]}, "
+                "expected one number; correct the wrong one"
+            )
 
 
 def _minilm() -> str:
