@@ -132,14 +132,14 @@ def _export_model(
 
 
 def _check_source(source: Path, prior: str | dict[str, float] | None, target: str | None) -> None:
-    """Refuse a target that nothing is estimated on, weights that are damaged or not finite, and a folder without a model."""
+    """Refuse a target that nothing is estimated on, damaged weights, and a folder that lacks weights or tokenizer."""
     if target is not None and prior not in ("em", "bbse"):
         raise InputError(f"target {target}: expected none without --prior em or bbse, which are estimated on it")
     files = sorted(source.glob("*.safetensors"))
     if not files or not has_tokenizer(source):
         raise InputError(
-            f"{source}: no {'tokenizer' if files else 'weights'} in it, expected a complete model folder; copy it again "
-            "from its run"
+            f"{source}: no {'tokenizer' if files else 'weights'} in it, expected a complete model folder; copy it "
+            "again from its run"
         )
     for file in files:
         read_weights(file)
