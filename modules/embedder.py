@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from labelbridge.lightning_app.core.packages import require
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint
-from labelbridge.lightning_app.models.loading import absent_weights, loading
+from labelbridge.lightning_app.models.loading import absent_weights, loading, unused_weights
 from labelbridge.lightning_app.models.locate import locate
 from labelbridge.lightning_app.protocols import EncodedBatch, StepRows, batch_rows
 
@@ -76,9 +76,10 @@ class EmbedderModule(StageModuleBase):
         encoder = getattr(next(network.children()), "auto_model", None)
         if encoder is not None:
             names = [name for name in encoder.state_dict() if "pooler" not in name]
-            absent = absent_weights(Path(str(encoder.name_or_path)), names)
-            check_complete(absent, encoder, self.model_name, "an encoder with all of its weights")
-        check_complete((), network, self.model_name, "an encoder with all of its weights")
+            folder = Path(str(encoder.name_or_path))
+            absent, unused = absent_weights(folder, names), unused_weights(folder, encoder.state_dict())
+            check_complete(absent, unused, encoder, self.model_name, "an encoder with all of its weights")
+        check_complete((), (), network, self.model_name, "an encoder with all of its weights")
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """Unit embeddings; shape (B, D)."""

@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import json
 import sys
 import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+from labelbridge.lightning_app.core.documents import without_duplicates
 
 from .answers import MalformedAnswerError
 
@@ -46,7 +49,8 @@ async def _with_content(response: Any) -> Any:
     Of an error whose words cannot be read, the content says why: what kind of error it is stays known.
 
     Raises:
-        MalformedAnswerError: If the content is too long to be an answer, or cannot be unpacked; what came is not kept.
+        MalformedAnswerError: If the content is too long to be an answer, cannot be unpacked, or has a key twice; what
+            came is not kept.
     """
     content = bytearray()
     try:
@@ -57,6 +61,8 @@ async def _with_content(response: Any) -> Any:
                 if len(content) > MOST_BYTES:
                     raise MalformedAnswerError(f"its answer is longer than {MOST_BYTES // 2**20} MB")
             unpack.check_end()
+        if not response.is_error:
+            _check_keys(content)
     except MalformedAnswerError as error:
         if not response.is_error:
             raise
@@ -67,6 +73,20 @@ async def _with_content(response: Any) -> Any:
         response.status_code, headers=headers, content=bytes(content), request=response.request,
         extensions=response.extensions,
     )  # fmt: skip
+
+
+def _check_keys(content: bytes | bytearray) -> None:
+    """Refuse JSON with a key twice, of which the client would take the last; what is no JSON, it says itself.
+
+    Raises:
+        MalformedAnswerError: Names the key.
+    """
+    try:
+        json.loads(content, object_pairs_hook=without_duplicates)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+        return
+    except ValueError as error:
+        raise MalformedAnswerError(f"its answer is not JSON ({error})") from None
 
 
 class Unpack:

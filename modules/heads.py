@@ -29,7 +29,8 @@ _OF_ANOTHER_HEAD = (
     "function_to_apply", "task_specific_params", "finetuning_task", "sentence_transformers",
     "sbert_ce_default_activation_function",
 )  # fmt: skip
-_OF_LAYER = re.compile(r"(?:^|\.)(?:encoder\.)?layers?\.\d+\.")
+# Layers that a model has beyond those that its text is computed with: they foresee the tokens after the next.
+_FORESEEING = ("num_nextn_predict_layers", "num_mtp_layers")
 _HEAD_SCALE = 0.5  # keeps the head's tanh nearly linear at the start
 
 
@@ -177,20 +178,15 @@ def _check_weights(model: Any, info: Mapping[str, Any], name: str, has_new_head:
     made = [key if isinstance(key, str) else key[0] for key in (*info["missing_keys"], *info["mismatched_keys"])]
     missing = sorted(key for key in made if not has_new_head or (key.startswith(prefix) and "pooler" not in key))
     what = "an encoder with all of its weights" if has_new_head else "a folder that holds the fine-tuned classifier"
-    check_complete(missing, model, name, what)
-    unused = sorted(key for key in info["unexpected_keys"] if _OF_LAYER.search(key) and "decoder." not in key)
-    if unused:
-        raise InputError(
-            f"model {name}: {len(unused)} weights have no place in its network, the first is {unused[0]}; set the "
-            "number of layers in its config.json to what the weights are of"
-        )
+    check_complete(missing, info["unexpected_keys"], model, name, what)
 
 
-def check_complete(missing: Collection[str], model: Any, name: str, expected: str) -> None:
-    """Refuse a network of which weights were made at random, or hold numbers that are none.
+def check_complete(missing: Collection[str], unused: Collection[str], model: Any, name: str, expected: str) -> None:
+    """Refuse a network of which weights were made at random or left out, or hold numbers that are none.
 
     Args:
         missing: The weights that its files lack.
+        unused: The weights of its files that it lacks; those of its layers are refused, other heads and poolers not.
         model: The network.
         name: Its name.
         expected: What to give instead.
@@ -201,6 +197,11 @@ def check_complete(missing: Collection[str], model: Any, name: str, expected: st
     if missing:
         first = sorted(missing)[:3]
         raise InputError(f"model {name}: weights missing for {first}, they would be made at random; give {expected}")
+    if left_out := sorted(key for key in unused if _is_of_layers(key, model)):
+        raise InputError(
+            f"model {name}: {len(left_out)} weights have no place in its network, the first is {left_out[0]}; set its "
+            "config.json to what the weights are of, the number of layers first"
+        )
     if coarse := coarse_weights(Path(locate(name)), model):
         raise InputError(
             f"model {name}: {len(coarse)} of its weights are whole numbers or bytes, the first is {coarse[0]}, "
@@ -212,6 +213,32 @@ def check_complete(missing: Collection[str], model: Any, name: str, expected: st
             f"model {name}: {len(wrong)} of its weights hold nan or inf, the first is {wrong[0]}; take the model from "
             "an earlier check, or another one"
         )
+
+
+def _is_of_layers(key: str, model: Any) -> bool:
+    """Whether a weight that a network lacks belongs to one of its stacks of layers: to a further layer, or inside one.
+
+    Without it the network would compute something else. Layers that foresee tokens come after the others where the
+    configuration counts them (DeepSeek, GLM); no command uses them. Nor does a network lack the buffers of old files.
+    """
+    config, prefix = model.config.get_text_config(), f"{model.base_model_prefix}."
+    counts = [getattr(config, field, None) for field in _FORESEEING]
+    foreseeing = max([0, *(count for count in counts if isinstance(count, int))])
+    weights = model.state_dict().keys()
+    stacks: dict[str, int] = {}
+    for path, stack in model.named_modules():
+        if isinstance(stack, nn.ModuleList):
+            stacks[path] = stacks[f"{prefix}{path}"] = stacks[path.removeprefix(prefix)] = len(stack)
+    for number in re.finditer(r"\.(\d+)\.", key):
+        size = stacks.get(key[: number.start()])
+        if size is None:
+            continue
+        if int(number[1]) >= size:
+            return int(number[1]) >= size + foreseeing
+        module, _, kind = key.rpartition(".")
+        beside = {f"{module}.weight", f"{prefix}{module}.weight", f"{module.removeprefix(prefix)}.weight"}
+        return kind == "weight" or (kind == "bias" and not beside.isdisjoint(weights))
+    return False
 
 
 def _put_in_order(model: Any, outputs: list[list[int]], name: str, is_trained: bool) -> None:
@@ -288,7 +315,7 @@ def probe_logits(model: Any, name: str) -> Tensor:
     """
     was_training = model.training
     with loading(name, "its logits", "copy the model's folder again, with its own config.json"):
-        inputs = {"input_ids": _probe(model.config).to(model.device)}
+        inputs = {"input_ids": probe_tokens(model.config).to(model.device)}
         if model.config.is_encoder_decoder and type(model).__name__.endswith("ConditionalGeneration"):
             inputs["decoder_input_ids"] = inputs["input_ids"]
         logits: Tensor = model.eval()(**inputs).logits
@@ -298,7 +325,7 @@ def probe_logits(model: Any, name: str) -> Tensor:
     return logits
 
 
-def _probe(config: PretrainedConfig) -> Tensor:
+def probe_tokens(config: PretrainedConfig) -> Tensor:
     """Token ids that any text classifier takes: a few ordinary ones, then an end token where there is one.
 
     BART and T5 classify by the last end token; shape (1, L).

@@ -32,6 +32,8 @@ WRONG_SET_UP = {
 # So many rows that fail in a row, all for one reason, end the run: while nothing has been answered or the reason holds
 # for every row, and otherwise.
 FEW_FAILURES, MANY_FAILURES = 8, 64
+# Fields of a request on which the rows depend -> what else they may be in `extra`.
+OURS: dict[str, tuple[Any, ...]] = {"model": (), "messages": (), "n": (1, None), "stream": (False, None)}
 NO_KEY = "none"  # what a server without keys is sent
 SECONDS_TO_END = 10.0  # a run that ends waits so long for the answers to what it has sent
 
@@ -52,7 +54,8 @@ class OpenAIGenerator(GeneratorModule):
         timeout: Seconds for one request, from sending it to the last byte of its answer.
         retries: How often one request is tried again.
         extra: Further fields of every request, such as `{top_k: -1}` (vLLM: a true nucleus, whatever the model's own
-            settings say); null leaves a field out (`{max_tokens: null, max_completion_tokens: 96}`).
+            settings say); null leaves a field out (`{max_tokens: null, max_completion_tokens: 96}`). Not `model` and
+            `messages`, several answers (`n`), or parts of them (`stream`).
         **generator: As for `GeneratorModule`.
     """
 
@@ -73,6 +76,12 @@ class OpenAIGenerator(GeneratorModule):
             raise InputError(
                 f"model: base_url {shorten(base_url)}, expected an address such as http://localhost:8000/v1"
             )
+        for field, allowed in OURS.items():
+            if extra and field in extra and extra[field] not in allowed:
+                raise InputError(
+                    f"model.extra: {field} is {shorten(extra[field])}, expected none: a row is one answer of "
+                    "--model.model to its own prompt, in one piece; leave it out"
+                )
         self.base_url = base_url
         self.api_key_variable = api_key_variable
         self.concurrency = concurrency

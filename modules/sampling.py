@@ -32,6 +32,28 @@ class BigramBlock(LogitsProcessor):  # type: ignore[misc] # transformers is unty
         return scores
 
 
+class TakeLikeliest(LogitsProcessor):  # type: ignore[misc] # as above
+    """Leaves the choice of the most likely token to `generate`, among logits that can be compared."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """The scores as they are; shape (B, V)."""
+        check_logits(scores)
+        return scores
+
+
+def check_logits(scores_BV: Tensor) -> None:
+    """Refuse logits that cannot be compared; minus infinity alone stands for tokens that are banned.
+
+    Raises:
+        InputError: If a row holds nan or inf.
+    """
+    if not bool(scores_BV.amax(dim=1).isfinite().all()):
+        raise InputError(
+            "the model's logits hold nan or inf, expected finite numbers; set --model.dtype float32, or check the "
+            "model's config.json and weights"
+        )
+
+
 class DrawPerRow(LogitsProcessor):  # type: ignore[misc] # as above
     """Samples each row from its nucleus, by random numbers of its own.
 
@@ -81,11 +103,7 @@ class DrawPerRow(LogitsProcessor):  # type: ignore[misc] # as above
         Raises:
             InputError: If the model gives numbers that cannot be compared.
         """
-        if not bool(scores_BV.amax(dim=1).isfinite().all()):
-            raise InputError(
-                "the model's logits hold nan or inf, expected finite numbers; set --model.dtype float32, or check "
-                "the model's config.json and weights"
-            )
+        check_logits(scores_BV)
         uniform_B = self.uniform_BT[:, self.step].to(scores_BV.device)
         self.step += 1
         logits_BV = scores_BV.float()

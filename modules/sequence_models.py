@@ -79,7 +79,7 @@ def load_seq2seq(
             locate(name), trust_remote_code=trust_remote_code, revision=revision, dtype=dtype, output_loading_info=True,
             **overrides,
         )  # fmt: skip
-    check_complete(info["missing_keys"], loaded, name, "a complete sequence-to-sequence model")
+    check_complete(info["missing_keys"], info["unexpected_keys"], loaded, name, "a complete sequence-to-sequence model")
     probe_logits(loaded, name)
     return loaded
 

@@ -26,8 +26,8 @@ from labelbridge.lightning_app.models.locate import gguf_file, locate
 
 from .decoding import generate
 from .generator import Answers, GeneratorModule
-from .heads import check_complete, probe_logits
-from .sampling import BigramBlock, DrawPerRow
+from .heads import check_complete, probe_logits, probe_tokens
+from .sampling import BigramBlock, DrawPerRow, TakeLikeliest
 
 # A line break as it is, as a byte, and as GPT-2's vocabulary spells it.
 LINE_BREAKS = ("\n", "<0x0A>", "\u010a")
@@ -192,11 +192,34 @@ class TransformersGenerator(GeneratorModule):
                 **self._source, trust_remote_code=self.trust_remote_code, revision=self.revision,
                 output_loading_info=True, **options,
             )  # fmt: skip
-        check_complete(info["missing_keys"], network, self.model_name, "a causal language model with all weights")
+        check_complete(
+            info["missing_keys"], info["unexpected_keys"], network, self.model_name,
+            "a causal language model with all weights",
+        )  # fmt: skip
         probe_logits(network, self.model_name)
         # Nothing but the tokens: `generate` would add the model's own beam size, penalties and banned tokens to ours.
         network.generation_config = GenerationConfig(bos_token_id=self._generation_config.bos_token_id)
         self.network = network.eval()
+        self._try_to_write()
+
+    @torch.no_grad()
+    def _try_to_write(self) -> None:
+        """Write a few tokens after two short prompts, one of them padded: a cache may fail where logits do not.
+
+        Raises:
+            InputError: If the network cannot go on with what it has cached.
+        """
+        prompt_L = probe_tokens(self.network.config)[0]
+        ids_BL = torch.stack([prompt_L, prompt_L]).to(self.network.device)
+        mask_BL = torch.ones_like(ids_BL)
+        mask_BL[1, 0] = 0
+        with loading(self.model_name, "its texts", "copy the model's folder again, with its own config.json"):
+            generate(
+                self.network,
+                {"input_ids": ids_BL, "attention_mask": mask_BL},
+                lambda *_: LogitsProcessorList(),
+                self._writing(max_new_tokens=2),
+            )
 
     def answer(self, ids: list[str], systems: list[str], users: list[str], completions: list[str | None]) -> Answers:
         """See `GeneratorModule.answer`.
@@ -214,14 +237,7 @@ class TransformersGenerator(GeneratorModule):
                 self.network,
                 inputs,
                 lambda rows, so_far: self.processors([ids[row] for row in rows], inputs["input_ids"].shape[1], so_far),
-                # A config of our own, so that the model's sampling defaults (such as top_k 50) do not apply.
-                GenerationConfig(
-                    max_new_tokens=self.max_new_tokens,
-                    do_sample=False,  # sampling is the last of the processors
-                    pad_token_id=self.tokenizer.pad_token_id,
-                    eos_token_id=sorted(end),
-                    bos_token_id=self._generation_config.bos_token_id,
-                ),
+                self._writing(self.max_new_tokens),
             )
         answers: Answers = {"text": [], "finish": [], "error": [], "n_tokens": []}
         for row in written:
@@ -235,6 +251,16 @@ class TransformersGenerator(GeneratorModule):
             answers["error"].append(None)
             answers["n_tokens"].append(length)
         return answers
+
+    def _writing(self, max_new_tokens: int) -> GenerationConfig:
+        """How texts are written: a config of our own, so that the model's defaults (such as top_k 50) do not apply."""
+        return GenerationConfig(
+            max_new_tokens=max_new_tokens,
+            do_sample=False,  # sampling is the last of the processors
+            pad_token_id=self.tokenizer.pad_token_id,
+            eos_token_id=sorted(self.end_tokens),
+            bos_token_id=self._generation_config.bos_token_id,
+        )
 
     def encode(self, systems: list[str], users: list[str]) -> Any:
         """Chats to padded ids; where the template knows no system role, the rules come before the request."""
@@ -295,7 +321,7 @@ class TransformersGenerator(GeneratorModule):
             )
 
     def processors(self, ids: list[str], prompt: int, so_far: int = 0) -> LogitsProcessorList:
-        """Bigram block, then the draw with temperature, top-k and nucleus.
+        """Bigram block, then the draw with temperature, top-k and nucleus, or the check of what is likeliest.
 
         Args:
             ids: The ids of the rows that are being written.
@@ -305,10 +331,11 @@ class TransformersGenerator(GeneratorModule):
         chain: list[LogitsProcessor] = []
         if self.no_repeated_bigrams != "off":
             chain.append(BigramBlock(prompt if self.no_repeated_bigrams == "generated" else 0))
-        if self.temperature > 0:
-            chain.append(
-                DrawPerRow(
-                    ids, self.seed, self.max_new_tokens, float(self.temperature), self.top_k, self.top_p, step=so_far
-                )
+        chain.append(
+            DrawPerRow(
+                ids, self.seed, self.max_new_tokens, float(self.temperature), self.top_k, self.top_p, step=so_far
             )
+            if self.temperature > 0
+            else TakeLikeliest()
+        )
         return LogitsProcessorList(chain)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from annotated_types import Ge, Gt, Le
 from typing_extensions import TypedDict
 
-from .documents import checked
+from .documents import checked, filled
 from .errors import InputError, shorten
 from .ranges import MOST_TOKENS
 from .task import Task
@@ -40,6 +40,7 @@ PROBABILITIES, EMBEDDINGS = "probs", "embedding"
 
 Count = Annotated[int, Ge(0)]
 Above0 = Annotated[float, Gt(0)]
+Filled = Annotated[str, filled()]
 
 
 class TaskFacts(TypedDict, closed=True):
@@ -170,8 +171,8 @@ class Facts(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
 
     labels: NotRequired[list[str]]
     task: NotRequired[TaskFacts]
-    method: NotRequired[str]
-    setting: NotRequired[str]
+    method: NotRequired[Filled]
+    setting: NotRequired[Filled]
     seed: NotRequired[int | str | None]  # "0, 1" for the mean of several runs
     dev: NotRequired[dict[str, float]]
     gold_counts: NotRequired[dict[str, Count]]

@@ -24,7 +24,7 @@ from .correction import write_prior
 from .export_data import export_rows
 from .folders import check_apart, files_in, write_folder
 from .lineage import lineage_of
-from .loading import read_weights
+from .loading import has_tokenizer, read_weights
 from .locate import CARD_FACTS, WEIGHTS, read_facts
 from .onnx_files import check_onnx, write_onnx
 from .push import check_push
@@ -132,10 +132,16 @@ def _export_model(
 
 
 def _check_source(source: Path, prior: str | dict[str, float] | None, target: str | None) -> None:
-    """Refuse a target that nothing is estimated on, and weights that are damaged or not finite."""
+    """Refuse a target that nothing is estimated on, damaged weights, and a folder that lacks weights or tokenizer."""
     if target is not None and prior not in ("em", "bbse"):
         raise InputError(f"target {target}: expected none without --prior em or bbse, which are estimated on it")
-    for file in sorted(source.glob("*.safetensors")):
+    files = sorted(source.glob("*.safetensors"))
+    if not files or not has_tokenizer(source):
+        raise InputError(
+            f"{source}: no {'tokenizer' if files else 'weights'} in it, expected a complete model folder; copy it "
+            "again from its run"
+        )
+    for file in files:
         read_weights(file)
 
 

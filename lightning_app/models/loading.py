@@ -1,7 +1,7 @@
 """Models at the door: what cannot be loaded is one line, and tokenizer and network are checked against each other."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,11 @@ def loading(name: str, what: str = "", remedy: str = "give a local folder or a H
         ) from None
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a model's folder holds files that a tokenizer is made of."""
+    return any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES)
+
+
 def load_tokenizer(name: str, **options: Any) -> Any:
     """Load a model's tokenizer.
 
@@ -66,7 +71,7 @@ def load_tokenizer(name: str, **options: Any) -> Any:
     from transformers import AutoTokenizer
 
     folder = Path(locate(name))
-    if folder.is_dir() and not any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES):
+    if folder.is_dir() and not has_tokenizer(folder):
         raise InputError(
             f"model {name}: no tokenizer in its folder, expected tokenizer.json or the like; save the tokenizer into "
             "the same folder"
@@ -117,6 +122,12 @@ def absent_weights(folder: Path, names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if stored and name not in stored)
 
 
+def unused_weights(folder: Path, names: Collection[str]) -> list[str]:
+    """Weights that the safetensors files of a folder hold and a network lacks; arguments as for `absent_weights`."""
+    stored = _stored_types(folder, is_short=False)
+    return sorted(name for name in stored if name not in names and name.partition(".")[2] not in names)
+
+
 def coarse_weights(folder: Path, network: Any) -> list[str]:
     """Weights that a folder's safetensors files hold as whole numbers or bytes, and the network as they stand there.
 
@@ -134,7 +145,7 @@ def coarse_weights(folder: Path, network: Any) -> list[str]:
     return sorted(f"{name} ({kind})" for name, kind in kinds.items() if kind not in (None, *_FLOATS))
 
 
-def _stored_types(folder: Path) -> dict[str, str]:
+def _stored_types(folder: Path, is_short: bool = True) -> dict[str, str]:
     """Name -> type of the tensors in a folder's safetensors files; also by their names without the first part."""
     from safetensors import safe_open
 
@@ -143,7 +154,7 @@ def _stored_types(folder: Path) -> dict[str, str]:
         with safe_open(file, framework="numpy") as opened:
             for key in opened.keys():  # noqa: SIM118 - no map
                 kind = str(opened.get_slice(key).get_dtype())
-                types |= {key: kind, key.partition(".")[2]: kind}
+                types |= {key: kind, **({key.partition(".")[2]: kind} if is_short else {})}
     return types
 
 

@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from ..core.contracts import check_facts
 from ..core.documents import checked, read_json
-from ..core.errors import InputError
+from ..core.errors import InputError, shorten
 from ..core.files import check_regular
 from ..core.hub import has_cached, prepare_hub
 from ..core.packages import require
@@ -26,10 +26,11 @@ WEIGHTS = "model.safetensors"
 CONVERTED = "model.bin"  # what CTranslate2 calls a model's weights
 
 _Layers = Annotated[int, Le(1000)]  # the largest networks have 128
+_Window = Annotated[int, Ge(1)]  # caches take less for a window that ends before the token itself
 
 
 class Sizes(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
-    """What a config.json has the transformers library make so many of, before it looks at the weights."""
+    """What a config.json has the transformers library make so many of, before it looks at the weights, or keep."""
 
     num_labels: NotRequired[Annotated[int, Ge(1), Le(100_000)]]
     num_hidden_layers: NotRequired[_Layers | None]
@@ -39,6 +40,8 @@ class Sizes(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
     encoder_layers: NotRequired[_Layers | None]
     decoder_layers: NotRequired[_Layers | None]
     num_decoder_layers: NotRequired[_Layers | None]
+    sliding_window: NotRequired[_Window | None]
+    attention_chunk_size: NotRequired[_Window | None]
 
 
 def locate(name: str) -> str:
@@ -92,7 +95,27 @@ def _check_files(folder: Path) -> None:
             check_regular(file)
     if (settings := folder / "config.json").is_file():
         remedy = "copy the model's folder again"
-        checked(Sizes, read_json(settings, remedy, finite=False), settings, remedy)
+        content = read_json(settings, remedy, finite=False)
+        checked(Sizes, content, settings, remedy)
+        _check_labels(content, settings)
+
+
+def _check_labels(content: dict[str, Any], place: Path) -> None:
+    """Refuse a label2id that contradicts id2label: the library believes the one, and others believe the other.
+
+    Raises:
+        InputError: Names the label.
+    """
+    names, numbers = content.get("id2label"), content.get("label2id")
+    if not isinstance(names, dict) or not isinstance(numbers, dict):
+        return
+    for label, number in numbers.items():
+        outputs = [output for output, name in names.items() if name == label]
+        if outputs and str(number) not in outputs:
+            raise InputError(
+                f"{place}: label2id says that {shorten(label)} is {shorten(number)}, id2label that it is {outputs[0]}, "
+                "expected one number; correct the wrong one"
+            )
 
 
 def _minilm() -> str:

@@ -177,7 +177,7 @@ def exports() -> Iterator[Any]:
         yield pytest.param(with_manifest("test", facts__metrics=value), EXPORT, id=f"export: metrics {shown}")
     for key, values in {
         "labels": (5, "x", [1, 2]), "dev": ([], "x", {"dev/accuracy": "high"}), "inputs": ([], {"gold": 5}, {"gold": {}}),
-        "task": ([], {}, "x"), "method": (5, []), "gold_counts": ([], {"negative": "x"}), "base": (5, []),
+        "task": ([], {}, "x"), "method": (5, [], "", " "), "gold_counts": ([], {"negative": "x"}), "base": (5, []),
         "step": ("x", [], 2.5), "max_length": ("x", 2.5), "target_language": ("hi",), "temperature": ("warm",),
     }.items():  # fmt: skip
         for value in values:

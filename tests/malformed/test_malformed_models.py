@@ -110,6 +110,8 @@ HARMS: dict[str, Harm] = {
     "heads do not divide": config(num_attention_heads=3),
     "heads 0": config(num_attention_heads=0),
     "layers more": config(num_hidden_layers=3),
+    "layers fewer": weights(lambda one: {name.replace("layer.0", "layer.1"): w.clone() for name, w in one.items()} | one),
+    "a weight that its layers have no place for": weights(lambda one: {**one, "bert.encoder.layer.0.gate.weight": torch.ones(2)}),
     "layers negative": config(num_hidden_layers=-1),
     "layers a text": config(num_hidden_layers="one"),
     "vocab smaller": config(vocab_size=8),
@@ -125,6 +127,9 @@ HARMS: dict[str, Harm] = {
     "id2label numbers": config(id2label={"0": 0, "1": 1, "2": 2}),
     "id2label a gap": config(id2label={"0": "negative", "1": "neutral", "5": "positive"}),
     "id2label empty": config(id2label={}),
+    "label2id of another order": config(
+        id2label={str(number): name for number, name in enumerate(LABELS)}, label2id={name: number for number, name in enumerate(reversed(LABELS))}
+    ),
     "five labels": config(id2label={str(number): name for number, name in enumerate([*LABELS, "d", "e"])}),
     "unnamed labels": config(id2label={str(number): f"LABEL_{number}" for number in range(3)}),
     "multi-label": config(problem_type="multi_label_classification"),
@@ -264,4 +269,17 @@ def test_a_model_has_no_mean_with_itself(cli: Command, files: Files, tiny_classi
     said = f"{other} is the same model as m, expected different ones"
     assert_refused(cli("predict", *pseudolabel, "--out=o", *QUIET), f"model.ensemble: {said}")
     assert_refused(cli("export", f"--average=[m, {other}]", "--out=o"), f"average: {said}")
+    assert not Path("o").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "said"), [(("model.safetensors",), "no weights"), (("tokenizer.json",), "no tokenizer")]
+)
+def test_a_folder_without_a_model_is_not_exported(
+    cli: Command, files: Files, tiny_classifier: Path, names: tuple[str, ...], said: str
+):
+    shutil.copytree(tiny_classifier, "m")
+    (Path("m") / CARD_FACTS).write_text("{}")
+    without(*names)(Path())
+    assert_refused(cli("export", "--model=m", "--out=o"), f"m: {said} in it")
     assert not Path("o").exists()

@@ -1,6 +1,7 @@
 """Models that write text, translations or embeddings: what cannot work is one line, before any row is read."""
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -94,6 +95,20 @@ def half(one: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return dict(list(one.items())[: len(one) // 2])
 
 
+def layers_beyond(one: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The first layer of a stack once more, as a layer 9."""
+    again = {
+        re.sub(r"(layers?)[.]0[.]", r"\1.9.", name): weight.clone() for name, weight in one.items() if ".0." in name
+    }
+    return {**again, **one}
+
+
+def inside_a_layer(one: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A weight in a layer, as of another kind of network."""
+    name = next(name for name in one if ".0." in name and name.endswith("weight"))
+    return {**one, f"{name.partition('.0.')[0]}.0.gate.weight": torch.zeros(2)}
+
+
 def more_words(folder: Path) -> None:
     """A tokenizer of more words than the network knows."""
     file = folder / "m/tokenizer.json"
@@ -117,6 +132,8 @@ ANY: dict[str, Harm] = {
     "weights a text": with_text("m/model.safetensors", "version https://git-lfs.github.com/spec/v1\n"),
     "nan": weights(nan),
     "half of the weights": weights(half),
+    "layers beyond its config": weights(layers_beyond),
+    "a weight of another kind of layer": weights(inside_a_layer),
     "int8": weights(lambda one: {name: (weight * 10).to(torch.int8) for name, weight in one.items()}),
     "a million layers": all_of(config(num_hidden_layers=10**6), config(encoder_layers=10**6)),
     "model_max_length nan": tokenizer(model_max_length=float("nan")),
@@ -163,6 +180,11 @@ GENERATE: dict[str, Harm] = {
     "too few positions": config(max_position_embeddings=2),
     "heads do not divide": config(num_attention_heads=3),
     "layers more": config(num_hidden_layers=3),
+    "a window of less than no token": config(sliding_window=-1),
+    "a window of no token": config(sliding_window=0),
+    "a chunk of no token": config(attention_chunk_size=0),
+    "a window of half a token": config(sliding_window=0.5),
+    "an encoder that it has not": config(is_encoder_decoder=True),
     "activation unknown": config(hidden_act="none"),
     "no output by name": config(return_dict=False),
     "norms of nan": config(rms_norm_eps=-1e3),
@@ -187,6 +209,22 @@ def test_a_causal_model(tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.Mo
     refused(tmp_path, tiny_llama, {**ANY, **GENERATE}[name], write)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_turn_nan_after_the_first_tokens(tiny_llama: Path, temperature: float):
+    engine = TransformersGenerator(task=TASK, model=str(tiny_llama), max_new_tokens=3, temperature=temperature)
+    engine.check("predict")
+    engine.configure_model()
+
+    def turn_nan(_module: Any, _inputs: Any, output: Any) -> Any:
+        output.logits = output.logits * float("nan")
+        return output
+
+    engine.network.register_forward_hook(turn_nan)
+    with pytest.raises(InputError) as caught:
+        engine.answer(["a"], ["Rules."], ["A request about a door."], ["Text:"])
+    assert_line(str(caught.value), "logits hold nan or inf")
+
+
 @pytest.mark.slow
 def test_a_template_without_end_is_stopped(tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
@@ -194,6 +232,30 @@ def test_a_template_without_end_is_stopped(tmp_path: Path, tiny_llama: Path, mon
     began = time.monotonic()
     refused(tmp_path, tiny_llama, template(loop), write)
     assert time.monotonic() - began < 40
+
+
+@pytest.mark.parametrize("kind", ["tiny_llama", "tiny_nllb", "tiny_bert"])
+@pytest.mark.parametrize("name", ["model.extra_head.weight", "pooler.dense.weight", "mtp.layers.0.mlp.weight"])
+def test_weights_beside_the_layers_are_no_hindrance(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, name: str
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(request.getfixturevalue(kind), tmp_path / "m")
+    weights(lambda one: {name: torch.zeros(2), **one})(tmp_path)
+    {"tiny_llama": write, "tiny_nllb": translate, "tiny_bert": embed}[kind](Path("m"))
+
+
+def test_layers_that_foresee_tokens_are_no_hindrance_where_the_config_counts_them(
+    tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_llama, tmp_path / "m")
+    n_layers = json.loads(Path("m/config.json").read_text())["num_hidden_layers"]
+    weights(lambda one: {f"model.layers.{n_layers}.eh_proj.weight": torch.zeros(2), **one})(tmp_path)
+    with pytest.raises(InputError, match="1 weights have no place in its network"):
+        write(Path("m"))
+    config(num_nextn_predict_layers=1)(tmp_path)
+    write(Path("m"))
 
 
 @pytest.mark.parametrize(

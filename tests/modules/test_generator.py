@@ -743,6 +743,13 @@ PACKED: dict[str, tuple[int, str, bytes, str]] = {
     "br": (200, "br", b"\x0b\x02\x80", "malformed answer: its answer is packed with 'br', though not asked for"),
     "not gzip": (200, "gzip", ANSWER, "malformed answer: its answer is not gzip, as its header says"),
     "gzip, cut": (200, "gzip", gzip.compress(ANSWER)[:-9], "malformed answer: its answer, packed with gzip, is cut off"),
+    "a key twice": (
+        200, "identity", ANSWER[:-1] + b', "choices": []}',
+        "malformed answer: its answer is not JSON (duplicate key 'choices')",
+    ),
+    "an error with a key twice": (
+        402, "identity", NO_CREDIT[:-1] + b', "a": 1, "a": 2}', "APIStatusError 402: Error code: 402 - pay first",
+    ),
     "an error": (402, "gzip", gzip.compress(NO_CREDIT), "APIStatusError 402: Error code: 402 - pay first"),
     "an error in a page": (402, "", b"<p>pay\n</p>", "APIStatusError 402: Error code: 402 - <p>pay </p>"),
     "errors": (400, "", b"[" + NO_CREDIT + b"]", "BadRequestError 400: Error code: 400 - pay first"),
@@ -866,3 +873,15 @@ def test_keys_in_an_address_or_in_further_fields_stand_nowhere(cli: Command, cap
     assert not holds(Path("raw"), "sesame")
     assert "sesame" not in outcome.err + outcome.out + caplog.text
     server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("n", 2), ("n", "1"), ("stream", True), ("model", "other"), ("messages", [])]
+)
+def test_what_a_row_is_cannot_be_changed_by_further_fields(field: str, value: object):
+    from labelbridge.modules import OpenAIGenerator
+
+    task = Task("sentiment", ["text"], ["a", "b"])
+    with pytest.raises(InputError, match=f"model.extra: {field} is .*, expected none"):
+        OpenAIGenerator(base_url="http://localhost/v1", task=task, model="m", extra={field: value})
+    OpenAIGenerator(base_url="http://localhost/v1", task=task, model="m", extra={"n": 1, "stream": None})

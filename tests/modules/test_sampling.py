@@ -6,7 +6,7 @@ from torch import Tensor
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from labelbridge.lightning_app.core.errors import InputError
-from labelbridge.modules.sampling import BigramBlock, DrawPerRow
+from labelbridge.modules.sampling import BigramBlock, DrawPerRow, TakeLikeliest
 
 ROWS = 48
 IDS = [f"row/{row}" for row in range(ROWS)]
@@ -16,6 +16,13 @@ IDS = [f"row/{row}" for row in range(ROWS)]
 def test_logits_that_cannot_be_compared_are_one_line(number: float):
     with pytest.raises(InputError, match="logits hold nan or inf"):
         DrawPerRow(["a", "b"], 0, 3).draw(torch.tensor([[0.0, 1.0], [0.0, number]]))
+    with pytest.raises(InputError, match="logits hold nan or inf"):
+        TakeLikeliest()(torch.zeros(2, 1), torch.tensor([[0.0, 1.0], [0.0, number]]))
+
+
+def test_banned_tokens_may_be_compared():
+    scores = torch.tensor([[0.0, -torch.inf]])
+    assert TakeLikeliest()(torch.zeros(1, 1), scores) is scores
 
 
 def reference(scores_BV: Tensor, uniform_B: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
