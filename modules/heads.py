@@ -1,6 +1,7 @@
 """Sequence classifiers whose logits stand in the task's order."""
 
 import copy
+import inspect
 import json
 import logging
 import re
@@ -316,7 +317,8 @@ def probe_logits(model: Any, name: str) -> Tensor:
     was_training = model.training
     with loading(name, "its logits", "copy the model's folder again, with its own config.json"):
         inputs = {"input_ids": probe_tokens(model.config).to(model.device)}
-        if model.config.is_encoder_decoder and type(model).__name__.endswith("ConditionalGeneration"):
+        # Classifiers make these of the others; some networks that write text do not.
+        if model.config.is_encoder_decoder and "decoder_input_ids" in inspect.signature(model.forward).parameters:
             inputs["decoder_input_ids"] = inputs["input_ids"]
         logits: Tensor = model.eval()(**inputs).logits
         if bool((logits.isnan() | (logits == torch.inf)).any()):

@@ -76,10 +76,14 @@ def test_a_shard_of_a_whole_run_has_nothing_to_do(run: Any):
 
 
 @pytest.mark.slow
-def test_wrong_shards_and_shards_of_a_fit_are_one_line(run: Any, stages: Stages):
+def test_wrong_shards_and_shards_of_a_fit_are_one_line(run: Any, stages: Stages, tiny_classifier: Path):
+    model = f"--model.model={tiny_classifier}"
     outcome = run("pseudolabel", "one", "--shard=5/4")
     assert outcome.code == 2
     assert "shard is '5/4', expected i/n" in outcome.err.splitlines()[-1]
-    outcome = stages.teacher("--shard=1/2")
-    assert outcome.code == 2
-    assert "shard is given to fit, expected predict or test" in outcome.err.splitlines()[-1]
+    for command, outcome in (
+        ("fit", stages.teacher("--shard=1/2")),
+        ("validate", stages.cli("validate", "--config", "validate.yaml", model, *QUIET, "--shard=1/2")),
+    ):
+        assert outcome.code == 2
+        assert f"shard is given to {command}, expected predict, test or clean" in outcome.err.splitlines()[-1]

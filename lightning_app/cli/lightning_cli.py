@@ -195,6 +195,7 @@ class Cli(LightningCLI):
     def validate(self, **arguments: Any) -> None:
         """Score a model on the source dev set; writes no artifact."""
         self._stage_name("validate")
+        self._shard("validate")
         self._check_facts()
         self.model.check("validate")
         self.datamodule.check("validate")
@@ -282,7 +283,9 @@ class Cli(LightningCLI):
         if self._setting("shard") is None:
             return WHOLE
         if subcommand not in ("predict", "test"):
-            raise InputError(f"shard is given to {subcommand}, expected predict or test; several devices share a fit")
+            raise InputError(
+                f"shard is given to {subcommand}, expected predict, test or clean; several devices share a fit"
+            )
         return read_shard(self._setting("shard"))
 
     def _reads(self, subcommand: str) -> list[str]:
