@@ -323,9 +323,11 @@ class _Server:
         return text if self._key == NO_KEY else text.replace(self._key, "***")
 
     def _reason(self, failure: Exception) -> str:
+        from openai import APIError
+
         status = getattr(failure, "status_code", None)
         cause = f" ({failure.__cause__})" if str(failure.__cause__ or "") and status is None else ""
-        words = words_of(getattr(failure, "body", None))
+        words = words_of(failure.body) if isinstance(failure, APIError) else ""
         if (
             words and str(failure) == f"Error code: {status}"
         ):  # the client tells the words of some kinds of errors alone

@@ -137,7 +137,9 @@ def coarse_weights(folder: Path, network: Any) -> list[str]:
         folder: The model's folder.
         network: What was made of it.
     """
-    if getattr(getattr(network, "config", None), "quantization_config", None) is not None:
+    from transformers import PreTrainedModel
+
+    if isinstance(network, PreTrainedModel) and network.config.to_dict().get("quantization_config") is not None:
         return []
     stored = _stored_types(folder)
     names = [name for name, weight in network.named_parameters() if weight.is_floating_point()]
