@@ -41,6 +41,7 @@ from labelbridge.lightning_app.data.probabilities import DEVIATIONS
 from labelbridge.lightning_app.evaluation.predicted_classes import one_class_warning
 from labelbridge.lightning_app.models.fingerprints import check_different, model_fingerprint, tokenizer_fingerprint
 from labelbridge.lightning_app.models.locate import card_facts
+from labelbridge.lightning_app.models.networks import check_single_label
 from labelbridge.lightning_app.protocols import (
     EncodedBatch,
     HasTokenizer,
@@ -56,7 +57,7 @@ from .consistency import ViewLosses, view_losses
 from .corrections import Corrections
 from .dev_scores import DevScores
 from .frozen_cache import FrozenCache
-from .heads import check_single_label, freeze_lower_layers, label_outputs, load_classifier, load_config, save_network
+from .heads import freeze_lower_layers, label_outputs, load_classifier, load_config, save_network
 from .length_groups import in_groups
 from .losses import ClassCounts, RowLosses
 from .optimizers import check_optimizer, optimizer_and_schedule

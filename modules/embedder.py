@@ -13,10 +13,10 @@ from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint
 from labelbridge.lightning_app.models.loading import absent_weights, loading, unused_weights
 from labelbridge.lightning_app.models.locate import locate
+from labelbridge.lightning_app.models.networks import check_complete
 from labelbridge.lightning_app.protocols import EncodedBatch, StepRows, batch_rows
 
 from .base import StageModuleBase
-from .heads import check_complete
 
 
 class EmbedderModule(StageModuleBase):

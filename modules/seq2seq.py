@@ -17,12 +17,13 @@ from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.languages import language
 from labelbridge.lightning_app.core.ranges import NonNegativeFloat, PositiveFloat, Seed, Share, check_ranges
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint
+from labelbridge.lightning_app.models.seq2seq import load_seq2seq, load_seq2seq_config
 from labelbridge.lightning_app.protocols import PairBatch
 
 from .base import StageModuleBase
 from .heads import save_network
 from .optimizers import check_optimizer, optimizer_and_schedule
-from .sequence_models import Lora, add_lora, check_targets, load_seq2seq, load_seq2seq_config
+from .sequence_models import Lora, add_lora, check_targets
 
 NO_TOKEN = -100
 

@@ -1,4 +1,4 @@
-"""Loading sequence-to-sequence models, and LoRA adapters over them."""
+"""LoRA adapters over sequence-to-sequence models."""
 
 import warnings
 from dataclasses import dataclass, field
@@ -6,16 +6,13 @@ from typing import Annotated, Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.packages import require
 from labelbridge.lightning_app.core.ranges import PositiveInt, Range, check_fields
-from labelbridge.lightning_app.models.fingerprints import check_base
-from labelbridge.lightning_app.models.loading import loading
-from labelbridge.lightning_app.models.locate import adapter_base, adapter_base_revision, locate
-
-from .heads import check_complete, dropout_keys, probe_logits, quiet_transformers
+from labelbridge.lightning_app.models.networks import quiet_transformers
+from labelbridge.lightning_app.models.seq2seq import load_seq2seq_config
 
 
 @dataclass(frozen=True)
@@ -39,68 +36,6 @@ class Lora:
         check_fields(self, "model.lora.")
         if not self.targets:
             raise InputError("model.lora.targets is [], expected one or more names of layers")
-
-
-def load_seq2seq(
-    name: str,
-    *,
-    trust_remote_code: bool = False,
-    revision: str | None = None,
-    dtype: torch.dtype = torch.float32,
-    dropout: float | None = None,
-) -> PreTrainedModel:
-    """Load a sequence-to-sequence model; an adapter is added into the weights of its base.
-
-    Args:
-        name: A folder, also an adapter's, or a Hub id.
-        trust_remote_code: Whether to run code that comes with the model.
-        revision: The Hub model's commit, tag or branch.
-        dtype: Type of the weights.
-        dropout: If given, replaces every dropout rate of the model.
-
-    Raises:
-        InputError: If it cannot be loaded, or an adapter's base is missing or another one than it was trained on.
-    """
-    base = adapter_base(name)
-    if base is not None:
-        check_base(name)
-        peft = require("peft", "translation", "model.lora")
-        network = load_seq2seq(
-            base, trust_remote_code=trust_remote_code, revision=adapter_base_revision(name), dtype=dtype,
-            dropout=dropout,
-        )  # fmt: skip
-        with loading(name):
-            merged: PreTrainedModel = peft.PeftModel.from_pretrained(network, locate(name)).merge_and_unload()
-        return merged.requires_grad_(True)
-    config = load_seq2seq_config(name, trust_remote_code, revision)
-    overrides = dict.fromkeys(dropout_keys(config), dropout) if dropout is not None else {}
-    with quiet_transformers(), loading(name):
-        loaded, info = AutoModelForSeq2SeqLM.from_pretrained(
-            locate(name), trust_remote_code=trust_remote_code, revision=revision, dtype=dtype, output_loading_info=True,
-            **overrides,
-        )  # fmt: skip
-    check_complete(info["missing_keys"], info["unexpected_keys"], loaded, name, "a complete sequence-to-sequence model")
-    probe_logits(loaded, name)
-    return loaded
-
-
-def load_seq2seq_config(name: str, trust_remote_code: bool = False, revision: str | None = None) -> Any:
-    """Read a model's configuration, an adapter's from its base.
-
-    Raises:
-        InputError: If there is no such model, or it does not write text from text.
-    """
-    base = adapter_base(name)
-    if base is not None:
-        return load_seq2seq_config(base, trust_remote_code, adapter_base_revision(name))
-    with loading(name):
-        config = AutoConfig.from_pretrained(locate(name), trust_remote_code=trust_remote_code, revision=revision)
-    if not config.is_encoder_decoder:
-        raise InputError(
-            f"model {name}: a {config.model_type} model, expected one that writes text from text (mT5, mt0, NLLB, "
-            "M2M100, mBART, OPUS-MT)"
-        )
-    return config
 
 
 def check_targets(name: str, lora: Lora, trust_remote_code: bool = False, revision: str | None = None) -> None:

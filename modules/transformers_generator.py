@@ -23,10 +23,10 @@ from labelbridge.lightning_app.models.chat_templates import check_chat_template,
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint
 from labelbridge.lightning_app.models.loading import check_vocabulary, load_tokenizer, loading, longest_sequence
 from labelbridge.lightning_app.models.locate import gguf_file, locate
+from labelbridge.lightning_app.models.networks import check_complete, probe_logits, probe_tokens
 
 from .decoding import generate
 from .generator import Answers, GeneratorModule
-from .heads import check_complete, probe_logits, probe_tokens
 from .sampling import BigramBlock, DrawPerRow, TakeLikeliest
 
 # A line break as it is, as a byte, and as GPT-2's vocabulary spells it.

@@ -10,8 +10,8 @@ import torch
 
 from labelbridge.lightning_app.models.fingerprints import check_base, model_fingerprint
 from labelbridge.lightning_app.models.loading import check_vocabulary, longest_sequence
+from labelbridge.lightning_app.models.seq2seq import load_seq2seq, load_seq2seq_config
 
-from .sequence_models import load_seq2seq, load_seq2seq_config
 from .sequence_translator import SequenceTranslator
 from .translator import Translations
 

@@ -20,8 +20,9 @@ from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.data.sources import Source
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint
 from labelbridge.lightning_app.models.locate import adapter_base
+from labelbridge.lightning_app.models.seq2seq import load_seq2seq
 from labelbridge.modules import Seq2SeqModule
-from labelbridge.modules.sequence_models import Lora, load_seq2seq
+from labelbridge.modules.sequence_models import Lora
 
 pytestmark = pytest.mark.slow
 

@@ -107,6 +107,8 @@ def _export_model(
         raise InputError(f"test {test}: results of another model than the mean, expected none with --average")
     check_apart(out, source, "model")
     _check_source(source, prior, target)
+    for folder in folders or [source]:
+        _check_loads(folder)
     facts: dict[str, Any] = averaged_facts(folders) if folders else read_facts(source)
     if test is not None:
         facts.update(_of_test(Path(test), facts, model, prior is not None))
@@ -143,6 +145,13 @@ def _check_source(source: Path, prior: str | dict[str, float] | None, target: st
         )
     for file in files:
         read_weights(file)
+
+
+def _check_loads(folder: Path) -> None:
+    """Refuse a model's folder that no command could load, or whose labels contradict what was trained."""
+    from .complete import check_model_folder
+
+    check_model_folder(folder, read_facts(folder))
 
 
 def _rows_to_compare(rows: Source | list[Source] | None, test: str | None, facts: dict[str, Any]) -> Rows:

@@ -22,6 +22,7 @@ BUNDLED = "bundled"
 MINILM = "minilm"  # English only, 22M weights: for tests and benchmarks that need speed more than languages
 CARD_FACTS = "labelbridge.json"
 ADAPTER = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 WEIGHTS = "model.safetensors"
 CONVERTED = "model.bin"  # what CTranslate2 calls a model's weights
 
@@ -161,11 +162,26 @@ def adapter_base(name: str) -> str | None:
     """The model that a LoRA adapter's folder builds on, by its path or Hub id; None for a model with all its weights.
 
     A relative path is looked up as everywhere, then below each folder above the adapter, so that a tree that holds both
-    may be moved, and the adapter be used from anywhere.
+    may be moved, and the adapter be used from anywhere. The base may be an adapter too.
 
     Raises:
-        InputError: If the base is a folder and not there.
+        InputError: If the base is a folder and not there, or builds on the adapter itself.
     """
+    first = base = _recorded_base(name)
+    seen = {Path(locate(name)).resolve()}
+    while base is not None and (folder := find(base)) is not None and (folder / ADAPTER).is_file():
+        if folder.resolve() in seen:
+            raise InputError(
+                f"{folder / ADAPTER}: base_model_name_or_path is {base}, which builds on this adapter again, expected "
+                "a model with all its weights; name the one that it was trained on"
+            )
+        seen.add(folder.resolve())
+        base = _recorded_base(base)
+    return first
+
+
+def _recorded_base(name: str) -> str | None:
+    """What `adapter_base` returns, without a look at what the base builds on."""
     folder = Path(locate(name))
     if not (folder / ADAPTER).is_file():
         return None
