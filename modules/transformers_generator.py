@@ -21,7 +21,13 @@ from labelbridge.lightning_app.core.errors import InputError, shorten
 from labelbridge.lightning_app.core.ranges import NonNegativeInt, check_ranges
 from labelbridge.lightning_app.models.chat_templates import check_chat_template, render_chat, template_errors
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint
-from labelbridge.lightning_app.models.loading import check_vocabulary, load_tokenizer, loading, longest_sequence
+from labelbridge.lightning_app.models.loading import (
+    check_vocabulary,
+    load_tokenizer,
+    loading,
+    longest_sequence,
+    unknown_window,
+)
 from labelbridge.lightning_app.models.locate import gguf_file, locate
 from labelbridge.lightning_app.models.networks import check_complete, probe_logits, probe_tokens
 
@@ -312,8 +318,9 @@ class TransformersGenerator(GeneratorModule):
         Raises:
             InputError: If prompt and answer together have more tokens than the network has positions.
         """
-        longest = longest_sequence(self._config.get_text_config())
-        if longest is not None and prompt + self.max_new_tokens > longest:
+        config = self._config.get_text_config()
+        limits = [limit for limit in (longest_sequence(config), unknown_window(config)) if limit is not None]
+        if limits and prompt + self.max_new_tokens > (longest := min(limits)):
             given = f"a prompt of {prompt} tokens and {self.max_new_tokens}" if prompt else str(self.max_new_tokens)
             raise InputError(
                 f"model {self.model_name}: {given} new tokens are more than the {longest} that it takes; lower "

@@ -1,5 +1,6 @@
 """Models at the door: what cannot be loaded is one line, and tokenizer and network are checked against each other."""
 
+import inspect
 import math
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -168,6 +169,15 @@ def longest_sequence(config: Any) -> int | None:
     if config.model_type in _POSITIONS_AFTER_PADDING:
         return positions - 1 - (config.pad_token_id if config.pad_token_id is not None else 1)
     return positions
+
+
+def unknown_window(config: Any) -> int | None:
+    """The sliding window that a configuration sets for a kind of network that has none; None where there is no such.
+
+    The cache of such a network forgets tokens that it still looks at, so that it takes no more than these.
+    """
+    window: int | None = getattr(config, "sliding_window", None)
+    return None if "sliding_window" in inspect.signature(type(config)).parameters else window
 
 
 def _reads_both_ways(model_type: str) -> bool:

@@ -27,6 +27,7 @@ WEIGHTS = "model.safetensors"
 CONVERTED = "model.bin"  # what CTranslate2 calls a model's weights
 
 _Layers = Annotated[int, Le(1000)]  # the largest networks have 128
+_Width = Annotated[int, Ge(1), Le(1_000_000)]  # the widest have 60,000
 _Window = Annotated[int, Ge(1)]  # caches take less for a window that ends before the token itself
 
 
@@ -41,6 +42,15 @@ class Sizes(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
     encoder_layers: NotRequired[_Layers | None]
     decoder_layers: NotRequired[_Layers | None]
     num_decoder_layers: NotRequired[_Layers | None]
+    hidden_size: NotRequired[_Width | None]
+    intermediate_size: NotRequired[_Width | list[_Width] | None]  # a list has one for each layer
+    d_model: NotRequired[_Width | None]
+    d_ff: NotRequired[_Width | None]
+    ffn_dim: NotRequired[_Width | None]
+    encoder_ffn_dim: NotRequired[_Width | None]
+    decoder_ffn_dim: NotRequired[_Width | None]
+    n_embd: NotRequired[_Width | None]
+    n_inner: NotRequired[_Width | None]
     sliding_window: NotRequired[_Window | None]
     attention_chunk_size: NotRequired[_Window | None]
 
