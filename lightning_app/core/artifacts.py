@@ -27,7 +27,7 @@ from ..stages import maker
 from . import fingerprint
 from .contracts import Config, Reference, check_columns, check_facts, check_no_duplicates, check_task, check_vectors
 from .documents import checked, read_json
-from .errors import InputError
+from .errors import InputError, system_errors
 from .paths import find
 
 MANIFEST = "_manifest.json"
@@ -263,8 +263,10 @@ def read(path: Path, stage: str | None = None) -> Artifact:
         raise InputError(
             f"{path}: stage '{manifest.stage}' wrote no rows of its own; see {' and '.join(inside) or path}"
         )
+    shards = [path / name for name in sorted(filter(is_shard, manifest.files))]
     try:
-        table = pa.concat_tables([pq.read_table(path / name) for name in sorted(filter(is_shard, manifest.files))])
+        with system_errors(path):  # a shard that may not be read is not to be removed
+            table = pa.concat_tables([pq.read_table(shard) for shard in shards])
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(
             f"{path}: unreadable shard ({error}); remove its shards, then rebuild it with {rebuild(manifest)}"

@@ -40,6 +40,8 @@ PROBABILITIES, EMBEDDINGS = "probs", "embedding"
 
 Count = Annotated[int, Ge(0)]
 Above0 = Annotated[float, Gt(0)]
+NotNegative = Annotated[float, Ge(0)]
+UpTo1 = Annotated[float, Ge(0), Le(1)]
 Filled = Annotated[str, filled()]
 
 
@@ -69,13 +71,13 @@ class Reference(TypedDict):
 class Scores(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
     """What a test says of one set of rows."""
 
-    rows: NotRequired[float]
-    accuracy: NotRequired[float]
-    macro_f1: NotRequired[float]
-    ece: NotRequired[float]
-    ce: NotRequired[float]
-    bleu: NotRequired[float]
-    chrf: NotRequired[float]
+    rows: NotRequired[NotNegative]
+    accuracy: NotRequired[UpTo1]
+    macro_f1: NotRequired[UpTo1]
+    ece: NotRequired[UpTo1]
+    ce: NotRequired[NotNegative]
+    bleu: NotRequired[NotNegative]
+    chrf: NotRequired[NotNegative]
 
 
 class ComparedSet(TypedDict):
@@ -138,7 +140,7 @@ class LabelPrior(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 72
 
     how: str
     source: NotRequired[dict[str, Above0]]
-    target: NotRequired[str | dict[str, Annotated[float, Ge(0)]]]
+    target: NotRequired[str | dict[str, NotNegative]]
     target_text: NotRequired[TargetText]
 
 

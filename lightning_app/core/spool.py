@@ -1,5 +1,6 @@
 """Finished rows of a run that is still going: small atomic files that survive a kill and are merged at the end."""
 
+import hashlib
 import logging
 import threading
 import uuid
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 
 from . import artifacts
 from .errors import InputError, shorten
+from .files import check_regular
 from .runs import PARTS
 
 log = logging.getLogger(__name__)
@@ -57,9 +59,9 @@ class Spool:
             if not self._waiting:
                 return
             self._folder.mkdir(parents=True, exist_ok=True)
-            artifacts.write_parquet(
-                self._folder / f"{uuid.uuid4().hex}.parquet", pa.concat_tables(self._waiting, promote_options="default")
-            )
+            nameless = self._folder / f"{uuid.uuid4().hex}.tmp"
+            artifacts.write_parquet(nameless, pa.concat_tables(self._waiting, promote_options="default"))
+            nameless.rename(self._folder / f"{_digest(nameless)}.parquet")
             self._waiting.clear()
 
     def finished(self) -> np.ndarray:
@@ -103,16 +105,23 @@ class Spool:
             self._folder.rmdir()
 
     def _tables(self, columns: list[str] | None = None) -> list[pa.Table]:
-        """What is on the disk; a file that a failing disk has torn is removed, so that its rows are computed again."""
+        """What is on the disk; a file of other bytes than were written is removed, and its rows are computed again."""
         tables = []
         for file in self._files():
-            try:
+            if _digest(file) == file.stem:
                 tables.append(pq.read_table(file, columns=columns))
-            except pa.ArrowInvalid as error:
-                log.warning("%s: unreadable (%s), its rows are computed again", file, error)
+            else:
+                log.warning("%s: torn or changed since it was written, its rows are computed again", file)
                 file.unlink(missing_ok=True)
         return tables
 
     def _files(self) -> list[Path]:
         # The order of first writing decides which of two outputs of a row is taken.
         return sorted(self._folder.glob("*.parquet"), key=lambda file: (file.stat().st_mtime_ns, file.name))
+
+
+def _digest(file: Path) -> str:
+    """The name of a file: SHA-256 of its bytes."""
+    check_regular(file)
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -192,6 +192,7 @@ def _of_test(test: Path, facts: dict[str, Any], model: str, is_changed: bool) ->
     """What a card says of a test artifact, if it is of this very model, as it is exported."""
     if is_changed:
         raise InputError(f"test {test}: results of the model before --prior changes it, expected none with --prior")
+    from ..evaluation.predictions import check_rows
     from .fingerprints import model_fingerprint
 
     stage = "score" if is_translator(facts) else "test"
@@ -199,8 +200,10 @@ def _of_test(test: Path, facts: dict[str, Any], model: str, is_changed: bool) ->
     if artifact.manifest.lineage.get("model") != model_fingerprint(model):
         raise InputError(f'{test}: predictions of another model than {model}; run "{BY_NAME[stage].line}" on it')
     results: dict[str, dict[str, float]] | None = artifact.manifest.facts.get("metrics")
-    if not results or not all(results.values()):
+    if not results or not all(scores.keys() & {"accuracy", "bleu", "chrf"} for scores in results.values()):
         raise InputError(f'{test}: holds no metrics; remove it and run "{BY_NAME[stage].line}" again')
+    if stage == "test":
+        check_rows(artifact, Task(**artifact.manifest.facts["task"]))
     found: dict[str, Any] = {"results": results}
     if "lang" in artifact.table.column_names:
         found["languages"] = sorted({one for one in artifact.table["lang"].to_pylist() if one})

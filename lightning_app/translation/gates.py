@@ -62,7 +62,9 @@ class Gates:
     def __post_init__(self) -> None:
         check_fields(self, "gates.")
         if self.shortest is not None and self.longest is not None and self.shortest > self.longest:
-            raise InputError(f"gates.shortest {self.shortest}: above gates.longest {self.longest}")
+            raise InputError(
+                f"gates.shortest is {self.shortest}, above gates.longest {self.longest}, expected shortest <= longest"
+            )
 
 
 def judge(

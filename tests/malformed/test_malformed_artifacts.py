@@ -165,14 +165,33 @@ def predictions() -> Iterator[Any]:
         "dev": (None, [], "x", {"dev/accuracy": "high"}),
         "gold_counts": ([], "x", {"negative": "many"}, {"negative": -3}),
         "labels": (..., 5, ["a"]),
+        "metrics": METRICS,
     }.items():
         for value in values:
             shown = "missing" if value is ... else repr(value)
             yield pytest.param(with_manifest("test", **{f"facts__{fact}": value}), REPORT, id=f"test: {fact} {shown}")
 
 
+# Metrics of a test, in the form that they have, that are not those of its rows.
+METRICS: tuple[Any, ...] = (
+    {"hi": {"accuracy": 0.5, "macro_f1": 0.5}}, {"en": {"accuracy": 7.5, "macro_f1": 0.5}},
+    {"en": {"accuracy": -0.5, "macro_f1": 0.5}}, {"en": {"accuracy": 0.99, "macro_f1": 0.99, "rows": 23}},
+)  # fmt: skip
+
+
 def exports() -> Iterator[Any]:
-    for value in (..., None, [], {}, {"en": []}, {"en": {}}, {"en": {"accuracy": "high"}}, {"en": {"accuracy": NAN}}):
+    for value in (
+        ...,
+        None,
+        [],
+        {},
+        {"en": []},
+        {"en": {}},
+        {"en": {"accuracy": "high"}},
+        {"en": {"accuracy": NAN}},
+        {"en": {"x": 1}},
+        *METRICS,
+    ):
         shown = "missing" if value is ... else repr(value)
         yield pytest.param(with_manifest("test", facts__metrics=value), EXPORT, id=f"export: metrics {shown}")
     for key, values in {

@@ -1,7 +1,10 @@
 """Finished rows survive, come back in order, and are counted once."""
 
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from labelbridge.lightning_app.core.errors import InputError
@@ -46,10 +49,26 @@ def test_rows_of_a_torn_file_are_computed_again(tmp_path: Path, caplog: pytest.L
     torn = max((tmp_path / ".parts").glob("*.parquet"), key=lambda file: file.stat().st_mtime_ns)
     torn.write_bytes(torn.read_bytes()[:-20])
     assert Spool(tmp_path).finished().tolist() == [0, 1]
-    assert f"{torn}: unreadable" in caplog.text
+    assert f"{torn}: torn or changed" in caplog.text
     spool.add([2], {"x": [2]})
     spool.flush()
     assert spool.merge(3)["x"].to_pylist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("column", [["x"], [[1]], [2], [None]], ids=repr)
+def test_rows_of_a_changed_file_are_computed_again(tmp_path: Path, column: list[Any]):
+    """A file that is a table, but not the one that was written, would be merged without a word, or end the merge."""
+    spool = Spool(tmp_path)
+    for row in range(2):
+        spool.add([row], {"x": [row]})
+        spool.flush()
+    changed = max((tmp_path / ".parts").glob("*.parquet"), key=lambda file: file.stat().st_mtime_ns)
+    pq.write_table(pa.table({"row": [1], "x": column}), changed)
+    pq.write_table(pa.table({"x": column}), changed.with_name("mine.parquet"))
+    assert Spool(tmp_path).finished().tolist() == [0]
+    spool.add([1], {"x": [1]})
+    spool.flush()
+    assert spool.merge(2)["x"].to_pylist() == [0, 1]
 
 
 def test_a_row_computed_twice_is_taken_once(tmp_path: Path):

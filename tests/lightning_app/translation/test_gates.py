@@ -119,7 +119,7 @@ def test_a_gate_that_cannot_be_is_refused():
         Gates(script=2)
     with pytest.raises(InputError, match="gates.repetition is 1, expected 2 <= repetition"):
         Gates(repetition=1)
-    with pytest.raises(InputError, match="gates.shortest 2"):
+    with pytest.raises(InputError, match="gates.shortest is 2, above gates.longest 1, expected shortest <= longest"):
         Gates(shortest=2, longest=1)
 
 
