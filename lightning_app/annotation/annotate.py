@@ -22,7 +22,7 @@ from ..core.runs import Run, State, command_line, output_folder
 from ..core.task import Task
 from ..data.sources import Source, load_rows
 from .agreement import alignment, between, majority
-from .sheets import PAGE, UNCLEAR, Answers, column_of, read_answers, sheet, write_sheets
+from .sheets import INSTRUCTIONS, PAGE, UNCLEAR, Answers, column_of, read_answers, sheet, write_sheets
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def annotate(
         "task": vars(task), "rows": rows, "above": above, "annotators": annotators, "seed": seed,
     }  # fmt: skip
     with Run(place, STAGE, {"selection": artifact.manifest.fingerprint, **settings}) as run:
-        if run.begin(overwrite) is State.COMPLETE:
+        if run.begin(overwrite, writes=(PAGE, INSTRUCTIONS)) is State.COMPLETE:
             found = artifacts.read(place, STAGE)
             return Judged(found.table, found.manifest.facts, place)
         sample = fingerprint.of_table(drawn, task.labels)
@@ -186,7 +186,7 @@ def _judge(out: Path, paths: Sequence[Path], task: Task, asked: Mapping[str, Any
         "answers": {one.name: fingerprint.of_value(one.labels) for one in given},
     }
     with Run(folder, JUDGED, identity) as run:
-        if run.begin(overwrite) is not State.COMPLETE:
+        if run.begin(overwrite, writes=(AGREEMENT,)) is not State.COMPLETE:
             shared: dict[str, Any] = {
                 "inputs": {"sample": artifacts.reference(out, sample.manifest)}, "command": command_line(),
                 "lineage": sample.manifest.lineage, "config": identity,

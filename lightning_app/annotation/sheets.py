@@ -56,8 +56,17 @@ def write_sheets(
 
     Returns:
         The page and the instructions. Sheets may be filled in where they are, so they are no part of the artifact.
+
+    Raises:
+        InputError: If a sheet of an earlier sample has been filled in.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    for number in range(1, annotators + 1):
+        if (out / sheet(number)).exists() and not _is_blank_sheet(out / sheet(number)):
+            raise InputError(
+                f"{out / sheet(number)}: an annotator's work, and would be replaced; move it, or choose another --out"
+            )
 
     environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
     texts = {row["id"]: [_on_one_line(row[name]) for name in task.columns] for row in rows}
@@ -75,6 +84,15 @@ def write_sheets(
     text = plain.get_template(INSTRUCTIONS).render(**names, rows=len(rows), page=PAGE)
     (out / INSTRUCTIONS).write_text(text + "\n", encoding="utf-8")
     return [out / PAGE, out / INSTRUCTIONS]
+
+
+def _is_blank_sheet(path: Path) -> bool:
+    """Whether a file is a sheet without any label."""
+    try:
+        rows = read_file(path)
+    except InputError:
+        return False
+    return "label" in rows.column_names and rows["label"].null_count == rows.num_rows
 
 
 def _on_one_line(text: object) -> str:

@@ -65,19 +65,21 @@ def check_outside(out: Path) -> None:
             )
 
 
-def check_own(out: Path, has_run: bool) -> None:
+def check_own(out: Path, has_run: bool, writes: Sequence[str] = ()) -> None:
     """Refuse to write where a user's own files would be lost.
 
     Args:
         out: The output folder.
         has_run: Whether a run has written there before.
+        writes: Names of further files and folders that the run will write there.
 
     Raises:
         InputError: Names a file that no run wrote.
     """
     strange: Path | None = None
     if not has_run:
-        places = [out / name for name in (PARTS, CHECKPOINTS, MODEL, *DYNAMICS) if (out / name).exists()]
+        names = (PARTS, CHECKPOINTS, MODEL, *DYNAMICS, artifacts.METRICS, artifacts.HUGGING_FACE, *writes)
+        places = [out / name for name in names if (out / name).exists()]
         shards = [path for path in out.iterdir() if artifacts.is_shard(path.name)]
         strange = next((file for place in [*shards, *places] for file in _files(place)), None)
     elif (listed := _listed(out)) is not None:

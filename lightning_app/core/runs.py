@@ -77,6 +77,7 @@ class Run:
         self._lock = filelock.FileLock(out / LOCK)
         self._shard_lock = filelock.FileLock(out / f"{LOCK}.{shard.number}-of-{shard.of}")
         self._state: State | None = None
+        self._writes: Sequence[str] = ()
 
     def __enter__(self) -> Self:
         return self
@@ -96,18 +97,20 @@ class Run:
         if isinstance(error, Exception) and (refusal := refusal_in(error)) is not None:
             raise system_error(refusal, self.out) from error
 
-    def begin(self, overwrite: bool = False, reads: Sequence[str] = ()) -> State:
+    def begin(self, overwrite: bool = False, reads: Sequence[str] = (), writes: Sequence[str] = ()) -> State:
         """Lock the folder and compare identities.
 
         Args:
             overwrite: Set aside what another run left here, and begin anew; it is removed when this run is complete,
                 and put back if this run fails. What a run of the same identity has computed is kept, and resumed from.
             reads: Paths of what the run reads, which it must not replace.
+            writes: Names of the files and folders that this stage alone writes into its folder.
 
         Raises:
             InputError: If another process is at work here, or another identity has been, or files that no run wrote
                 are in the place of the outputs.
         """
+        self._writes = writes
         replacing.check_outside(self.out)
         if self.out.exists() and not self.out.is_dir():
             raise InputError(f"{self.out}: is a file, expected a folder for the outputs; choose another --out")
@@ -169,7 +172,7 @@ class Run:
         if previous is not None and previous != self.identity:
             self._check_no_shards()
         if previous is None:
-            replacing.check_own(self.out, has_run=False)
+            replacing.check_own(self.out, has_run=False, writes=self._writes)
         elif previous == UNREADABLE and not overwrite:
             raise InputError(
                 f"{self.out / IDENTITY}: not the identity of a run; choose another --out, or replace what is there "
@@ -232,7 +235,7 @@ class Run:
 
     def _has_products(self) -> bool:
         """Whether a run has written anything here that would be lost."""
-        names = (artifacts.MANIFEST, artifacts.METRICS, *FOLDERS)
+        names = (artifacts.MANIFEST, artifacts.METRICS, artifacts.HUGGING_FACE, *FOLDERS, *self._writes)
         is_there = any((self.out / name).exists() for name in names)
         return is_there or any(artifacts.is_shard(path.name) for path in self.out.iterdir())
 

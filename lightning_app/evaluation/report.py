@@ -180,7 +180,7 @@ def make_report(
     if out is None:
         return made
     with Run(output_folder(out), "report", {}) as run:
-        run.begin(overwrite or run.replaces("report"), [str(folder) for folder in folders])
+        run.begin(overwrite or run.replaces("report"), [str(folder) for folder in folders], [*_files(html), CELLS])
         artifacts.write_json(Path(out) / "report.json", made.summary)
         (Path(out) / "report.md").write_text(text, encoding="utf-8")
         (Path(out) / "details.md").write_text(details(results, shown, costs), encoding="utf-8")

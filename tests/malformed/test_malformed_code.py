@@ -7,7 +7,18 @@ from typing import Any
 
 import pytest
 from conftest import PROJECT, QUIET, Command
-from doors import BY_PROMPT, EXPORT, REPORT, SELECT, TEACHER, assert_line, assert_refused, assert_untouched, contents
+from doors import (
+    BY_PROMPT,
+    EXPORT,
+    REPORT,
+    SELECT,
+    TEACHER,
+    assert_line,
+    assert_refused,
+    assert_untouched,
+    contents,
+    with_text,
+)  # fmt: skip
 
 from labelbridge.lightning_app.cli.returned import check_returned
 from labelbridge.lightning_app.core.errors import InputError
@@ -181,7 +192,18 @@ def test_something_in_the_place_of_a_file(world: Path, cli: Command, command: tu
         assert_refused(outcome, "o")
         assert mine.read_text() == "mine"
     else:
-        assert name in (".lock", "report.json", "cells", "part-00000.parquet")
+        assert name in (".lock", "report.json", "cells")
+
+
+@pytest.mark.parametrize("name", ["report.md", "report.html", "cells.csv", "cells/mine", ".huggingface.yaml"])
+def test_a_file_in_the_place_of_a_report_stays(world: Path, cli: Command, name: str):
+    with_text(f"o/{name}", "mine")(world)
+    before = contents(world)
+    for words in ((), ("--overwrite=true",)):
+        assert_refused(cli(*REPORT, *words), f"o/{name}: in the place of an output, but no run wrote it; move it")
+    assert_untouched(world, before)
+    Path("o", name).unlink()
+    assert cli(*REPORT).code == cli(*REPORT).code == 0
 
 
 GRID: dict[str, Any] = {

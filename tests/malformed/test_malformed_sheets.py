@@ -153,6 +153,26 @@ def test_annotators_whose_names_cannot_be_told_apart(world: Path, cli: Command, 
     assert_untouched(world, before)
 
 
+@pytest.mark.parametrize("content", [None, "mine", "id,text,label\na,b,positive\n", "label\n"])
+def test_a_sheet_with_labels_is_not_replaced(world: Path, cli: Command, content: str | None):
+    """Annotators may fill in the sheets where they are."""
+    drawn(world, cli)
+    assert cli(*DRAW, "--seed=5", "--overwrite=true").code == 0  # nobody has labelled anything
+    sheet = Path(OUT, "sheet-2.csv")
+    sheet.write_text(sheet.read_text().replace(",\n", ",positive\n", 1) if content is None else content)
+    before = contents(world)
+    assert_refused(cli(*DRAW, "--overwrite=true"), "o/sheet-2.csv: an annotator's work, and would be replaced; move it")
+    assert_untouched(world, before)
+
+
+@pytest.mark.parametrize("name", ["sheet-1.csv", "annotate.html", "instructions.md"])
+def test_a_file_in_the_place_of_a_sample_stays(world: Path, cli: Command, name: str):
+    with_text(f"{OUT}/{name}", "mine")(world)
+    before = contents(world)
+    assert_refused(cli(*DRAW), f"o/{name}: .*; move it")
+    assert_untouched(world, before)
+
+
 def test_a_label_called_unclear_is_refused(world: Path, cli: Command):
     task = '{"name": "x", "columns": ["text"], "labels": ["positive", "Unclear"]}'
     assert_refused(cli(*DRAW, f"--task={task}"), "a label is called 'unclear'")
