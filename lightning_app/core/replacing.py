@@ -35,8 +35,8 @@ _FIGURES = re.compile(r"data_map[\w.-]*\.(png|svg)")
 REPLACED = ".replaced"
 # What a run has computed that was to replace another and broke off; the same command goes on from it.
 UNFINISHED = ".unfinished"
-# Files of a model, or of an artifact inside an artifact, that its manifest does not list.
-_UNLISTED = ("README.md", "labelbridge.json", artifacts.HUGGING_FACE)
+# Files of a model, of an artifact inside an artifact, or left by a kill, that its manifest does not list.
+_UNLISTED = (Path(LAST_CHECKPOINT).name, "README.md", "labelbridge.json", artifacts.HUGGING_FACE)
 
 
 def products(folder: Path) -> Iterator[Path]:
@@ -80,11 +80,12 @@ def check_own(out: Path, has_run: bool, writes: Sequence[str] = ()) -> None:
     if not has_run:
         names = (PARTS, CHECKPOINTS, MODEL, *DYNAMICS, artifacts.METRICS, artifacts.HUGGING_FACE, *writes)
         places = [out / name for name in names if (out / name).exists()]
-        shards = [path for path in out.iterdir() if artifacts.is_shard(path.name)]
+        shards = [path for path in out.iterdir() if artifacts.is_shard(path.name) or _FIGURES.fullmatch(path.name)]
         strange = next((file for place in [*shards, *places] for file in _files(place)), None)
     elif (listed := _listed(out)) is not None:
-        folders = (out / name for name in (MODEL, *DYNAMICS, artifacts.REJECTED))
-        files = (file for folder in folders for file in _files(folder) if file.name not in _UNLISTED)
+        shards = (path for path in out.iterdir() if artifacts.is_shard(path.name))
+        places = (*shards, *(out / name for name in (MODEL, *DYNAMICS, artifacts.REJECTED, CHECKPOINTS)))
+        files = (file for place in places for file in _files(place) if file.name not in _UNLISTED)
         strange = next((file for file in files if file.relative_to(out).as_posix() not in listed), None)
     if strange is not None:
         raise InputError(f"{strange}: in the place of an output, but no run wrote it; move it, or choose another --out")

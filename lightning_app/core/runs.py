@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any, Self
@@ -149,8 +150,11 @@ class Run:
             )
         if artifacts.is_whole(self.out):
             self._state = State.COMPLETE
-            for folder in (PARTS, CHECKPOINTS):  # a kill right after the manifest leaves them
-                shutil.rmtree(self.out / folder, ignore_errors=True)
+            # A kill right after the manifest leaves these.
+            shutil.rmtree(self.out / PARTS, ignore_errors=True)
+            (self.out / LAST_CHECKPOINT).unlink(missing_ok=True)
+            with suppress(OSError):  # others in it are the user's
+                (self.out / CHECKPOINTS).rmdir()
         elif previous is None or not self._has_products():
             artifacts.write_json(self.out / IDENTITY, {**self.identity, "command": command_line()})
             self._state = State.NEW

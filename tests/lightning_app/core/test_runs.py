@@ -40,6 +40,18 @@ def test_a_whole_run_keeps_nothing_to_resume_from(tmp_path: Path):
     assert {path.name for path in tmp_path.iterdir()} - {".lock"} == {"_identity.json", "_manifest.json"}
 
 
+@pytest.mark.parametrize("name", ["checkpoints/mine.ckpt", "part-99999.parquet"])
+def test_a_file_of_the_users_in_a_complete_run_stays(tmp_path: Path, name: str):
+    begin(tmp_path)
+    artifacts.write(tmp_path, None, stage="select")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    assert begin(tmp_path) is State.COMPLETE
+    with pytest.raises(InputError, match=f"{name}: in the place of an output, but no run wrote it; move it"):
+        begin(tmp_path, {**IDENTITY, "data": []}, overwrite=True)
+    assert (tmp_path / name).read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("identity", "stage", "said"),
     [
