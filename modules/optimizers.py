@@ -1,6 +1,7 @@
 """How weights are moved: AdamW with linear decay, or an optimizer and a schedule that the configuration names."""
 
 import logging
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -64,6 +65,11 @@ def optimizer_and_schedule(
             "are not used", type(optimizer).__name__, rate,
         )  # fmt: skip
     if recipe.lr_scheduler is None:
+        if math.isinf(module.trainer.estimated_stepping_batches):
+            raise InputError(
+                f"trainer.max_epochs is {module.trainer.max_epochs} without trainer.max_steps, so the learning rate "
+                "has no end to fall to, expected a number of epochs or steps; give one, or a model.lr_scheduler"
+            )
         steps = int(module.trainer.estimated_stepping_batches)
         factor = partial(_rise_and_fall, warmup=round(recipe.warmup_ratio * steps), steps=steps)
         schedule: Any = LambdaLR(optimizer, factor)

@@ -238,9 +238,12 @@ def _mistake_behind(error: BaseException | None) -> InputError | None:
 
 
 def _is_lightnings(error: BaseException) -> bool:
-    """Whether Lightning itself has refused a value: settings of its Trainer that do not go together."""
+    """Whether Lightning itself has refused a value: settings of its Trainer, or of a callback, that cannot be."""
     frames = traceback.extract_tb(error.__traceback__)
-    return isinstance(error, ValueError | TypeError) and bool(frames) and "/lightning/pytorch/" in frames[-1].filename
+    place = frames[-1].filename if frames else ""
+    if isinstance(error, ValueError | TypeError):
+        return "/lightning/pytorch/" in place
+    return isinstance(error, RuntimeError) and "/lightning/pytorch/callbacks/" in place
 
 
 def _tell(message: str) -> int:

@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from ..boards.show import ONCE, settings_of, show_outcome, show_predictions, show_settings
 from ..core import artifacts, fingerprint
@@ -159,9 +161,11 @@ class Cli(LightningCLI):
         if chosen.get("logger") in (None, True):
             kwargs["logger"] = TensorBoardLogger(self._setting("out"), name=LOGS, version="")
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ModuleNotFoundError, TypeError, ValueError) as error:
             raise InputError(f"trainer: {error}; change accelerator, devices, strategy or precision") from None
+        _check_processes(trainer)
+        return trainer
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration alone: a checkpoint's hyperparameters must not override it."""
@@ -565,6 +569,25 @@ def bf16_device(accelerator: Any) -> Literal["CPU", "GPU"] | None:
         return None
     units = torch.cpu.get_capabilities()
     return "CPU" if units.get("amx_bf16") or units.get("avx512_bf16") else None
+
+
+def _check_processes(trainer: Trainer) -> None:
+    """Refuse processes that could not be started, or would wait for others that nobody starts.
+
+    Raises:
+        InputError: Names the setting.
+    """
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if trainer.num_nodes > 1 and isinstance(environment, LightningEnvironment) and "MASTER_ADDR" not in os.environ:
+        raise InputError(
+            f"trainer.num_nodes is {trainer.num_nodes}, but no launcher has started this process, expected torchrun or "
+            "srun on every node; start it with one, or leave num_nodes out"
+        )
+    if getattr(trainer.strategy.launcher, "_start_method", None) == "spawn":
+        raise InputError(
+            "trainer.strategy: starts processes by spawn, for which a running command cannot be packed, expected ddp; "
+            "change trainer.strategy"
+        )
 
 
 @contextmanager

@@ -291,6 +291,12 @@ def test_a_callback_that_fails(world: Path, cli: Command, name: str):
 
 
 @pytest.mark.slow
+def test_an_early_stopping_by_a_metric_that_there_is_not(world: Path, cli: Command):
+    stopping = ("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=nothing")
+    assert_refused(cli(*TEACHER, *stopping), "trainer: Early stopping conditioned on metric `nothing`")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("body", ["raise KeyError(3)", "raise SystemExit(0)"])
 def test_an_engine_that_fails(world: Path, cli: Command, body: str):
     Path(f"engine_{len(body)}.py").write_text(

@@ -142,6 +142,8 @@ VALUES: dict[tuple[str, ...], tuple[str, ...]] = {
         "--average.last=0", "--model.class_path=Nowhere", "--data.class_path=Nowhere", "--model=json.JSONDecoder",
         "--ckpt_path=nowhere.ckpt",  "--trainer.barebones=true --trainer.logger=true",
         "--trainer.max_epochs=null --trainer.max_steps=-5",  "--trainer.detect_anomaly=maybe",
+        "--trainer.max_epochs=-1 --trainer.max_time=00:00:00:02", "--trainer.max_epochs=null --trainer.max_time=00:01:00:00",
+        "--trainer.num_nodes=2", "--trainer.devices=2 --trainer.strategy=ddp_spawn",
     ),
     STUDENT: (
         "--model.temperature=0", "--model.temperature=-1", "--model.temperature=.nan", "--model.temperature=null",
