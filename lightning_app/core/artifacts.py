@@ -25,7 +25,16 @@ import pyarrow.parquet as pq
 from .. import __version__
 from ..stages import maker
 from . import fingerprint
-from .contracts import Config, Reference, check_columns, check_facts, check_no_duplicates, check_task, check_vectors
+from .contracts import (
+    Config,
+    Reference,
+    check_columns,
+    check_facts,
+    check_no_duplicates,
+    check_task,
+    check_times,
+    check_vectors,
+)
 from .documents import checked, read_json
 from .errors import InputError, system_errors
 from .paths import find
@@ -281,6 +290,7 @@ def read(path: Path, stage: str | None = None) -> Artifact:
     if stage is not None:
         check_columns(stage, table, path, remedy)
     check_vectors(table, manifest.facts, path, remedy)
+    check_times(table, path, remedy)
     return Artifact(path, table, manifest)
 
 

@@ -6,6 +6,7 @@ written and when they are read, whoever reads them.
 
 # N = rows, D = numbers of a vector, C = classes
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NotRequired
@@ -13,7 +14,7 @@ from typing import Annotated, Any, NotRequired
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Len
 from typing_extensions import TypedDict
 
 from .documents import checked, filled
@@ -22,6 +23,7 @@ from .ranges import MOST_TOKENS
 from .task import Task
 
 SUM_TOLERANCE = 1e-4
+_OF_TIME = re.compile("date|time|duration")
 
 TEXT, TEXT_OR_NULL, VECTOR = "text", "text or null", "a list of numbers"
 
@@ -94,7 +96,7 @@ class NearDuplicatesFacts(TypedDict):
 
     rows: Count
     near: Count
-    pairs: list[list[str]]
+    pairs: list[Annotated[list[str], Len(2, 2)]]
 
 
 class LeakageFacts(TypedDict):
@@ -224,6 +226,23 @@ class Config(TypedDict, extra_items=Any):  # type: ignore[call-arg] # PEP 728
 OF_LABEL_PRIOR = ("gold_counts", "label_prior")
 # Stage -> facts that it must have.
 REQUIRED_FACTS: Mapping[str, Sequence[str]] = {"test": ("task",), "dynamics": ("labels",), "score": ("metrics",)}
+
+
+def check_times(table: pa.Table, place: object, remedy: str) -> None:
+    """Refuse dates and times that Python has no value for, such as one of the year 300,000.
+
+    Raises:
+        InputError: Names the column.
+    """
+    for field in table.schema:
+        if _OF_TIME.search(str(field.type)):
+            try:
+                table[field.name].to_pylist()
+            except (OverflowError, ValueError) as error:
+                raise InputError(
+                    f"{place}: {field.name} is of type {field.type} and holds a value that cannot be read "
+                    f"({shorten(str(error), 120)[1:-1]}); {remedy}"
+                ) from None
 
 
 def check_facts(stage: str, facts: Any, place: object, remedy: str) -> None:

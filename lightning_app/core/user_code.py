@@ -33,9 +33,9 @@ def user_code(what: str, expected: str = "") -> Iterator[None]:
         yield
         if sys.stdout.closed:
             raise InputError(f"{what}: it closes the standard output; fix this code")
-    except InputError:
+    except (InputError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit, GeneratorExit) as error:  # noqa: BLE001 - a user's code may fail in any way
+    except BaseException as error:  # noqa: BLE001 - a user's code may fail in any way
         place = place_of(error)
         remedy = f"expected {expected}" if expected and place is None else "fix this code"
         raise InputError(f"{what}{f', {place}' if place else ''}: {_reason(error)}; {remedy}") from None
@@ -56,7 +56,10 @@ def _is_raised_by_the_user(error: BaseException) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    said = " ".join(str(error).split())
+    try:
+        said = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 - the error's own code may fail, too
+        said = ""
     name = type(error).__name__
     reason = f"it ends the program ({name})" if isinstance(error, SystemExit) else name
     return f"{reason}{f': {shorten(said, 160)[1:-1]}' if said else ''}"

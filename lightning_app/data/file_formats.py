@@ -18,7 +18,7 @@ from typing import IO, Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..core.contracts import check_no_duplicates
+from ..core.contracts import check_no_duplicates, check_times
 from ..core.documents import without_duplicates
 from ..core.errors import InputError, shorten, system_error
 from ..core.files import check_regular, filled_lines, opened, suffix_of
@@ -267,7 +267,6 @@ def _read_parquet(path: Path) -> pa.Table:
 
 
 # Types whose values Python has no word for in every case: a year 300,000, a zone that is nowhere.
-_OF_TIME = re.compile("date|time|duration")
 
 
 def _plain(table: pa.Table, path: Path) -> pa.Table:
@@ -280,14 +279,7 @@ def _plain(table: pa.Table, path: Path) -> pa.Table:
         if isinstance(field_.type, pa.BaseExtensionType):
             plain = table.column(place).cast(field_.type.storage_type)
             table = table.set_column(place, field_.name, plain)
-        if _OF_TIME.search(str(field_.type)):
-            try:
-                table.column(place).to_pylist()
-            except (OverflowError, ValueError) as error:
-                raise InputError(
-                    f"{path}: {field_.name} is of type {field_.type} and holds a value that cannot be read "
-                    f"({shorten(str(error), 120)[1:-1]}); save the column as text"
-                ) from None
+    check_times(table, path, "save the column as text")
     return table
 
 

@@ -378,7 +378,7 @@ def _scores(given: Any, ids: list[str], method: Method) -> np.ndarray:
             raise TypeError
         if scores.dtype.kind != "f":  # a mask or unsigned numbers could not be negated
             scores = scores.astype(np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # the last of a tensor with a gradient
         scores = np.empty(0)
     if scores.shape != (len(ids),):
         raise InputError(

@@ -166,6 +166,10 @@ def predictions() -> Iterator[Any]:
         "gold_counts": ([], "x", {"negative": "many"}, {"negative": -3}),
         "labels": (..., 5, ["a"]),
         "metrics": METRICS,
+        "leakage": tuple(
+            {"similarity": 0.5, "sets": [], "targets": {"en": {"gold": {"rows": 2, "near": 1, "pairs": [pair]}}}}
+            for pair in ([], ["a"], ["a", "b", "c"])
+        ),
     }.items():
         for value in values:
             shown = "missing" if value is ... else repr(value)
@@ -234,6 +238,8 @@ def others() -> Iterator[Any]:
     yield pytest.param(with_column("raw", "prompt_label", lambda p: ["mixed", *p[1:]]), CLEAN, id="raw: another label")
     yield pytest.param(with_column("raw", "id", lambda i: [i[1], *i[1:]]), CLEAN, id="raw: duplicate id")
     yield pytest.param(with_rows("raw", lambda table: table.slice(0, 0)), CLEAN, id="raw: no rows")
+    times = with_column("select", "class", lambda one: pa.array([2**62] * len(one), pa.timestamp("us")))
+    yield pytest.param(times, ("peek", "select"), id="peek: a year 300,000")
     for name in ("select", "teacher", "report"):
         words = (*SELECT, f"--pseudolabels={name}")
         yield pytest.param(lambda _: None, words, id=f"pseudolabels are {name}")

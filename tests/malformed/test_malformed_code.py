@@ -35,6 +35,13 @@ CODE: dict[str, str] = {
     "exits": "def f(c):\n    raise SystemExit(0)",
     "exits by sys": "import sys\ndef f(c):\n    sys.exit()",
     "is interrupted by itself": "def f(c):\n    raise GeneratorExit",
+    "is stopped by an exception of no kind": "def f(c):\n    raise BaseException('no')",
+    "raises what cannot be shown": (
+        "class E(Exception):\n    def __str__(self):\n        return 5\ndef f(c):\n    raise E"
+    ),
+    "returns a tensor with a gradient": (
+        "import torch\ndef f(c):\n    return torch.zeros(len(c.ids), requires_grad=True)"
+    ),
     "recurses": "def f(c):\n    return f(c)",
     "asserts": "def f(c):\n    assert False",
     "divides": "def f(c):\n    return 1 / 0",
