@@ -28,6 +28,7 @@ from . import fingerprint
 from .contracts import (
     Config,
     Reference,
+    check_accuracy,
     check_columns,
     check_facts,
     check_no_duplicates,
@@ -291,6 +292,8 @@ def read(path: Path, stage: str | None = None) -> Artifact:
         check_columns(stage, table, path, remedy)
     check_vectors(table, manifest.facts, path, remedy)
     check_times(table, path, remedy)
+    if stage == "test":
+        check_accuracy(table, manifest.facts, path, remedy)
     return Artifact(path, table, manifest)
 
 

@@ -228,6 +228,39 @@ OF_LABEL_PRIOR = ("gold_counts", "label_prior")
 REQUIRED_FACTS: Mapping[str, Sequence[str]] = {"test": ("task",), "dynamics": ("labels",), "score": ("metrics",)}
 
 
+def check_accuracy(table: pa.Table, facts: Mapping[str, Any], place: object, remedy: str) -> None:
+    """Refuse metrics of a test that are not those of its rows, by their targets and the accuracy.
+
+    Args:
+        table: The rows; their columns and vectors have been checked.
+        facts: The test's facts.
+        place: The artifact.
+        remedy: What to do.
+
+    Raises:
+        InputError: Names the target.
+    """
+    recorded, labels = facts.get("metrics"), facts["task"]["labels"]
+    probs = table["probs"].to_pylist()
+    if recorded is None or any(one is None or len(one) != len(labels) for one in probs):
+        return
+    hits: dict[str, list[bool]] = {}
+    for target, label, probs_C in zip(table["target"].to_pylist(), table["label"].to_pylist(), probs, strict=True):
+        hits.setdefault(target, []).append(labels[int(np.argmax(probs_C))] == label)
+    if hits and hits.keys() != recorded.keys():
+        raise InputError(
+            f"{place}: the manifest has metrics of {list(recorded)}, expected those of its rows' targets, "
+            f"{list(hits)}; {remedy}"
+        )
+    for target, own in hits.items():
+        accuracy = sum(own) / len(own)
+        if abs(recorded[target].get("accuracy", accuracy) - accuracy) > SUM_TOLERANCE:
+            raise InputError(
+                f"{place}: the manifest's accuracy of target {shorten(target)} is {recorded[target]['accuracy']}, "
+                f"expected {accuracy:.4f} as of its rows; {remedy}"
+            )
+
+
 def check_times(table: pa.Table, place: object, remedy: str) -> None:
     """Refuse dates and times that Python has no value for, such as one of the year 300,000.
 

@@ -83,8 +83,8 @@ def check_own(out: Path, has_run: bool, writes: Sequence[str] = ()) -> None:
         shards = [path for path in out.iterdir() if artifacts.is_shard(path.name) or _FIGURES.fullmatch(path.name)]
         strange = next((file for place in [*shards, *places] for file in _files(place)), None)
     elif (listed := _listed(out)) is not None:
-        shards = (path for path in out.iterdir() if artifacts.is_shard(path.name))
-        places = (*shards, *(out / name for name in (MODEL, *DYNAMICS, artifacts.REJECTED, CHECKPOINTS)))
+        shards = [path for path in out.iterdir() if artifacts.is_shard(path.name)]
+        places = [*shards, *(out / name for name in (MODEL, *DYNAMICS, artifacts.REJECTED, CHECKPOINTS))]
         files = (file for place in places for file in _files(place) if file.name not in _UNLISTED)
         strange = next((file for file in files if file.relative_to(out).as_posix() not in listed), None)
     if strange is not None:

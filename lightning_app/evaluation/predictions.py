@@ -2,7 +2,6 @@
 
 # N = rows, C = classes
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,12 +16,9 @@ from ..core import artifacts
 from ..core.contracts import LeakageFacts, check_labels, probabilities
 from ..core.errors import InputError, shorten
 from ..core.task import Task
-from .metrics import target_metrics
 
 AS_TRAINED = "as_trained"
 DIVIDED = "divided"
-# Metrics that come out the same on every machine; a bin of the calibration error may get a row more or less.
-SURE_METRICS = ("accuracy", "macro_f1")
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,7 @@ def read(folder: Path) -> Tested:
     artifacts.check_fresh(folder, artifact.manifest)
     facts = artifact.manifest.facts
     task = Task(**facts["task"])
-    check_rows(artifact, task)
+    _check_labels(artifact, task)
     counts, synthetic_counts = facts.get("gold_counts"), facts.get("synthetic_counts")
     return Tested(
         str(folder),
@@ -121,8 +117,8 @@ def read(folder: Path) -> Tested:
     )
 
 
-def check_rows(artifact: artifacts.Artifact, task: Task) -> None:
-    """Refuse no rows, rows that occur twice, rows of another task, and metrics that are not those of the rows.
+def _check_labels(artifact: artifacts.Artifact, task: Task) -> None:
+    """Refuse no rows, rows that occur twice, and rows whose labels or probabilities are not the task's.
 
     Raises:
         InputError: Names the row.
@@ -136,23 +132,6 @@ def check_rows(artifact: artifacts.Artifact, task: Task) -> None:
         raise InputError(f"{artifact.path}: duplicate id {shorten(twice)} in target {shorten(target)}; {remedy}")
     check_labels(artifact.table, "label", task.labels, artifact.path, remedy)
     probabilities(artifact.table, len(task.labels), artifact.path, remedy)
-    recorded: dict[str, dict[str, float]] | None = artifact.manifest.facts.get("metrics")
-    if recorded is None:
-        return
-    measured = target_metrics(artifact.table, task)
-    if measured.keys() != recorded.keys():
-        raise InputError(
-            f"{artifact.path}: the manifest has metrics of {sorted(recorded)}, expected those of the rows' targets, "
-            f"{sorted(measured)}; {remedy}"
-        )
-    for target, values in measured.items():
-        for metric in SURE_METRICS:
-            value = recorded[target].get(metric, values[metric])
-            if not math.isclose(value, values[metric], abs_tol=1e-4):
-                raise InputError(
-                    f"{artifact.path}: the manifest's {metric} of target {shorten(target)} is {value}, expected "
-                    f"{values[metric]:.4f} as of its rows; {remedy}"
-                )
 
 
 def check_priors(tested: Sequence[Tested]) -> None:

@@ -192,7 +192,6 @@ def _of_test(test: Path, facts: dict[str, Any], model: str, is_changed: bool) ->
     """What a card says of a test artifact, if it is of this very model, as it is exported."""
     if is_changed:
         raise InputError(f"test {test}: results of the model before --prior changes it, expected none with --prior")
-    from ..evaluation.predictions import check_rows
     from .fingerprints import model_fingerprint
 
     stage = "score" if is_translator(facts) else "test"
@@ -202,8 +201,6 @@ def _of_test(test: Path, facts: dict[str, Any], model: str, is_changed: bool) ->
     results: dict[str, dict[str, float]] | None = artifact.manifest.facts.get("metrics")
     if not results or not all(scores.keys() & {"accuracy", "bleu", "chrf"} for scores in results.values()):
         raise InputError(f'{test}: holds no metrics; remove it and run "{BY_NAME[stage].line}" again')
-    if stage == "test":
-        check_rows(artifact, Task(**artifact.manifest.facts["task"]))
     found: dict[str, Any] = {"results": results}
     if "lang" in artifact.table.column_names:
         found["languages"] = sorted({one for one in artifact.table["lang"].to_pylist() if one})
