@@ -44,6 +44,8 @@ def row_of(answer: Any) -> dict[str, Any]:
     is_count = isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens <= MOST_TOKENS
     end = _of(choice, "finish_reason")
     end = " ".join(end.split())[:MOST_WORDS] if isinstance(end, str) and end else "unknown"
+    if not text.strip():
+        raise MalformedAnswerError(f"its text is empty, and it ended with {_quoted(end)}")
     return {
         "text": whole(text),
         "finish": "stop" if end.casefold() in CLEAN_ENDS and not error else whole(end),

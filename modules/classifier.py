@@ -27,10 +27,10 @@ from transformers import PreTrainedModel
 from labelbridge.lightning_app.calibration.priors import prior_vector
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.ranges import (
+    Epsilon,
     NonNegativeFloat,
     NonNegativeInt,
-    Part,
-    PositiveFloat,
+    Rate,
     Seed,
     Share,
     Strength,
@@ -147,12 +147,12 @@ class ClassifierModule(StageModuleBase):
         revision: str | None = None,
         learning_rate: NonNegativeFloat = 5e-5,
         weight_decay: NonNegativeFloat = 0.0,
-        adam_epsilon: PositiveFloat = 1e-8,  # 0 would divide by zero for weights without a gradient
+        adam_epsilon: Epsilon = 1e-8,  # 0 would divide by zero for weights without a gradient
         warmup_ratio: Share = 0.0,
         lazy_embeddings: bool = False,
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
-        dropout: Share | None = None,
+        dropout: Rate | None = None,
         gradient_checkpointing: bool = False,
         pooling: Literal["first", "mean"] | None = None,
         frozen_layers: int | None = None,
@@ -162,7 +162,7 @@ class ClassifierModule(StageModuleBase):
         head_seed: Seed | None = None,
         logit_adjustment: Strength = 0.0,
         class_weighting: Strength = 0.0,
-        label_smoothing: Part = 0.0,
+        label_smoothing: Rate = 0.0,
         consistency: NonNegativeFloat = 0.0,
         prior: Literal["uniform"] | dict[str, float] | None = None,
         source_prior: dict[str, float] | None = None,

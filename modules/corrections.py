@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from labelbridge.lightning_app.core.errors import InputError
-from labelbridge.lightning_app.core.ranges import Clip, Part, Strength, check_fields
+from labelbridge.lightning_app.core.ranges import Clip, Part, Rate, Strength, check_fields
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Corrections:
     logit_adjustment: Strength = 0.0
     synthetic_logit_adjustment: Strength = 0.0
     class_weighting: Strength = 0.0
-    label_smoothing: Part = 0.0
+    label_smoothing: Rate = 0.0
     gce_q: Part = 0.0
     importance_clip: Clip | None = None
     min_confidence: Part = 0.0

@@ -15,7 +15,14 @@ from torchmetrics import MeanMetric
 
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.languages import language
-from labelbridge.lightning_app.core.ranges import NonNegativeFloat, PositiveFloat, Seed, Share, check_ranges
+from labelbridge.lightning_app.core.ranges import (
+    Epsilon,
+    NonNegativeFloat,
+    Rate,
+    Seed,
+    Share,
+    check_ranges,
+)
 from labelbridge.lightning_app.models.fingerprints import model_fingerprint
 from labelbridge.lightning_app.models.seq2seq import load_seq2seq, load_seq2seq_config
 from labelbridge.lightning_app.protocols import PairBatch
@@ -67,10 +74,10 @@ class Seq2SeqModule(StageModuleBase):
         prefix: str = "",
         lora: Lora | None = None,
         dtype: Literal["float32", "bfloat16"] = "float32",
-        dropout: Share | None = None,
+        dropout: Rate | None = None,
         learning_rate: NonNegativeFloat = 2e-4,
         weight_decay: NonNegativeFloat = 0.0,
-        adam_epsilon: PositiveFloat = 1e-8,
+        adam_epsilon: Epsilon = 1e-8,
         warmup_ratio: Share = 0.03,
         optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,

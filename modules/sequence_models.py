@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,7 +10,7 @@ from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.packages import require
-from labelbridge.lightning_app.core.ranges import PositiveInt, Range, check_fields
+from labelbridge.lightning_app.core.ranges import PositiveInt, Rate, check_fields
 from labelbridge.lightning_app.models.networks import quiet_transformers
 from labelbridge.lightning_app.models.seq2seq import load_seq2seq_config
 
@@ -29,7 +29,7 @@ class Lora:
 
     r: PositiveInt = 16
     alpha: PositiveInt = 32
-    dropout: Annotated[float, Range(least=0, below=1)] = 0.05
+    dropout: Rate = 0.05
     targets: list[str] = field(default_factory=lambda: ["q", "k", "v"])
 
     def __post_init__(self) -> None:

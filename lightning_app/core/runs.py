@@ -270,7 +270,7 @@ def output_folder(out: str) -> Path:
     Raises:
         InputError: If it names none (an empty path would be the current folder), or begins with `~`.
     """
-    if not out.strip():
+    if out.strip() in ("", "null"):  # the latter is how a command line writes that there is none
         raise InputError(f"out is {out!r}, expected the name of a folder")
     check_written_out(out, "out")
     return Path(out)

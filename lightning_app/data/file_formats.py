@@ -266,9 +266,6 @@ def _read_parquet(path: Path) -> pa.Table:
     return with_class_names(_plain(table, path), _features(table), str(path))
 
 
-# Types whose values Python has no word for in every case: a year 300,000, a zone that is nowhere.
-
-
 def _plain(table: pa.Table, path: Path) -> pa.Table:
     """Columns of another program's types as what they hold (`arrow.json` is text); dates and times are tried.
 

@@ -118,7 +118,7 @@ VALUES: dict[tuple[str, ...], tuple[str, ...]] = {
     ),
     TEACHER: (
         "--model.learning_rate=-1", "--model.learning_rate=.nan", "--model.learning_rate=.inf", "--model.learning_rate=x",
-        "--model.learning_rate=null", "--model.weight_decay=-1", "--model.adam_epsilon=0", "--model.adam_epsilon=-1",
+        "--model.learning_rate=null", "--model.weight_decay=-1", "--model.adam_epsilon=0", "--model.adam_epsilon=-1", "--model.adam_epsilon=1e300", "--model.dropout=1", "--model.label_smoothing=1", "--model.logit_adjustment=1e30",
         "--model.warmup_ratio=2", "--model.dropout=2", "--model.dropout=-0.1", "--model.pooling=max",
         "--model.frozen_layers=-1", "--model.frozen_layers=99", "--model.head_seed=-1", "--model.label_smoothing=2",
         "--model.class_weighting=-1", "--model.logit_adjustment=.nan", "--model.consistency=-1", "--model.prior=uniform",

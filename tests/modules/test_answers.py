@@ -36,7 +36,14 @@ def test_a_content_may_come_in_parts(content: object):
 
 def test_thoughts_in_a_field_of_their_own_are_no_text():
     assert row_of(answer(GOOD, reasoning_content="They want a review."))["text"] == GOOD
-    assert row_of(answer(None, "length", reasoning="They want"))["text"] == ""
+    with pytest.raises(MalformedAnswerError, match="its text is empty, and it ended with length"):
+        row_of(answer(None, "length", reasoning="They want"))
+
+
+@pytest.mark.parametrize("content", ["", " \n", None, [], [{"type": "text", "text": ""}]])
+def test_an_empty_text_is_a_failed_row(content: object):
+    with pytest.raises(MalformedAnswerError, match="its text is empty, and it ended with stop"):
+        row_of(answer(content))
 
 
 @pytest.mark.parametrize(
