@@ -5,6 +5,7 @@ import importlib
 import json
 import pkgutil
 import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -21,8 +22,10 @@ def main() -> int:
     parser.add_argument("--full", action="store_true", help="the whole size, where the default takes a part of it")
     options = parser.parse_args()
     lines = []
+    first = time.perf_counter()
     for name in [options.name] if options.name else NAMES:
         print(f"== {name}", flush=True)
+        began = time.perf_counter()
         try:
             figures = importlib.import_module(f"benchmarks.{name}").run(options.full)
         except Exception:
@@ -37,8 +40,10 @@ def main() -> int:
         record = {"benchmark": name, "figures": figures, "versions": versions()}
         (out / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
         print(name, *(f"{key}={_show(value)}" for key, value in figures.items()), flush=True)
+        print(f"{name}: {time.perf_counter() - began:.0f} s", flush=True)
     if not options.name:
         print("", f"{'benchmark':<12} {'ratio':>8}", *lines, sep="\n")
+        print(f"{(time.perf_counter() - first) / 60:.0f} minutes")
     return int(any(line.endswith("failed") for line in lines))
 
 
