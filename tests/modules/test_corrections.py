@@ -199,7 +199,10 @@ def test_a_class_without_rows_has_no_prior():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"logit_adjustment": -1}, "model.logit_adjustment is -1, expected 0 <= logit_adjustment <= 100; 0 turns it off"),
+        (
+            {"logit_adjustment": -1},
+            "model.logit_adjustment is -1, expected 0 <= logit_adjustment <= 100; 0 turns it off",
+        ),
         ({"label_smoothing": 1.5}, "model.label_smoothing is 1.5, expected 0 <= label_smoothing < 1; 0 turns"),
         ({"importance_clip": 0}, "model.importance_clip is 0, expected 0 < importance_clip; null turns it off"),
         ({"gce_q": 0.7, "label_smoothing": 0.1}, "expected one of the two"),
