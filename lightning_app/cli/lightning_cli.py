@@ -19,6 +19,8 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import ParallelStrategy
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from ..boards.show import ONCE, settings_of, show_outcome, show_predictions, show_settings
 from ..core import artifacts, fingerprint
@@ -577,13 +579,16 @@ def _check_processes(trainer: Trainer) -> None:
     Raises:
         InputError: Names the setting.
     """
-    environment = getattr(trainer.strategy, "cluster_environment", None)
-    if trainer.num_nodes > 1 and isinstance(environment, LightningEnvironment) and "MASTER_ADDR" not in os.environ:
+    strategy = trainer.strategy
+    starts_itself = isinstance(strategy, ParallelStrategy) and isinstance(
+        strategy.cluster_environment, LightningEnvironment
+    )
+    if trainer.num_nodes > 1 and starts_itself and "MASTER_ADDR" not in os.environ:
         raise InputError(
             f"trainer.num_nodes is {trainer.num_nodes}, but no launcher has started this process, expected torchrun or "
             "srun on every node; start it with one, or leave num_nodes out"
         )
-    if getattr(trainer.strategy.launcher, "_start_method", None) == "spawn":
+    if isinstance(strategy.launcher, _MultiProcessingLauncher) and strategy.launcher._start_method == "spawn":
         raise InputError(
             "trainer.strategy: starts processes by spawn, for which a running command cannot be packed, expected ddp; "
             "change trainer.strategy"
