@@ -111,7 +111,15 @@ def lazy_results(model: str, seeds: Iterable[int], epochs: int = 3) -> dict[str,
     return {name: statistics.mean(values) for name, values in scores.items()}
 
 
-def student(task: Task, rows: list[dict[str, str]], folder: Path, model: str = "bundled", **settings: Any) -> float:
+def student(
+    task: Task,
+    rows: list[dict[str, str]],
+    folder: Path,
+    model: str = "bundled",
+    batch_size: int = ROWS,
+    recipe: dict[str, Any] | None = None,
+    **settings: Any,
+) -> float:
     """Seconds of an epoch of the student; half of the rows are synthetic, with the teacher's probabilities."""
     gold = _write(rows[::2], folder)
     uniform = [1 / len(task.labels)] * len(task.labels)
@@ -122,9 +130,9 @@ def student(task: Task, rows: list[dict[str, str]], folder: Path, model: str = "
     facts = {"labels": task.labels, "task": asdict(task)}
     artifacts.write(folder / "selection", pa.Table.from_pylist(synthetic), stage="select", facts=facts)
     data = MixedDataModule(
-        task=task, model=model, train=gold, dev=gold, batch_size=ROWS, selection=str(folder / "selection")
+        task=task, model=model, train=gold, dev=gold, batch_size=batch_size, selection=str(folder / "selection")
     )
-    module = StudentModule(task=task, model=model, learning_rate=RATE, temperature=TEMPERATURE)
+    module = StudentModule(task=task, model=model, learning_rate=RATE, temperature=TEMPERATURE, **recipe or {})
     return _fit(module, data, folder, **settings)
 
 
@@ -133,8 +141,9 @@ def _fit(
 ) -> float:
     seed_everything(seed, verbose=False)
     clock = Timer()
+    callbacks = [clock, *settings.pop("callbacks", [])]
     trainer = Trainer(
-        default_root_dir=folder, gradient_clip_val=1.0, callbacks=[clock], logger=False,
+        default_root_dir=folder, gradient_clip_val=1.0, callbacks=callbacks, logger=False,
         precision="bf16-mixed" if HAS_BF16 else "32-true", enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, use_distributed_sampler=False, limit_val_batches=0, **{"max_epochs": 1, **settings},
     )  # fmt: skip
@@ -143,7 +152,15 @@ def _fit(
 
 
 def trainer(
-    task: Task, rows: list[dict[str, str]], folder: Path, *, best: bool, model: str = "bundled", **more: Any
+    task: Task,
+    rows: list[dict[str, str]],
+    folder: Path,
+    *,
+    best: bool,
+    model: str = "bundled",
+    batch_size: int = ROWS,
+    callbacks: list[Any] | None = None,
+    **more: Any,
 ) -> float:
     """Seconds of an epoch of the Hugging Face Trainer: with its defaults, or with all that makes it fast."""
     set_seed(0)
@@ -157,13 +174,14 @@ def trainer(
     ]
     flags = {"bf16": HAS_BF16, "train_sampling_strategy": "group_by_length", **more} if best else more
     settings = TrainingArguments(
-        str(folder), per_device_train_batch_size=ROWS, learning_rate=RATE, num_train_epochs=1, save_strategy="no",
-        report_to=[], disable_tqdm=True, use_cpu=not torch.cuda.is_available(), **flags,
+        str(folder), per_device_train_batch_size=batch_size, learning_rate=RATE, save_strategy="no", report_to=[],
+        disable_tqdm=True, use_cpu=not torch.cuda.is_available(), **{"num_train_epochs": 1, **flags},
     )  # fmt: skip
     collator = DataCollatorWithPadding(tokenizer)
     peer = HuggingFaceTrainer(
-        model=_classifier(task, model), args=settings, train_dataset=encoded, data_collator=collator
-    )
+        model=_classifier(task, model), args=settings, train_dataset=encoded, data_collator=collator,
+        callbacks=callbacks,
+    )  # fmt: skip
     return float(peer.train().metrics["train_runtime"])
 
 

@@ -25,7 +25,7 @@ from labelbridge.lightning_app.models.loading import (
     longest_sequence,
 )
 from labelbridge.lightning_app.models.locate import locate
-from labelbridge.lightning_app.protocols import EncodedBatch
+from labelbridge.lightning_app.protocols import EncodedBatch, PreparesBatches
 
 from .batches import Padding, RowBatches, WindowLoader
 from .encoding import Encoded, encode
@@ -192,6 +192,11 @@ class TokenizedDataModule(StageDataBase):
             pin_memory=self.pins_memory,
             generator=torch.Generator().manual_seed(0),
         )
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Let the module prepare a batch on the host."""
+        module = None if self.trainer is None else self.trainer.lightning_module
+        return module.on_host(batch) if isinstance(module, PreparesBatches) else batch
 
     @property
     def pins_memory(self) -> bool:

@@ -76,6 +76,7 @@ class EncodedBatch(Batch):
             prior; shape (C,).
         n_views: Views of an epoch.
         views: Those of this batch, if any.
+        packed: The inputs as one row of tokens, where a training batch is packed; see `modules/packing.py`.
     """
 
     inputs: "dict[str, Tensor]"
@@ -93,6 +94,7 @@ class EncodedBatch(Batch):
     teacher_counts: NotRequired["Tensor"]
     n_views: NotRequired[int]
     views: NotRequired[ViewsOfBatch]
+    packed: NotRequired[Any]
 
 
 class PairBatch(EncodedBatch):
@@ -340,6 +342,14 @@ class HasTokenizer(Protocol):
     """A DataModule that encodes texts for the module."""
 
     tokenizer: Any
+
+
+@runtime_checkable
+class PreparesBatches(Protocol):
+    """A module that does something with each batch of `EncodedBatch` while it is on the host."""
+
+    def on_host(self, batch: EncodedBatch) -> EncodedBatch:
+        """The batch as it goes to the device."""
 
 
 @runtime_checkable

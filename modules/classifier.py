@@ -12,9 +12,11 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import ModuleList, functional
+from torch.optim import Optimizer
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
@@ -55,13 +57,14 @@ from .base import StageModuleBase
 from .compiled import Backend, compile_networks
 from .consistency import ViewLosses, view_losses
 from .corrections import Corrections
+from .cuda_graphs import GraphedNetwork
 from .dev_scores import DevScores
 from .frozen_cache import FrozenCache
 from .heads import freeze_lower_layers, label_outputs, load_classifier, load_config, save_network
 from .length_groups import in_groups
 from .losses import ClassCounts, RowLosses
 from .optimizers import check_optimizer, optimizer_and_schedule
-from .packing import make_packable, obstacle, packed_logits
+from .packing import make_packable, obstacle, pack, packed_logits
 from .thinned import deviations_under_dropout
 from .trained_rows import train_all_rows, train_rows_that_occur, trained_embeddings
 
@@ -109,6 +112,8 @@ class ClassifierModule(StageModuleBase):
             `packed` as one row of tokens (`packing.py`), false not at all. null takes groups on a CPU, and packs
             elsewhere. What cannot be packed (other networks, a `frozen_cache`) is computed as with null on a CPU, or
             padded elsewhere.
+        cuda_graphs: Run the forward and backward passes of packed batches as CUDA graphs, which takes the launching of
+            their kernels off the host. null does so on one GPU, without `gradient_checkpointing`. See `cuda_graphs.py`.
         torch_compile: Compile the network by torch.compile, with this backend; `inductor` is the usual one. Batches are
             not packed then. Numbers differ from those of the network as it is by rounding. See `compiled.py`.
         head_seed: Seed of a new head alone; null takes `seed`. Weights of several runs can be averaged only if their
@@ -133,7 +138,8 @@ class ClassifierModule(StageModuleBase):
     # Arguments that play no part in scoring rows.
     TRAINING_ALONE: ClassVar[tuple[str, ...]] = (
         "learning_rate", "weight_decay", "adam_epsilon", "warmup_ratio", "lazy_embeddings", "optimizer",
-        "lr_scheduler", "dropout", "pooling", "frozen_layers", "frozen_cache", "length_groups", "seed", "objective",
+        "lr_scheduler", "dropout", "pooling", "frozen_layers", "frozen_cache", "length_groups", "cuda_graphs", "seed",
+        "objective",
         "synthetic_labels", "temperature", "teacher_temperature", "kl_weight", "t_squared",
     )  # fmt: skip
 
@@ -158,6 +164,7 @@ class ClassifierModule(StageModuleBase):
         frozen_layers: int | None = None,
         frozen_cache: str | None = None,
         length_groups: bool | Literal["packed"] | None = None,
+        cuda_graphs: bool | None = None,
         torch_compile: Backend | None = None,
         head_seed: Seed | None = None,
         logit_adjustment: Strength = 0.0,
@@ -189,6 +196,7 @@ class ClassifierModule(StageModuleBase):
         self.frozen_layers = frozen_layers
         self.frozen_cache = frozen_cache
         self.length_groups = length_groups
+        self.cuda_graphs = cuda_graphs
         self.torch_compile = torch_compile
         self.head_seed = head_seed
         self.corrections = Corrections(
@@ -205,6 +213,7 @@ class ClassifierModule(StageModuleBase):
         self._features: set[str] = set()  # what its forward takes
         self._frozen_outputs: FrozenCache | None = None
         self._packs = False
+        self._graphs: GraphedNetwork | None = None
         self._window_sums: Tensor | None = None
         self._counts: ClassCounts | None = None
         n_classes = len(task.labels)
@@ -382,15 +391,35 @@ class ClassifierModule(StageModuleBase):
             train_rows_that_occur(self.network, self._training_tokens())
         if self.lazy_embeddings and self.trainer.state.fn == "fit":
             trained_embeddings(self.network, self.model_name)  # refuses what has none
-        compile_networks([self.network, *self.members], self.torch_compile, self.model_name)
+        parts = list(self.network.base_model.encoder.layer) if self._packs else [self.network]
+        compile_networks([*parts, *self.members], self.torch_compile, self.model_name)
+        if self.trainer.state.fn == "fit" and self._takes_cuda_graphs():
+            self._graphs = GraphedNetwork(self.network)
+
+    def _takes_cuda_graphs(self) -> bool:
+        """Whether passes are recorded as CUDA graphs.
+
+        Raises:
+            InputError: If they are asked for where they cannot be.
+        """
+        strategy, why_not = self.trainer.strategy, None
+        if strategy.root_device.type != "cuda" or not isinstance(strategy, SingleDeviceStrategy):
+            why_not = "the fit is not on one GPU"
+        elif not self._packs:
+            why_not = "batches are not packed"
+        elif self.gradient_checkpointing:
+            why_not = "model.gradient_checkpointing is true, which draws dropout anew"
+        if self.cuda_graphs and why_not is not None:
+            raise InputError(f"model.cuda_graphs is true, but {why_not}; set it to null")
+        return why_not is None and self.cuda_graphs is not False
 
     def _prepared_to_pack(self, network: PreTrainedModel) -> bool:
         on_cpu = self.trainer.strategy.root_device.type == "cpu"
         if self.length_groups != "packed" and (self.length_groups is not None or on_cpu):
             return False
         why_not = obstacle(network) if self.frozen_cache is None else "model.frozen_cache keeps outputs of padded rows"
-        if self.torch_compile is not None:
-            why_not = "model.torch_compile compiles padded batches"
+        if self.torch_compile is not None and on_cpu:
+            why_not = "model.torch_compile compiles padded batches on a CPU"
         if why_not is None:
             make_packable(network)
         else:
@@ -414,13 +443,14 @@ class ClassifierModule(StageModuleBase):
 
     def on_fit_end(self) -> None:
         """Leave a network of the usual kind."""
+        self._graphs = None
         train_all_rows(self.network)
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """Logits in the task's order; float32 or wider, whatever the precision of the network. Shape (B, C)."""
         known = self._known(inputs)
         logits_BC = self._training_logits(known) if self.training else self._logits(known)
-        return logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32))
+        return _wide(logits_BC)
 
     def _training_logits(self, known: dict[str, Tensor]) -> Tensor:
         if self._packs:
@@ -462,19 +492,44 @@ class ClassifierModule(StageModuleBase):
         """Check a batch of a user's own loader."""
         self._check_batch(batch)
 
+    def on_host(self, batch: EncodedBatch) -> EncodedBatch:
+        """Pack a training batch before it goes to the device, which then need not be waited for."""
+        if not self._packs or not self.trainer.training:
+            return batch
+        packed = pack(self.network, self._known(batch["inputs"]), filled=self._graphs is not None)
+        if packed is None:
+            return batch
+        return {**batch, "packed": packed.pinned() if self.device.type == "cuda" else packed}
+
     def training_step(self, batch: EncodedBatch, batch_idx: int) -> Tensor:
         """A window's loss, as far as this micro-batch goes.
 
         Lightning divides by `accumulate_grad_batches`, also in a shorter last window, and DDP averages over ranks;
         both are undone here, so that the gradients of a window add up to that of `sum_i w_i loss_i / W`.
         """
-        logits_BC = self(batch["inputs"])
+        logits_BC = self._batch_logits(batch)
         losses = self.row_losses(logits_BC, batch)
         views = view_losses(self, logits_BC, batch, self.consistency)
         share: Tensor = (losses.weighted_sum + views.weighted_sum) / batch["window_rows"]
         self._log_window(losses, views, share.detach(), batch)
         scale: int = self.trainer.accumulate_grad_batches * self.trainer.world_size
         return share * scale
+
+    def _batch_logits(self, batch: EncodedBatch) -> Tensor:
+        """Logits of a training batch; shape (B, C)."""
+        packed = batch.get("packed")
+        if packed is None:
+            logits_BC: Tensor = self(batch["inputs"])
+            return logits_BC
+        return _wide(packed_logits(self.network, packed) if self._graphs is None else self._graphs(packed))
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Forget the gradients of the last window; those that CUDA graphs add to stay where they are."""
+        optimizer.zero_grad(set_to_none=not self._holds_gradients)
+
+    @property
+    def _holds_gradients(self) -> bool:
+        return self._graphs is not None and self._graphs.holds_gradients
 
     def class_counts(self, batch: EncodedBatch) -> ClassCounts:
         """Rows per class of the training sets, taken from the first batch."""
@@ -486,7 +541,7 @@ class ClassifierModule(StageModuleBase):
 
     def on_train_batch_end(self, outputs: Any, batch: EncodedBatch, batch_idx: int) -> None:
         """Free the gradients that the optimizer has used: dev checks and exports then need no memory beside them."""
-        if batch["ends_window"]:
+        if batch["ends_window"] and not self._holds_gradients:
             for parameter in self.parameters():
                 parameter.grad = None
 
@@ -539,7 +594,7 @@ class ClassifierModule(StageModuleBase):
         """Log-probabilities of each model, on the CPU; float64 of shape (B, C)."""
         inputs = self._known(batch["inputs"])
         logits = [self(batch["inputs"]), *(member(**inputs).logits for member in self.members)]
-        wide = [logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32)) for logits_BC in logits]
+        wide = [_wide(logits_BC) for logits_BC in logits]
         return [functional.log_softmax(logits_BC, dim=1).cpu().double() for logits_BC in wide]
 
     def _corrected(self, raw: list[Tensor]) -> list[Tensor]:
@@ -637,8 +692,8 @@ class ClassifierModule(StageModuleBase):
         soft_B = losses.soft_B
         parts = (
             share,
-            losses.ce_B[real_B & ~soft_B].sum().detach(),
-            losses.kl_B[real_B & soft_B].sum().detach(),
+            losses.ce_B.where(real_B & ~soft_B, 0.0).sum().detach(),
+            losses.kl_B.where(real_B & soft_B, 0.0).sum().detach(),
             (real_B & soft_B).sum(),
             (real_B & ~synthetic_B).sum(),
             (real_B & synthetic_B).sum(),
@@ -659,6 +714,11 @@ class ClassifierModule(StageModuleBase):
             self.log("train/consistency", divergence / n_views.clamp_min(1), batch_size=1)
         self.log("train/gold_rows", n_gold, batch_size=1)
         self.log("train/synthetic_rows", n_synthetic, batch_size=1)
+
+
+def _wide(logits_BC: Tensor) -> Tensor:
+    """Logits in float32, or wider if they are."""
+    return logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32))
 
 
 def _mean_probs(log_probs: list[Tensor]) -> Tensor:

@@ -5,6 +5,9 @@ for inputs of many lengths: one serves all batches of a kind, where a graph for 
 minutes each. Kinds are training and evaluation, and sizes of 1, which torch never leaves open. After
 `torch._dynamo.config.recompile_limit` graphs (8 by default) torch runs further kinds without compiling them.
 
+Where batches are packed, each layer of the encoder is compiled by itself. All are alike, so that one graph serves them
+all and compiling takes a fraction of the time ("regional compilation" in torch's documentation).
+
 The network is compiled in place (`nn.Module.compile`), so that parameters keep their names: `torch.compile(network)`
 would put `_orig_mod.` before each of them in checkpoints and exports.
 """

@@ -123,8 +123,8 @@ def check_optimizer(recipe: Recipe) -> None:
 
 
 def _may_fuse(module: LightningModule) -> bool | None:
-    """Whether one kernel shall do a step, which on a CPU takes a fraction of the time; None leaves it to torch."""
-    return True if module.device.type == "cpu" and not _scales_gradients(module) else None
+    """Whether one kernel shall do a step, which takes a fraction of the time; None leaves it to torch."""
+    return True if module.device.type in ("cpu", "cuda") and not _scales_gradients(module) else None
 
 
 def _scales_gradients(module: LightningModule) -> bool:

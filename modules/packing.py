@@ -1,23 +1,25 @@
 """No padding: the tokens of a batch pass through the network as one row, and only attention sees sequences.
 
 In a random batch of sentences half of what a network computes is padding. Packed, embeddings, projections and
-feed-forward layers compute the tokens alone; attention puts queries, keys and values back into rows, which is a small
-share of the work (about L / 6D of it: 3 % for rows of 64 tokens in a network of width 384). The head then reads the
-first token of each sequence. Logits and gradients are those of the padded batch, up to the order of floating-point
-sums; dropout draws other masks of the same distribution.
+feed-forward layers compute the tokens alone. On a GPU in half precision attention is FlashAttention for sequences of
+several lengths (Dao, arXiv 2307.08691); elsewhere queries, keys and values are put back into rows, a small share of the
+work (about L / 6D of it: 3 % for rows of 64 tokens in a network of width 384). The head then reads the first token of
+each sequence. Logits and gradients are those of the padded batch, up to the order of floating-point sums; dropout draws
+other masks of the same distribution.
 
-Attention kernels for sequences of several lengths (flex attention, `torch.nn.attention.varlen`) have no dropout, which
-these networks have in training, and only some run on a CPU. Here the same operations run on every device.
+Of torch's kernels for sequences of several lengths, flex attention and `torch.nn.attention.varlen` have no dropout,
+which these networks have in training. So the operation behind the second is called itself, which has.
 """
 
 # B = rows of a batch, L = its longest row in tokens, T = its tokens; H = heads of an attention layer, D = width of each
+# R = B, or more where rows of filling make T a round number
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -27,40 +29,97 @@ from .length_groups import padded_at_end
 _NAME = "labelbridge_packed"  # of the attention, in the transformers library
 # Networks whose classifiers read the first token, and whose position is seen by embeddings and attention alone.
 _TYPES = ("bert", "camembert", "electra", "roberta", "xlm-roberta", "xlm-roberta-xl")
+_SHORTEST = 16  # tokens that a filled batch allows each row
+_PARTS = 8  # filling is at most this part of the tokens, or one row
+_WIDEST_HEAD = 256  # that FlashAttention computes
 
 
-@dataclass(frozen=True)
-class Sequences:
-    """Where the tokens of a packed row are in the padded batch.
+class Packed(NamedTuple):
+    """A batch as one row of tokens, and where each of them is in the padded batch.
 
     Args:
-        token_BL: Whether there is a token; boolean. Every row has a first one.
-        place_T: The place of each token among the B * L.
-        first_B: The place of each row's first token among the T.
+        inputs: `input_ids`, `position_ids` and others; shape (1, T).
+        token_RL: Which places attention sees; boolean. An empty row has a first one, so that its attention has a sum.
+        place_T: The place of each token among the R * L.
+        first_B: The place of each row's first token among the T; rows of filling are left out.
+        end_R: Where each row ends among the T, after a zero; int32 of shape (R + 1,).
     """
 
-    token_BL: Tensor
+    inputs: dict[str, Tensor]
+    token_RL: Tensor
     place_T: Tensor
     first_B: Tensor
+    end_R: Tensor
 
     @classmethod
-    def of(cls, mask_BL: Tensor) -> "Sequences":
-        """The sequences of an attention mask that is padded at the end of each row; an empty row keeps one position."""
-        token_BL = mask_BL > 0
-        token_BL[:, 0] = True
-        lengths_B = token_BL.sum(dim=1)
-        return cls(token_BL, token_BL.flatten().nonzero().squeeze(1), lengths_B.cumsum(0) - lengths_B)
+    def of(cls, tensors: Mapping[str, Tensor]) -> "Packed":
+        """A batch of the tensors that `tensors` names."""
+        places = [tensors[name] for name in cls._fields[1:]]
+        return cls({name: value for name, value in tensors.items() if name not in cls._fields}, *places)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors, by name."""
+        return {**self.inputs, **{name: getattr(self, name) for name in self._fields if name != "inputs"}}
+
+    def pinned(self) -> "Packed":
+        """The same in pinned memory, from which a GPU reads while the host goes on."""
+        return self.of({name: value.pin_memory() for name, value in self.tensors.items()})
 
     def padded(self, states: Tensor) -> Tensor:
-        """Packed states, of shape (1, H, T, D), as rows, zero at the padding; shape (B, H, L, D)."""
+        """Packed states, of shape (1, H, T, D), as rows, zero at the padding; shape (R, H, L, D)."""
         _, heads, _, width = states.shape
-        flat = states.new_zeros(self.token_BL.numel(), heads, width)
+        flat = states.new_zeros(self.token_RL.numel(), heads, width)
         flat = flat.index_copy(0, self.place_T, states[0].transpose(0, 1))
-        return flat.view(*self.token_BL.shape, heads, width).transpose(1, 2)
+        return flat.view(*self.token_RL.shape, heads, width).transpose(1, 2)
 
     def packed(self, values: Tensor) -> Tensor:
-        """Values of rows, of shape (B, L, ...), as one row of shape (1, T, ...)."""
+        """Values of rows, of shape (R, L, ...), as one row of shape (1, T, ...)."""
         return values.flatten(0, 1).index_select(0, self.place_T).unsqueeze(0)
+
+
+def pack(network: Any, inputs: Mapping[str, Tensor], *, filled: bool = False) -> Packed | None:
+    """A batch as one row of tokens, or None if its rows are not padded at their end, or an input has another shape.
+
+    On a GPU this waits for the mask; a batch that is still on the host is packed there without that.
+
+    Args:
+        network: The network that gives positions; see `make_packable`.
+        inputs: `input_ids`, `attention_mask` and others of shape (B, L). An empty row keeps one position.
+        filled: Whether to round L up to a power of two, and T, by rows of filling, to a multiple of an eighth of it or
+            less, so that few shapes occur. The head does not read these rows, so they change nothing.
+    """
+    if not padded_at_end(inputs):
+        return None
+    token_BL = inputs["attention_mask"] > 0
+    token_BL[:, 0] = True
+    rows, longest = token_BL.shape
+    length_R = token_BL.sum(dim=1)
+    from_T = token_BL.flatten().nonzero().squeeze(1)
+    given = {name: value for name, value in inputs.items() if name != "attention_mask"}
+    given.setdefault("position_ids", _positions(network, inputs["input_ids"]))
+    packed = {name: value.flatten().index_select(0, from_T) for name, value in given.items()}
+    place_T = from_T
+    if filled:
+        row_T = from_T.div(longest, rounding_mode="floor")
+        wide = max(_SHORTEST, 1 << (longest - 1).bit_length())
+        multiple = max(wide, 1 << max(0, (len(from_T) // _PARTS).bit_length() - 1))
+        filling = multiple - len(from_T) % multiple
+        of_filling = torch.arange(filling, device=from_T.device)
+        place_T = torch.cat([from_T + (wide - longest) * row_T, rows * wide + of_filling])
+        left_in_row = filling - torch.arange(0, multiple, wide, device=from_T.device)
+        length_R = torch.cat([length_R, left_in_row.clamp(0, wide)])
+        # The batch's first token, as one that surely occurs in training.
+        packed = {name: torch.cat([value, value[:1].expand(filling)]) for name, value in packed.items()}
+        longest = wide
+    end_R = functional.pad(length_R.cumsum(0), (1, 0))
+    return Packed(
+        inputs={name: value.unsqueeze(0) for name, value in packed.items()},
+        token_RL=torch.arange(longest, device=from_T.device) < length_R.clamp_min(1)[:, None],
+        place_T=place_T,
+        first_B=end_R[:rows],
+        end_R=end_R.to(torch.int32),
+    )
 
 
 def obstacle(network: Any) -> str | None:
@@ -89,22 +148,20 @@ def make_packable(network: Any) -> None:
     network.base_model.encoder.register_forward_hook(_first_tokens, with_kwargs=True)
 
 
-def packed_logits(network: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+def packed_logits(network: Any, batch: Packed | Mapping[str, Tensor]) -> Tensor:
     """What the network gives for a batch; shape (B, C).
 
     Args:
         network: See `make_packable`.
-        inputs: `input_ids`, `attention_mask` and others of shape (B, L). Where rows are padded at their start, or an
-            input has another shape, they pass through as they are.
+        batch: Packed, or the inputs of a padded batch; where these cannot be packed, they pass through as they are.
     """
-    if not padded_at_end(inputs):
-        padded_BC: Tensor = network(**inputs).logits
-        return padded_BC
-    sequences = Sequences.of(inputs["attention_mask"])
-    given = {name: value for name, value in inputs.items() if name != "attention_mask"}
-    given.setdefault("position_ids", _positions(network, inputs["input_ids"]))
-    packed = {name: sequences.packed(value) for name, value in given.items()}
-    logits_BC: Tensor = network(**packed, sequences=sequences).logits
+    if not isinstance(batch, Packed):
+        packed = pack(network, batch)
+        if packed is None:
+            padded_BC: Tensor = network(**batch).logits
+            return padded_BC
+        batch = packed
+    logits_BC: Tensor = network(**batch.inputs, sequences=batch).logits
     return logits_BC
 
 
@@ -124,7 +181,7 @@ def _attention(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    sequences: Sequences | None = None,
+    sequences: Packed | None = None,
     **settings: Any,
 ) -> tuple[Tensor, None]:
     """Attention within each sequence of a packed row, shape (1, T, H, D); that of the library for padded batches."""
@@ -132,10 +189,32 @@ def _attention(
     if sequences is None:
         output, _ = sdpa_attention_forward(module, *states, attention_mask, **settings)
         return output, None
-    length = sequences.token_BL.shape[1]
-    keys = sequences.token_BL[:, None, None].expand(-1, 1, length, -1)
+    if _computes(query):
+        return _flash_attention(states, sequences, settings["dropout"], settings["scaling"]), None
+    length = sequences.token_RL.shape[1]
+    keys = sequences.token_RL[:, None, None].expand(-1, 1, length, -1)
     output, _ = sdpa_attention_forward(module, *map(sequences.padded, states), keys, **settings)
     return sequences.packed(output), None
+
+
+def _computes(query: Tensor) -> bool:
+    """Whether FlashAttention computes queries of this kind; shape (1, H, T, D)."""
+    fits = query.dtype in (torch.bfloat16, torch.float16) and query.shape[3] % 8 == 0 and query.shape[3] <= _WIDEST_HEAD
+    return query.is_cuda and fits and torch.backends.cuda.is_flash_attention_available()
+
+
+def _flash_attention(
+    states: tuple[Tensor, Tensor, Tensor], sequences: Packed, dropout: float, scaling: float | None
+) -> Tensor:
+    """Attention within each sequence by a kernel for sequences of several lengths; shape (1, T, H, D)."""
+    query_THD, key_THD, value_THD = (one[0].transpose(0, 1) for one in states)
+    longest = sequences.token_RL.shape[1]
+    output = torch.ops.aten._flash_attention_forward(
+        query_THD, key_THD, value_THD, sequences.end_R, sequences.end_R, longest, longest, dropout,
+        is_causal=False, return_debug_mask=False, scale=scaling,
+    )  # fmt: skip
+    attended: Tensor = output[0].unsqueeze(0)
+    return attended
 
 
 def _first_tokens(_: nn.Module, __: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:

@@ -49,9 +49,13 @@ def test_the_size_of_training_dynamics_is_that_of_all_their_files(monkeypatch: p
 
 def test_the_benchmark_for_gpus_measures_both_sides(monkeypatch: pytest.MonkeyPatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    figures = large_on_gpu.compare(NLI, rows_of(NLI, 160), TINY, turns=1)
-    assert min(figures.values()) > 0
-    assert "aten::" in next(tmp_path.glob("runs/benchmarks/*large_nli.txt")).read_text()
+    monkeypatch.setattr(large_on_gpu, "STEP", 16)
+    monkeypatch.setattr(large_on_gpu, "PROFILED", range(3, 5))
+    epochs = {"ours": 2, "trainer": 1}
+    figures = large_on_gpu.compare(NLI, rows_of(NLI, 160), TINY, epochs, warms_up=True)
+    assert {name for name, value in figures.items() if not value > 0} <= {"ours_peak_gb", "trainer_peak_gb"}
+    assert figures["rows_per_s"] == pytest.approx(160 / figures["ours_seconds_of_an_epoch"])
+    assert "aten::" in (tmp_path / "runs/benchmarks/large_step.txt").read_text()
 
 
 def test_the_measured_page_has_a_data_map_and_tables(monkeypatch: pytest.MonkeyPatch):
