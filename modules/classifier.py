@@ -698,8 +698,9 @@ class ClassifierModule(StageModuleBase):
             (real_B & ~synthetic_B).sum(),
             (real_B & synthetic_B).sum(),
             views.divergence_P.sum().detach(),
-            torch.tensor(len(views.divergence_P), device=share.device),
+            share.new_full((), len(views.divergence_P)),
         )
+        # No number goes to the GPU as a tensor of its own: the host would wait until it is there.
         sums = torch.stack([part.to(share.dtype) for part in parts])
         self._window_sums = sums if self._window_sums is None else self._window_sums + sums
         if not batch["ends_window"]:

@@ -148,18 +148,37 @@ class CudaRecorder:
         # Other threads, which pin memory for loaders, may go on meanwhile.
         settings: dict[str, Any] = {"pool": self._pool, "stream": self._stream, "capture_error_mode": "thread_local"}
         with torch.cuda.graph(forward, **settings), autocast:
-            logits_BC = packed_logits(network, Packed.of(inputs))
-        weights = leaves(logits_BC)
-        for weight in weights:
-            if weight.grad is None:
-                weight.grad = torch.zeros_like(weight)
-        gradients = [weight.grad for weight in weights if weight.grad is not None]
+            logits_BC, aliases = passed_through_aliases(network, Packed.of(inputs))
+        gradients = gradients_in_place(aliases)
         gradient_BC = torch.zeros_like(logits_BC)
         with torch.cuda.graph(backward, **settings):
-            # Not `backward()`: the nodes that would add may belong to another stream, if an earlier pass is still held.
-            found = torch.autograd.grad(logits_BC, weights, gradient_BC)
-            torch._foreach_add_(gradients, list(found))
+            torch._foreach_add_(gradients, list(torch.autograd.grad(logits_BC, list(aliases), gradient_BC)))
         return Recorded(inputs, logits_BC.detach(), gradient_BC, forward.replay, backward.replay)
+
+
+def passed_through_aliases(network: Any, packed: Packed) -> tuple[Tensor, dict[Tensor, nn.Parameter]]:
+    """Logits whose gradients belong to aliases of the weights: other leaves with the same memory.
+
+    What adds up the gradients of a network's own weights belongs to the stream of an earlier pass, if anything still
+    holds that pass, and a recording must not touch another stream.
+
+    Returns:
+        Logits of shape (B, C), and the aliases that they depend on, each with its weight.
+    """
+    weights = dict(network.named_parameters())
+    aliases = {name: nn.Parameter(weight.detach(), weight.requires_grad) for name, weight in weights.items()}
+    given = {**packed.inputs, "sequences": packed}
+    logits_BC: Tensor = torch.func.functional_call(network, dict[str, Tensor](aliases), kwargs=given).logits
+    reached = {id(leaf) for leaf in leaves(logits_BC)}
+    return logits_BC, {alias: weights[name] for name, alias in aliases.items() if id(alias) in reached}
+
+
+def gradients_in_place(aliases: Mapping[Tensor, nn.Parameter]) -> list[Tensor]:
+    """The gradients of weights, zeros for those that have none yet."""
+    for weight in aliases.values():
+        if weight.grad is None:
+            weight.grad = torch.zeros_like(weight)
+    return [weight.grad for weight in aliases.values() if weight.grad is not None]
 
 
 def leaves(result: Tensor) -> list[Tensor]:

@@ -214,7 +214,7 @@ def mixed_rows(
     kl_B = kl_B.masked_fill(~soft_B, 0.0)
     gold = objective.gold_weight(n_gold, n_synthetic)
     synthetic = objective.synthetic_weight(n_gold, n_synthetic, logits_BC.shape[1])
-    set_weight_B = torch.where(synthetic_B, ce_B.new_tensor(synthetic), ce_B.new_tensor(gold)) * real_B
+    set_weight_B = torch.where(synthetic_B, ce_B.new_full((), synthetic), ce_B.new_full((), gold)) * real_B
     return RowLosses(ce_B, kl_B, set_weight_B * weight_B, soft_B, ratio_B)
 
 

@@ -129,7 +129,7 @@ class StudentModule(ClassifierModule):
             self._add_ratios(losses.ratio_B[batch["synthetic"] & batch["real"]], bool(batch["ends_window"]))
         gold, synthetic = self.schedules.set_factors(progress)
         weight_B = losses.weight_B
-        factor_B = torch.where(batch["synthetic"], weight_B.new_tensor(synthetic), weight_B.new_tensor(gold))
+        factor_B = torch.where(batch["synthetic"], weight_B.new_full((), synthetic), weight_B.new_full((), gold))
         return replace(losses, weight_B=weight_B * factor_B)
 
     def _progress(self) -> float:
@@ -152,7 +152,7 @@ class StudentModule(ClassifierModule):
         A window's own mean is known only when all of its rows have passed through the network, so dividing by it would
         make the gradient depend on the cut. The first window is not normalised.
         """
-        sums = torch.stack([ratio_B.double().sum(), ratio_B.new_tensor(len(ratio_B)).double()])
+        sums = torch.stack([ratio_B.double().sum(), ratio_B.new_full((), len(ratio_B), dtype=torch.float64)])
         self._ratio_sums = sums if self._ratio_sums is None else self._ratio_sums + sums
         if not ends_window:
             return

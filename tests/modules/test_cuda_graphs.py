@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import LABELS, Files
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -21,7 +21,14 @@ from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Source
 from labelbridge.modules import TeacherModule
-from labelbridge.modules.cuda_graphs import CudaRecorder, GraphedNetwork, Recorded, leaves
+from labelbridge.modules.cuda_graphs import (
+    CudaRecorder,
+    GraphedNetwork,
+    Recorded,
+    gradients_in_place,
+    leaves,
+    passed_through_aliases,
+)
 from labelbridge.modules.packing import _TYPES, Packed, make_packable, pack, packed_logits
 
 TASK = Task("sentiment", ["text"], LABELS)
@@ -37,18 +44,20 @@ class Repeater:
     def __call__(self, network: Any, packed: Packed) -> Recorded:
         self.shapes.append(tuple(packed.inputs["input_ids"].shape))
         inputs = {name: value.clone() for name, value in packed.tensors.items()}
-        found = packed_logits(network, Packed.of(inputs))
-        gradients = [weight for weight in leaves(found) if weight.requires_grad]
-        for weight in gradients:
-            weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
-        logits_BC, gradient_BC, graph = found.detach().clone(), torch.zeros_like(found), []
+        found_BC, aliases = passed_through_aliases(network, Packed.of(inputs))
+        gradients = gradients_in_place(aliases)
+        logits_BC, gradient_BC, held = found_BC.detach().clone(), torch.zeros_like(found_BC), []
 
         def forward() -> None:
             with torch.enable_grad():
-                graph.append(packed_logits(network, Packed.of(inputs)))
-            logits_BC.copy_(graph[-1].detach())
+                held.append(passed_through_aliases(network, Packed.of(inputs)))
+            logits_BC.copy_(held[-1][0].detach())
 
-        return Recorded(inputs, logits_BC, gradient_BC, forward, lambda: graph.pop().backward(gradient_BC))
+        def backward() -> None:
+            repeated_BC, again = held.pop()
+            torch._foreach_add_(gradients, list(torch.autograd.grad(repeated_BC, list(again), gradient_BC)))
+
+        return Recorded(inputs, logits_BC, gradient_BC, forward, backward)
 
 
 def network_of(kind: str = "xlm-roberta", device: str = "cpu", **settings: Any) -> Any:
@@ -153,6 +162,22 @@ def test_flash_attention_gives_the_logits_and_gradients_of_padded_rows(kind: str
             continue
         error, usual = (float((one.double() - true).norm()) for one in (ours, theirs))
         assert error <= 2 * usual + 1e-3 * (largest if number else float(true.norm()))
+
+
+class NoWaiting(Callback):
+    """Lets every wait for the GPU within a training step raise an error, once the first steps are over."""
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step > 10:
+            torch.cuda.set_sync_debug_mode("error")
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_training_step_does_not_wait_for_the_gpu(files: Files, tiny_xlmr: Path, monkeypatch: pytest.MonkeyPatch):
+    fit(files, tiny_xlmr, "cuda", monkeypatch, callbacks=[NoWaiting()], cuda_graphs=True)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -283,7 +308,9 @@ def test_asked_for_where_they_cannot_be_they_are_refused(
         module_on(device, tiny_xlmr, cuda_graphs=True, **settings)._takes_cuda_graphs()
 
 
-def fit(files: Files, model: Path, device: str, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> TeacherModule:
+def fit(
+    files: Files, model: Path, device: str, monkeypatch: pytest.MonkeyPatch, callbacks: Any = (), **settings: Any
+) -> TeacherModule:
     """A fit in float64 without dropout; on a CPU with the stand-in for graphs, if they are asked for."""
     if device == "cpu" and settings.pop("cuda_graphs"):
         monkeypatch.setattr(TeacherModule, "_takes_cuda_graphs", lambda _: True)
@@ -298,7 +325,7 @@ def fit(files: Files, model: Path, device: str, monkeypatch: pytest.MonkeyPatch,
     trainer = Trainer(
         accelerator="cpu" if device == "cpu" else "gpu", devices=1, precision="64-true", max_epochs=6, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, accumulate_grad_batches=2,
-        gradient_clip_val=1.0, use_distributed_sampler=False,
+        gradient_clip_val=1.0, use_distributed_sampler=False, callbacks=list(callbacks),
     )  # fmt: skip
     trainer.fit(module, datamodule=data)
     return module
