@@ -391,8 +391,7 @@ class ClassifierModule(StageModuleBase):
             train_rows_that_occur(self.network, self._training_tokens())
         if self.lazy_embeddings and self.trainer.state.fn == "fit":
             trained_embeddings(self.network, self.model_name)  # refuses what has none
-        parts = list(self.network.base_model.encoder.layer) if self._packs else [self.network]
-        compile_networks([*parts, *self.members], self.torch_compile, self.model_name)
+        compile_networks([self.network, *self.members], self.torch_compile, self.model_name)
         if self.trainer.state.fn == "fit" and self._takes_cuda_graphs():
             self._graphs = GraphedNetwork(self.network)
 

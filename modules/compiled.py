@@ -5,10 +5,10 @@ for inputs of many lengths: one serves all batches of a kind, where a graph for 
 minutes each. Kinds are training and evaluation, and sizes of 1, which torch never leaves open. After
 `torch._dynamo.config.recompile_limit` graphs (8 by default) torch runs further kinds without compiling them.
 
-Where batches are packed, each layer of the encoder is compiled by itself. All are alike, so that one graph serves them
-all and compiling takes a fraction of the time ("regional compilation" in torch's documentation).
+Of BERT, RoBERTa, XLM-R and their kin each layer of the encoder is compiled by itself. All are alike, so that one graph
+serves them all and compiling takes a fraction of the time ("regional compilation" in torch's documentation).
 
-The network is compiled in place (`nn.Module.compile`), so that parameters keep their names: `torch.compile(network)`
+It is compiled in place (`nn.Module.compile`), so that parameters keep their names: `torch.compile(network)`
 would put `_orig_mod.` before each of them in checkpoints and exports.
 """
 
@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from labelbridge.lightning_app.core.errors import InputError
+
+from .packing import is_known
 
 log = logging.getLogger(__name__)
 
@@ -46,5 +48,7 @@ def compile_networks(networks: Sequence[Any], backend: Backend | None, name: str
             "install it, name it in the environment variable CXX, or set model.torch_compile to null"
         )
     for network in networks:
-        network.compile(backend=backend, dynamic=True)
+        parts = network.base_model.encoder.layer if is_known(network) else [network]
+        for part in parts:
+            part.compile(backend=backend, dynamic=True)
     log.info("%s: compiled by %s at the first batches, which take minutes", name, backend)

@@ -190,9 +190,8 @@ def leaves(result: Tensor) -> list[Tensor]:
         if node is None or node in seen:
             continue
         seen.add(node)
-        variable = getattr(node, "variable", None)  # AccumulateGrad alone has it
-        if variable is not None:
-            found[id(variable)] = variable
+        if node.name() == "torch::autograd::AccumulateGrad":
+            found[id(node.variable)] = node.variable  # type: ignore[attr-defined] # which the class Node leaves out
         ahead += [before for before, _ in node.next_functions]
     return list(found.values())
 

@@ -28,7 +28,7 @@ from .length_groups import padded_at_end
 
 _NAME = "labelbridge_packed"  # of the attention, in the transformers library
 # Networks whose classifiers read the first token, and whose position is seen by embeddings and attention alone.
-_TYPES = ("bert", "camembert", "electra", "roberta", "xlm-roberta", "xlm-roberta-xl")
+PACKED_TYPES = ("bert", "camembert", "electra", "roberta", "xlm-roberta", "xlm-roberta-xl")
 _SHORTEST = 16  # tokens that a filled batch allows each row
 _PARTS = 8  # filling is at most this part of the tokens, or one row
 _WIDEST_HEAD = 256  # that FlashAttention computes
@@ -122,11 +122,16 @@ def pack(network: Any, inputs: Mapping[str, Tensor], *, filled: bool = False) ->
     )
 
 
+def is_known(network: Any) -> bool:
+    """Whether this is a network of one of the types, by the transformers library's code."""
+    return network.config.model_type in PACKED_TYPES and type(network).__module__.startswith("transformers.")
+
+
 def obstacle(network: Any) -> str | None:
     """Why the batches of a network cannot be packed, or None if they can."""
     kind = network.config.model_type
-    if kind not in _TYPES or not type(network).__module__.startswith("transformers."):
-        return f"a {type(network).__name__} of type {kind}, expected one of {', '.join(_TYPES)}"
+    if not is_known(network):
+        return f"a {type(network).__name__} of type {kind}, expected one of {', '.join(PACKED_TYPES)}"
     if network.config.is_decoder or network.config._attn_implementation != "sdpa":
         return f"its attention is causal or of kind {network.config._attn_implementation}, expected sdpa"
     return None

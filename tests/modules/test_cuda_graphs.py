@@ -29,7 +29,7 @@ from labelbridge.modules.cuda_graphs import (
     leaves,
     passed_through_aliases,
 )
-from labelbridge.modules.packing import _TYPES, Packed, make_packable, pack, packed_logits
+from labelbridge.modules.packing import PACKED_TYPES, Packed, make_packable, pack, packed_logits
 
 TASK = Task("sentiment", ["text"], LABELS)
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
@@ -137,7 +137,7 @@ def test_gradients_of_windows_are_those_without_graphs(device: str):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("filled", [False, True])
-@pytest.mark.parametrize("kind", _TYPES)
+@pytest.mark.parametrize("kind", PACKED_TYPES)
 def test_flash_attention_gives_the_logits_and_gradients_of_padded_rows(kind: str, filled: bool):
     """In bfloat16, as near to float64 as the library's attention over padded rows."""
     inputs = batch([3, 20, 33, 1, 18], 0, "cuda")

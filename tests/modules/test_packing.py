@@ -16,7 +16,7 @@ from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Source
 from labelbridge.modules import TeacherModule
 from labelbridge.modules.heads import freeze_lower_layers, load_classifier
-from labelbridge.modules.packing import _TYPES, make_packable, obstacle, packed_logits
+from labelbridge.modules.packing import PACKED_TYPES, make_packable, obstacle, packed_logits
 
 TASK = Task("sentiment", ["text"], LABELS)
 LENGTHS = [1, 2, 33, 7, 0, 20, 33, 4, 30]  # 130 tokens, more than the positions that the networks know
@@ -63,7 +63,7 @@ def assert_same(network: Any, inputs: dict[str, torch.Tensor], within: float) ->
         torch.testing.assert_close(of_packed[name], gradient, rtol=0, atol=within * scale)
 
 
-@pytest.mark.parametrize("kind", _TYPES)
+@pytest.mark.parametrize("kind", PACKED_TYPES)
 def test_logits_and_gradients_are_those_of_the_padded_batch(kind: str):
     assert obstacle(network_of(kind)) is None
     assert_same(network_of(kind), batch(), within=1e-5)
