@@ -194,8 +194,11 @@ class TokenizedDataModule(StageDataBase):
         )
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Let the module prepare a batch on the host."""
+        """Let the module prepare a batch on the host; Lightning asks the DataModule alone."""
         module = None if self.trainer is None else self.trainer.lightning_module
+        if module is None:
+            return batch
+        batch = module.on_before_batch_transfer(batch, dataloader_idx)
         return module.on_host(batch) if isinstance(module, PreparesBatches) else batch
 
     @property

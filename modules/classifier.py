@@ -114,8 +114,9 @@ class ClassifierModule(StageModuleBase):
             padded elsewhere.
         cuda_graphs: Run the forward and backward passes of packed batches as CUDA graphs, which takes the launching of
             their kernels off the host. null does so on one GPU, without `gradient_checkpointing`. See `cuda_graphs.py`.
-        torch_compile: Compile the network by torch.compile, with this backend; `inductor` is the usual one. Batches are
-            not packed then. Numbers differ from those of the network as it is by rounding. See `compiled.py`.
+        torch_compile: Compile the network by torch.compile, with this backend; `inductor` is the usual one. On a CPU
+            batches are not packed then. Numbers differ from those of the network as it is by rounding. See
+            `compiled.py`.
         head_seed: Seed of a new head alone; null takes `seed`. Weights of several runs can be averaged only if their
             heads began alike.
         logit_adjustment: tau of gold rows; see `corrections.Corrections`.
@@ -139,8 +140,7 @@ class ClassifierModule(StageModuleBase):
     TRAINING_ALONE: ClassVar[tuple[str, ...]] = (
         "learning_rate", "weight_decay", "adam_epsilon", "warmup_ratio", "lazy_embeddings", "optimizer",
         "lr_scheduler", "dropout", "pooling", "frozen_layers", "frozen_cache", "length_groups", "cuda_graphs", "seed",
-        "objective",
-        "synthetic_labels", "temperature", "teacher_temperature", "kl_weight", "t_squared",
+        "objective", "synthetic_labels", "temperature", "teacher_temperature", "kl_weight", "t_squared",
     )  # fmt: skip
 
     @check_ranges("model.")
@@ -474,6 +474,8 @@ class ClassifierModule(StageModuleBase):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Check a batch of a user's own loader, and say which window it belongs to; ours say so themselves."""
         self._check_batch(batch, self.FIT_BATCH)
+        if self._graphs is not None:
+            self._graphs.begin_batch()
         if "window_rows" not in batch:
             accumulate = int(self.trainer.accumulate_grad_batches)
             batch["window_rows"] = batch["n_rows"] * accumulate * self.trainer.world_size
@@ -493,9 +495,12 @@ class ClassifierModule(StageModuleBase):
 
     def on_host(self, batch: EncodedBatch) -> EncodedBatch:
         """Pack a training batch before it goes to the device, which then need not be waited for."""
-        if not self._packs or not self.trainer.training:
+        inputs = batch.get("inputs") if isinstance(batch, dict) else None
+        if not self._packs or not self.trainer.training or not isinstance(inputs, dict):
             return batch
-        packed = pack(self.network, self._known(batch["inputs"]), filled=self._graphs is not None)
+        if any(value.device.type != "cpu" for value in inputs.values()):
+            return batch
+        packed = pack(self.network, self._known(inputs), filled=self._graphs is not None)
         if packed is None:
             return batch
         return {**batch, "packed": packed.pinned() if self.device.type == "cuda" else packed}
@@ -517,6 +522,8 @@ class ClassifierModule(StageModuleBase):
     def _batch_logits(self, batch: EncodedBatch) -> Tensor:
         """Logits of a training batch; shape (B, C)."""
         packed = batch.get("packed")
+        if packed is None and self._graphs is not None:  # of a user's own loader
+            packed = pack(self.network, self._known(batch["inputs"]), filled=True)
         if packed is None:
             logits_BC: Tensor = self(batch["inputs"])
             return logits_BC
@@ -677,6 +684,7 @@ class ClassifierModule(StageModuleBase):
         more = {
             "frozen_cache": without_dropout,
             "length_groups": self.length_groups,
+            "cuda_graphs": self.cuda_graphs,
             "lazy_embeddings": self.lazy_embeddings or None,
             "head_seed": self.head_seed,
             "consistency": self.consistency or None,

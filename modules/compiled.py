@@ -8,8 +8,8 @@ minutes each. Kinds are training and evaluation, and sizes of 1, which torch nev
 Of BERT, RoBERTa, XLM-R and their kin each layer of the encoder is compiled by itself. All are alike, so that one graph
 serves them all and compiling takes a fraction of the time ("regional compilation" in torch's documentation).
 
-It is compiled in place (`nn.Module.compile`), so that parameters keep their names: `torch.compile(network)`
-would put `_orig_mod.` before each of them in checkpoints and exports.
+The network, or each of its layers, is compiled in place (`nn.Module.compile`), so that parameters keep their names:
+`torch.compile(network)` would put `_orig_mod.` before each of them in checkpoints and exports.
 """
 
 import logging

@@ -6,7 +6,8 @@ launch them: the GPU waits for the host. Recorded once, all kernels of a pass ar
 of anyway, on the same addresses, so logits and gradients are the same; dropout goes on from the generator's state.
 
 What is recorded holds as long as weights and gradients stay where they are. So gradients are zeroed in place, and if
-anything has moved the weights or changed which are trained, everything is recorded anew.
+anything has moved the weights, or changed which are trained or a dropout rate, everything is recorded anew. Hooks on
+the network's layers do not run in a replay.
 """
 
 # B = rows of a batch, C = classes
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 
 _MOST = 64  # pairs of graphs, each of some megabytes; batches of further shapes are computed without
 _TIMES_SEEN = 2  # before a shape is recorded: the first steps warm the libraries up, and rare shapes save nothing
+
+
+Recorder = Callable[[Any, Packed], "Recorded"]  # from a network and a batch
 
 
 @dataclass(frozen=True)
@@ -57,17 +61,20 @@ class GraphedNetwork:
 
     Args:
         network: A network that takes packed batches; see `packing.make_packable`.
-        record: Records the passes of the network over a batch; by default as CUDA graphs.
+        recorder: Makes what records the passes of the network over a batch; by default as CUDA graphs.
     """
 
-    def __init__(self, network: Any, record: Callable[[Any, Packed], Recorded] | None = None) -> None:
+    def __init__(self, network: Any, recorder: Callable[[], Recorder] | None = None) -> None:
         self._network = network
-        self._record = record or CudaRecorder()
+        self._new_recorder = recorder or CudaRecorder
+        self._dropouts = [layer for layer in network.modules() if isinstance(layer, nn.Dropout)]
         self._seen: Counter[Any] = Counter()
+        self._record = self._new_recorder()
         self._recorded: dict[Any, Recorded] = {}
-        self._weights: list[tuple[int, bool]] = []
         self._gradients: dict[nn.Parameter, Tensor] = {}
-        self._is_open = False  # a graph's forward pass has run, its backward pass not yet
+        self._frozen: list[tuple[float, bool]] = []  # what the recordings rely on
+        self._replays = 0  # forward passes by a graph so far
+        self._is_open = False  # the last of them still awaits its backward pass
         self._anchor = torch.zeros((), requires_grad=True)  # makes autograd call the backward pass
 
     def __call__(self, packed: Packed) -> Tensor:
@@ -75,26 +82,46 @@ class GraphedNetwork:
         passes = self._passes(packed) if torch.is_grad_enabled() and not self._is_open else None
         if passes is None:
             return packed_logits(self._network, packed)
-        self._put_gradients_back()
         for name, value in packed.tensors.items():
             passes.inputs[name].copy_(value, non_blocking=True)
-        self._is_open = True
-        logits_BC: Tensor = _Replayed.apply(self._anchor, passes, self._close)  # type: ignore[no-untyped-call]
-        return logits_BC
+        self._replays, self._is_open = self._replays + 1, True
+        replayed_BC: Tensor = _Replayed.apply(self._anchor, self, passes, self._replays)  # type: ignore[no-untyped-call]
+        return replayed_BC
+
+    def begin_batch(self) -> None:
+        """Another batch begins: a backward pass that has not come will not come any more."""
+        self._is_open = False
 
     @property
     def holds_gradients(self) -> bool:
-        """Whether gradients have to stay where they are."""
+        """Whether gradients are to be zeroed where they are."""
         return bool(self._gradients)
 
-    def _close(self) -> None:
+    def backward(self, passes: Recorded, replay: int) -> None:
+        """Run the backward pass that belongs to a forward pass.
+
+        Args:
+            passes: The passes.
+            replay: The number of the forward pass.
+
+        Raises:
+            RuntimeError: If another forward pass has been run since, over the same memory.
+        """
+        if replay != self._replays or not self._is_open:
+            raise RuntimeError(
+                "the backward pass of a batch was asked for after the next one's forward pass, or twice; set "
+                "model.cuda_graphs to false"
+            )
+        self._put_gradients_back()
+        passes.backward()
         self._is_open = False
 
     def _passes(self, packed: Packed) -> Recorded | None:
         """The passes for a batch of this shape, or None if it is to be computed without."""
-        weights = [(weight.data_ptr(), weight.requires_grad) for weight in self._network.parameters()]
-        if weights != self._weights:
-            self._weights = weights
+        frozen = [(weight.data_ptr(), weight.requires_grad) for weight in self._network.parameters()]
+        frozen += [(layer.p, layer.training) for layer in self._dropouts]
+        if frozen != self._frozen:
+            self._record, self._frozen = self._new_recorder(), frozen
             self._recorded.clear()
             self._gradients.clear()
         shape = tuple((name, *value.shape) for name, value in packed.tensors.items())
@@ -105,19 +132,22 @@ class GraphedNetwork:
         return self._recorded.get(shape)
 
     def _add(self, shape: Any, packed: Packed) -> None:
+        self._put_gradients_back()  # so that all graphs add to the same
         try:
             self._recorded[shape] = self._record(self._network, packed)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:  # after which torch's generator of random numbers is of no more use
             raise InputError(
                 f"model.cuda_graphs: the passes of a {type(self._network).__name__} cannot be recorded "
                 f"({str(error).splitlines()[0]}); set it to false"
-            ) from None
+            ) from error
         self._gradients = {weight: weight.grad for weight in self._network.parameters() if weight.grad is not None}
         if len(self._recorded) == _MOST:
             log.info("batches of more than %d shapes: the others are computed without CUDA graphs", _MOST)
 
     def _put_gradients_back(self) -> None:
-        """Let weights have the gradients that the backward pass adds to, with their present values."""
+        """Let weights have the gradients that the backward passes add to, with their present values."""
         for weight, gradient in self._gradients.items():
             if weight.grad is not gradient:
                 gradient.zero_() if weight.grad is None else gradient.copy_(weight.grad)
@@ -128,7 +158,7 @@ class CudaRecorder:
     """Records passes as CUDA graphs, which share their memory."""
 
     def __init__(self) -> None:
-        self._stream: torch.cuda.Stream | None = None
+        self._stream: Any = None
         self._pool: Any = None
 
     def __call__(self, network: Any, packed: Packed) -> Recorded:
@@ -200,14 +230,13 @@ class _Replayed(torch.autograd.Function):
     """Logits whose gradient runs the recorded backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, _: Tensor, passes: Recorded, close: Callable[[], None]) -> Tensor:
-        ctx.passes, ctx.close = passes, close
+    def forward(ctx: Any, _: Tensor, graphs: GraphedNetwork, passes: Recorded, replay: int) -> Tensor:
+        ctx.graphs, ctx.passes, ctx.replay = graphs, passes, replay
         passes.forward()
         return passes.logits_BC.clone()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None, None]:
         ctx.passes.gradient_BC.copy_(gradients[0])
-        ctx.passes.backward()
-        ctx.close()
-        return None, None, None
+        ctx.graphs.backward(ctx.passes, ctx.replay)
+        return None, None, None, None

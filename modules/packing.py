@@ -5,7 +5,7 @@ feed-forward layers compute the tokens alone. On a GPU in half precision attenti
 several lengths (Dao, arXiv 2307.08691); elsewhere queries, keys and values are put back into rows, a small share of the
 work (about L / 6D of it: 3 % for rows of 64 tokens in a network of width 384). The head then reads the first token of
 each sequence. Logits and gradients are those of the padded batch, up to the order of floating-point sums; dropout draws
-other masks of the same distribution.
+other masks of the same distribution, but for FlashAttention, which rounds the rate to 8 bits.
 
 Of torch's kernels for sequences of several lengths, flex attention and `torch.nn.attention.varlen` have no dropout,
 which these networks have in training. So the operation behind the second is called itself, which has.
@@ -32,6 +32,7 @@ PACKED_TYPES = ("bert", "camembert", "electra", "roberta", "xlm-roberta", "xlm-r
 _SHORTEST = 16  # tokens that a filled batch allows each row
 _PARTS = 8  # filling is at most this part of the tokens, or one row
 _WIDEST_HEAD = 256  # that FlashAttention computes
+_AMPERE = (8, 0)  # the compute capability from which it runs
 
 
 class Packed(NamedTuple):
@@ -204,8 +205,12 @@ def _attention(
 
 def _computes(query: Tensor) -> bool:
     """Whether FlashAttention computes queries of this kind; shape (1, H, T, D)."""
-    fits = query.dtype in (torch.bfloat16, torch.float16) and query.shape[3] % 8 == 0 and query.shape[3] <= _WIDEST_HEAD
-    return query.is_cuda and fits and torch.backends.cuda.is_flash_attention_available()
+    if not query.is_cuda or query.dtype not in (torch.bfloat16, torch.float16):
+        return False
+    kernels = torch.backends.cuda
+    is_on = kernels.is_flash_attention_available() and kernels.flash_sdp_enabled()  # type: ignore[no-untyped-call]
+    fits = query.shape[3] % 8 == 0 and query.shape[3] <= _WIDEST_HEAD
+    return is_on and fits and torch.cuda.get_device_capability(query.device) >= _AMPERE
 
 
 def _flash_attention(

@@ -4,6 +4,7 @@ What is recorded is a CUDA graph where there is a GPU; without one, a stand-in t
 tensors shows that everything around the graphs is right.
 """
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,13 +15,15 @@ from conftest import LABELS, Files
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from torch.utils.data import DataLoader
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from labelbridge.datamodules import GoldDataModule
+from labelbridge.callbacks.averaging import AverageWeights
+from labelbridge.datamodules import Collate, GoldDataModule
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Source
-from labelbridge.modules import TeacherModule
+from labelbridge.modules import ClassifierModule, TeacherModule
 from labelbridge.modules.cuda_graphs import (
     CudaRecorder,
     GraphedNetwork,
@@ -82,7 +85,7 @@ def batch(lengths: list[int], seed: int, device: str = "cpu") -> dict[str, Tenso
 
 def graphed_of(network: Any, device: str) -> tuple[GraphedNetwork, Any]:
     recorder = Repeater() if device == "cpu" else CudaRecorder()
-    return GraphedNetwork(network, recorder), recorder
+    return GraphedNetwork(network, lambda: recorder if device == "cpu" else CudaRecorder()), recorder
 
 
 def loss_of(logits_BC: Tensor) -> Tensor:
@@ -217,10 +220,11 @@ def test_another_batch_before_the_backward_pass_is_computed_without_a_graph():
             close(weight.grad, expected.grad)
 
 
-def test_gradients_that_were_taken_away_or_replaced_are_put_back():
-    network = network_of()
-    graphed, _ = graphed_of(network, "cpu")
-    packed = pack(network, batch([3, 7, 5], 0), filled=True)
+@pytest.mark.parametrize("device", DEVICES)
+def test_gradients_that_were_taken_away_or_replaced_are_put_back(device: str):
+    network = network_of(device=device)
+    graphed, _ = graphed_of(network, device)
+    packed = pack(network, batch([3, 7, 5], 0, device), filled=True)
     for _ in range(3):
         loss_of(graphed(packed)).backward()
     once = [weight.grad / 3 for weight in network.parameters()]
@@ -235,27 +239,93 @@ def test_gradients_that_were_taken_away_or_replaced_are_put_back():
         close(weight.grad, 3 * expected)
 
 
-@pytest.mark.parametrize("change", ["moved", "frozen"])
-def test_weights_that_were_moved_or_frozen_are_recorded_anew(change: str):
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("when", ["before the forward pass", "between the passes"])
+def test_all_shapes_add_to_the_same_gradients_whenever_they_are_taken_away(device: str, when: str):
+    """As a module does whose `optimizer_zero_grad` or callback sets them to None."""
+    network, plain = network_of(device=device), network_of(device=device)
+    graphed, _ = graphed_of(network, device)
+    for number in range(12):
+        lengths = [3, 7, 5] if number % 5 < 3 else [20, 9, 11]
+        inputs = batch(lengths, number, device)
+        if when == "before the forward pass":
+            network.zero_grad(set_to_none=True)
+        loss = loss_of(graphed(pack(network, inputs, filled=True)))
+        if when == "between the passes":
+            network.zero_grad(set_to_none=True)
+        loss.backward()
+        plain.zero_grad()
+        loss_of(packed_logits(plain, inputs)).backward()
+        for weight, expected in zip(network.parameters(), plain.parameters(), strict=True):
+            close(weight.grad, expected.grad)
+
+
+def test_a_backward_pass_after_the_next_forward_pass_is_refused():
+    network = network_of()
+    graphed, _ = graphed_of(network, "cpu")
+    packed = pack(network, batch([3, 7, 5], 0), filled=True)
+    for _ in range(3):
+        loss_of(graphed(packed)).backward()
+    late = loss_of(graphed(packed))
+    graphed.begin_batch()
+    loss_of(graphed(packed)).backward()
+    with pytest.raises(RuntimeError, match="after the next one's forward pass, or twice"):
+        late.backward()
+
+
+def test_after_a_batch_without_a_backward_pass_graphs_go_on():
     network = network_of()
     graphed, recorder = graphed_of(network, "cpu")
     packed = pack(network, batch([3, 7, 5], 0), filled=True)
     for _ in range(4):
-        loss_of(graphed(packed)).backward()
-    weight = next(network.parameters())
+        graphed(packed)
+    graphed.begin_batch()
+    logits_BC = graphed(packed)
+    assert recorder.shapes == [(1, 16)]
+    assert type(logits_BC.grad_fn).__name__ == "_ReplayedBackward"
+
+
+def change_both(change: str, network: Any, plain: Any) -> None:
+    """Change something that a recording relies on, in both to the same effect."""
     if change == "moved":
-        weight.data = weight.data.clone()
+        for weight in network.parameters():
+            weight.data, weight.grad = 2 * weight.data, None
+        for weight in plain.parameters():
+            weight.data.mul_(2)
+    elif change == "frozen":
+        for one in (network, plain):
+            one.roberta.embeddings.requires_grad_(requires_grad=False).zero_grad()
     else:
-        weight.requires_grad_(requires_grad=False)
-    graphed(packed)
-    assert recorder.shapes == [(1, 16)] * 2
+        network.roberta.embeddings.dropout.p = 0.3  # of no effect in evaluation
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("change", ["moved", "frozen", "dropout"])
+def test_what_is_no_longer_as_it_was_recorded_is_recorded_anew(change: str, device: str):
+    network, plain = network_of(device=device), network_of(device=device)
+    graphed, recorder = graphed_of(network, device)
+    for number in range(8):
+        inputs = batch([3, 7, 5], number, device)
+        network.zero_grad(set_to_none=not graphed.holds_gradients)
+        if number == 4:
+            change_both(change, network, plain)
+        logits_BC, expected_BC = graphed(pack(network, inputs, filled=True)), packed_logits(plain, inputs)
+        close(logits_BC, expected_BC)
+        loss_of(logits_BC).backward()
+        plain.zero_grad()
+        loss_of(expected_BC).backward()
+        for weight, expected in zip(network.parameters(), plain.parameters(), strict=True):
+            if expected.requires_grad:
+                close(weight.grad, expected.grad)
+    if device == "cpu":
+        assert recorder.shapes == [(1, 16)] * 2
 
 
 def test_a_pass_that_cannot_be_recorded_is_one_line():
     def fail(*_: Any) -> Recorded:
         raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore")
 
-    graphed = GraphedNetwork(network_of(), fail)
+    graphed = GraphedNetwork(network_of(), lambda: fail)
     packed = pack(network_of(), batch([3, 7, 5], 0), filled=True)
     for _ in range(2):
         graphed(packed)
@@ -308,48 +378,96 @@ def test_asked_for_where_they_cannot_be_they_are_refused(
         module_on(device, tiny_xlmr, cuda_graphs=True, **settings)._takes_cuda_graphs()
 
 
+class Watched:
+    """Says which batches of a fit were replayed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.replayed: list[bool] = []
+        of_graphs = GraphedNetwork._passes
+
+        def passes(graphs: GraphedNetwork, packed: Packed) -> Recorded | None:
+            found = of_graphs(graphs, packed)
+            self.replayed.append(found is not None)
+            return found
+
+        monkeypatch.setattr(GraphedNetwork, "_passes", passes)
+
+
 def fit(
-    files: Files, model: Path, device: str, monkeypatch: pytest.MonkeyPatch, callbacks: Any = (), **settings: Any
-) -> TeacherModule:
+    files: Files,
+    model: Path,
+    device: str,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    cuda_graphs: bool,
+    callbacks: Any = (),
+    own_loader: bool = False,
+    module: Any = None,
+    data: Any = None,
+    **settings: Any,
+) -> Any:
     """A fit in float64 without dropout; on a CPU with the stand-in for graphs, if they are asked for."""
-    if device == "cpu" and settings.pop("cuda_graphs"):
-        monkeypatch.setattr(TeacherModule, "_takes_cuda_graphs", lambda _: True)
+    if device == "cpu":
+        monkeypatch.setattr(ClassifierModule, "_takes_cuda_graphs", lambda _: cuda_graphs)
         monkeypatch.setattr("labelbridge.modules.cuda_graphs.CudaRecorder", Repeater)
     seed_everything(0, verbose=False)
-    data = GoldDataModule(
+    data = data or GoldDataModule(
         task=TASK, model=str(model), train=Source(path=str(files.gold)), dev=Source(path=str(files.dev)), batch_size=4
     )
-    module = TeacherModule(
-        task=TASK, model=str(model), learning_rate=0.01, dropout=0.0, length_groups="packed", **settings
-    )
+    module = module or TeacherModule(
+        task=TASK, model=str(model), learning_rate=0.01, dropout=0.0, length_groups="packed",
+        cuda_graphs=None if device == "cpu" else cuda_graphs, **settings,
+    )  # fmt: skip
     trainer = Trainer(
         accelerator="cpu" if device == "cpu" else "gpu", devices=1, precision="64-true", max_epochs=6, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, accumulate_grad_batches=2,
-        gradient_clip_val=1.0, use_distributed_sampler=False, callbacks=list(callbacks),
+        gradient_clip_val=1.0, use_distributed_sampler=False, limit_val_batches=0 if own_loader else None,
+        callbacks=list(callbacks),
     )  # fmt: skip
-    trainer.fit(module, datamodule=data)
+    if own_loader:
+        rows = [json.loads(line) for line in files.gold.read_text().splitlines()]
+        collate = Collate(AutoTokenizer.from_pretrained(model), TASK)
+        trainer.fit(module, DataLoader(rows, batch_size=4, collate_fn=collate))
+    else:
+        trainer.fit(module, datamodule=data)
     return module
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_a_fit_with_graphs_gives_the_weights_of_one_without(
-    files: Files, tiny_xlmr: Path, device: str, monkeypatch: pytest.MonkeyPatch
-):
-    calls: list[Packed] = []
-    of_graphs = GraphedNetwork._passes
-    recorded = []
-
-    def watched(self: GraphedNetwork, packed: Packed) -> Recorded | None:
-        calls.append(packed)
-        recorded.append(of_graphs(self, packed))
-        return recorded[-1]
-
-    plain = fit(files, tiny_xlmr, device, monkeypatch, cuda_graphs=False)
-    assert not calls
-    monkeypatch.setattr(GraphedNetwork, "_passes", watched)
-    graphed = fit(files, tiny_xlmr, device, monkeypatch, cuda_graphs=True)
-    assert any(passes is not None for passes in recorded)
+def assert_same_weights(graphed: Any, plain: Any) -> None:
     for (name, weight), other in zip(
         graphed.network.state_dict().items(), plain.network.state_dict().values(), strict=True
     ):
         torch.testing.assert_close(weight, other, rtol=1e-6, atol=1e-8, msg=name)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"frozen_layers": 1}, {"lazy_embeddings": True}, {"own_loader": True}],
+    ids=lambda settings: next(iter(settings), "plain"),
+)
+def test_a_fit_with_graphs_gives_the_weights_of_one_without(
+    files: Files, tiny_xlmr: Path, device: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
+    watched = Watched(monkeypatch)
+    plain = fit(files, tiny_xlmr, device, monkeypatch, cuda_graphs=False, **settings)
+    assert not watched.replayed
+    graphed = fit(files, tiny_xlmr, device, monkeypatch, cuda_graphs=True, **settings)
+    assert any(watched.replayed)
+    assert_same_weights(graphed, plain)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_averaged_weights_are_those_without_graphs(
+    files: Files, tiny_xlmr: Path, device: str, monkeypatch: pytest.MonkeyPatch
+):
+    watched = Watched(monkeypatch)
+    results = []
+    for cuda_graphs in (False, True):
+        averaging = AverageWeights(every="step")
+        module = fit(files, tiny_xlmr, device, monkeypatch, cuda_graphs=cuda_graphs, callbacks=[averaging])
+        results.append((module, averaging))
+    assert any(watched.replayed)
+    assert_same_weights(results[1][0], results[0][0])
+    for name, mean in results[0][1]._mean.items():
+        torch.testing.assert_close(results[1][1]._mean[name], mean, rtol=1e-6, atol=1e-8)

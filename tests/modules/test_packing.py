@@ -16,7 +16,7 @@ from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Source
 from labelbridge.modules import TeacherModule
 from labelbridge.modules.heads import freeze_lower_layers, load_classifier
-from labelbridge.modules.packing import PACKED_TYPES, make_packable, obstacle, packed_logits
+from labelbridge.modules.packing import PACKED_TYPES, _computes, make_packable, obstacle, packed_logits
 
 TASK = Task("sentiment", ["text"], LABELS)
 LENGTHS = [1, 2, 33, 7, 0, 20, 33, 4, 30]  # 130 tokens, more than the positions that the networks know
@@ -94,6 +94,29 @@ def test_the_same_with_mean_pooling(base: str, request: pytest.FixtureRequest):
     inputs = {name: batch()[name] for name in ("input_ids", "attention_mask")}
     inputs["input_ids"] = inputs["input_ids"] % 20
     assert_same(network, inputs, within=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "width", "is_on", "expected"),
+    [
+        ((9, 0), torch.bfloat16, 64, True, True),
+        ((8, 0), torch.float16, 32, True, True),
+        ((7, 5), torch.float16, 64, True, False),
+        ((9, 0), torch.float32, 64, True, False),
+        ((9, 0), torch.bfloat16, 20, True, False),
+        ((9, 0), torch.bfloat16, 512, True, False),
+        ((9, 0), torch.bfloat16, 64, False, False),
+    ],
+)
+def test_flash_attention_is_taken_where_it_runs(
+    capability: tuple[int, int], dtype: torch.dtype, width: int, is_on: bool, expected: bool,
+    monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cuda, "flash_sdp_enabled", lambda: is_on)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    query = SimpleNamespace(is_cuda=True, dtype=dtype, shape=(1, 2, 10, width), device="cuda:0")
+    assert _computes(query) is expected
 
 
 def test_only_attention_sees_rows():
@@ -181,6 +204,19 @@ def test_a_packed_fit_gives_the_weights_of_a_padded_one(files: Files, tiny_xlmr:
     assert float(trainer.callback_metrics["dev/loss"]) == pytest.approx(
         float(padded_trainer.callback_metrics["dev/loss"]), abs=1e-8
     )
+
+
+def test_batches_are_packed_before_they_go_to_the_device(
+    files: Files, tiny_xlmr: Path, monkeypatch: pytest.MonkeyPatch
+):
+    batches = []
+    logits = TeacherModule._batch_logits
+    monkeypatch.setattr(TeacherModule, "_batch_logits", lambda *given: batches.append(given[1]) or logits(*given))
+    fit(files, tiny_xlmr, length_groups="packed")
+    assert batches
+    for batch in batches:
+        ids = batch["inputs"]["input_ids"][batch["inputs"]["attention_mask"] > 0]
+        assert torch.equal(batch["packed"].inputs["input_ids"][0], ids)
 
 
 def test_a_fit_that_keeps_outputs_of_frozen_layers_says_that_it_does_not_pack(
