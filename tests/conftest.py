@@ -6,6 +6,7 @@ import os
 import platform
 import random
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ if platform.machine() in ("x86_64", "AMD64"):
     os.environ.setdefault("ATEN_CPU_CAPABILITY", "avx2")
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")  # torch's attention in bfloat16 asks oneDNN what the CPU has
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs the network fails at once
+# Tests look at every file that a command leaves; what Python caches beside a user's module is none of a command's.
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+sys.dont_write_bytecode = True
 
 PROJECT = Path(__file__).resolve().parents[1]
 LABELS = ["negative", "neutral", "positive"]
