@@ -32,6 +32,7 @@ from labelbridge.lightning_app.core.ranges import (
     Epsilon,
     NonNegativeFloat,
     NonNegativeInt,
+    PositiveInt,
     Rate,
     Seed,
     Share,
@@ -59,6 +60,7 @@ from .consistency import ViewLosses, view_losses
 from .corrections import Corrections
 from .cuda_graphs import GraphedNetwork
 from .dev_scores import DevScores
+from .dropout import make_fast
 from .frozen_cache import FrozenCache
 from .heads import freeze_lower_layers, label_outputs, load_classifier, load_config, save_network
 from .length_groups import in_groups
@@ -66,6 +68,7 @@ from .losses import ClassCounts, RowLosses
 from .optimizers import check_optimizer, optimizer_and_schedule
 from .packing import make_packable, obstacle, pack, packed_logits
 from .thinned import deviations_under_dropout
+from .threads import MOST, ThreadedNetwork
 from .trained_rows import train_all_rows, train_rows_that_occur, trained_embeddings
 
 log = logging.getLogger(__name__)
@@ -108,10 +111,12 @@ class ClassifierModule(StageModuleBase):
         frozen_cache: A file on a local disk, shared by any runs, in which the outputs of the frozen layers are kept:
             each row passes through them once, then only the other layers are computed. They have no dropout then.
             See `frozen_cache.py`.
-        length_groups: How a batch of fit saves padding: true in groups of rows of similar length (`length_groups.py`),
-            `packed` as one row of tokens (`packing.py`), false not at all. null takes groups on a CPU, and packs
-            elsewhere. What cannot be packed (other networks, a `frozen_cache`) is computed as with null on a CPU, or
-            padded elsewhere.
+        length_groups: How a batch of fit saves padding: `packed`, or null, as one row of tokens (`packing.py`), true in
+            groups of rows of similar length (`length_groups.py`), false not at all. What cannot be packed (other
+            networks, a `frozen_cache`) is computed in groups on a CPU, and padded elsewhere.
+        threads: The most parts into which a packed batch of fit is cut on a CPU; a thread takes each through the
+            network and back, see `threads.py`. null takes as many as torch has threads, at most 4, and 1 with
+            `gradient_checkpointing`.
         cuda_graphs: Run the forward and backward passes of packed batches as CUDA graphs, which takes the launching of
             their kernels off the host. null does so on one GPU, without `gradient_checkpointing`. See `cuda_graphs.py`.
         torch_compile: Compile the network by torch.compile, with this backend; `inductor` is the usual one. On a CPU
@@ -139,8 +144,9 @@ class ClassifierModule(StageModuleBase):
     # Arguments that play no part in scoring rows.
     TRAINING_ALONE: ClassVar[tuple[str, ...]] = (
         "learning_rate", "weight_decay", "adam_epsilon", "warmup_ratio", "lazy_embeddings", "optimizer",
-        "lr_scheduler", "dropout", "pooling", "frozen_layers", "frozen_cache", "length_groups", "cuda_graphs", "seed",
-        "objective", "synthetic_labels", "temperature", "teacher_temperature", "kl_weight", "t_squared",
+        "lr_scheduler", "dropout", "pooling", "frozen_layers", "frozen_cache", "length_groups", "threads",
+        "cuda_graphs", "seed", "objective", "synthetic_labels", "temperature", "teacher_temperature", "kl_weight",
+        "t_squared",
     )  # fmt: skip
 
     @check_ranges("model.")
@@ -164,6 +170,7 @@ class ClassifierModule(StageModuleBase):
         frozen_layers: int | None = None,
         frozen_cache: str | None = None,
         length_groups: bool | Literal["packed"] | None = None,
+        threads: PositiveInt | None = None,
         cuda_graphs: bool | None = None,
         torch_compile: Backend | None = None,
         head_seed: Seed | None = None,
@@ -196,6 +203,7 @@ class ClassifierModule(StageModuleBase):
         self.frozen_layers = frozen_layers
         self.frozen_cache = frozen_cache
         self.length_groups = length_groups
+        self.threads = threads
         self.cuda_graphs = cuda_graphs
         self.torch_compile = torch_compile
         self.head_seed = head_seed
@@ -213,6 +221,7 @@ class ClassifierModule(StageModuleBase):
         self._features: set[str] = set()  # what its forward takes
         self._frozen_outputs: FrozenCache | None = None
         self._packs = False
+        self._threaded: ThreadedNetwork | None = None
         self._graphs: GraphedNetwork | None = None
         self._window_sums: Tensor | None = None
         self._counts: ClassCounts | None = None
@@ -386,7 +395,8 @@ class ClassifierModule(StageModuleBase):
         if self.frozen_cache is not None:
             layers = self.frozen_layers or 0
             self._frozen_outputs = FrozenCache(Path(self.frozen_cache), self.network, layers, self.model_name)
-        self._packs = self.trainer.state.fn == "fit" and self._prepared_to_pack(self.network)
+        if self.trainer.state.fn == "fit":
+            self._prepare_batches(self.network)
         if self._moves_no_other_rows:
             train_rows_that_occur(self.network, self._training_tokens())
         if self.lazy_embeddings and self.trainer.state.fn == "fit":
@@ -412,9 +422,30 @@ class ClassifierModule(StageModuleBase):
             raise InputError(f"model.cuda_graphs is true, but {why_not}; set it to null")
         return why_not is None and self.cuda_graphs is not False
 
+    def _prepare_batches(self, network: PreTrainedModel) -> None:
+        """Let training batches be packed, and computed in threads.
+
+        Raises:
+            InputError: If threads are asked for where there can be none.
+        """
+        self._packs, why_not = self._prepared_to_pack(network), None
+        if self.trainer.strategy.root_device.type != "cpu":
+            why_not = "the fit is not on a CPU"
+        elif self.torch_compile is None:
+            make_fast(network)
+        if not self._packs:
+            why_not = why_not or "batches are not packed"
+        elif self.gradient_checkpointing:
+            why_not = why_not or "model.gradient_checkpointing is true, which draws dropout anew"
+        if self.threads is not None and self.threads > 1 and why_not is not None:
+            raise InputError(f"model.threads is {self.threads}, but {why_not}; set it to null")
+        threads = self.threads or min(MOST, torch.get_num_threads())
+        if why_not is None and threads > 1:
+            self._threaded = ThreadedNetwork(network, threads)
+
     def _prepared_to_pack(self, network: PreTrainedModel) -> bool:
         on_cpu = self.trainer.strategy.root_device.type == "cpu"
-        if self.length_groups != "packed" and (self.length_groups is not None or on_cpu):
+        if isinstance(self.length_groups, bool):
             return False
         why_not = obstacle(network) if self.frozen_cache is None else "model.frozen_cache keeps outputs of padded rows"
         if self.torch_compile is not None and on_cpu:
@@ -442,7 +473,7 @@ class ClassifierModule(StageModuleBase):
 
     def on_fit_end(self) -> None:
         """Leave a network of the usual kind."""
-        self._graphs = None
+        self._graphs = self._threaded = None
         train_all_rows(self.network)
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
@@ -452,6 +483,8 @@ class ClassifierModule(StageModuleBase):
         return _wide(logits_BC)
 
     def _training_logits(self, known: dict[str, Tensor]) -> Tensor:
+        if self._threaded is not None:
+            return self._threaded(known)
         if self._packs:
             return packed_logits(self.network, known)
         grouped = self.length_groups if isinstance(self.length_groups, bool) else self.device.type == "cpu"
@@ -496,7 +529,7 @@ class ClassifierModule(StageModuleBase):
     def on_host(self, batch: EncodedBatch) -> EncodedBatch:
         """Pack a training batch before it goes to the device, which then need not be waited for."""
         inputs = batch.get("inputs") if isinstance(batch, dict) else None
-        if not self._packs or not self.trainer.training or not isinstance(inputs, dict):
+        if not self._packs or not self.trainer.training or not isinstance(inputs, dict) or self._threaded is not None:
             return batch
         if any(value.device.type != "cpu" for value in inputs.values()):
             return batch
@@ -684,6 +717,7 @@ class ClassifierModule(StageModuleBase):
         more = {
             "frozen_cache": without_dropout,
             "length_groups": self.length_groups,
+            "threads": self.threads,
             "cuda_graphs": self.cuda_graphs,
             "lazy_embeddings": self.lazy_embeddings or None,
             "head_seed": self.head_seed,

@@ -24,6 +24,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedC
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from .dropout import dropped
 from .length_groups import padded_at_end
 
 _NAME = "labelbridge_packed"  # of the attention, in the transformers library
@@ -199,8 +200,25 @@ def _attention(
         return _flash_attention(states, sequences, settings["dropout"], settings["scaling"]), None
     length = sequences.token_RL.shape[1]
     keys = sequences.token_RL[:, None, None].expand(-1, 1, length, -1)
-    output, _ = sdpa_attention_forward(module, *map(sequences.padded, states), keys, **settings)
+    rows = (sequences.padded(query), sequences.padded(key), sequences.padded(value))
+    if settings["dropout"] and query.device.type == "cpu":
+        output = _attention_with_dropout(*rows, keys, settings["dropout"], settings["scaling"])
+    else:
+        output, _ = sdpa_attention_forward(module, *rows, keys, **settings)
     return sequences.packed(output), None
+
+
+def _attention_with_dropout(
+    query: Tensor, key: Tensor, value: Tensor, keys: Tensor, dropout: float, scaling: float
+) -> Tensor:
+    """Attention of padded rows by `dropped`; shape (R, L, H, D)."""
+    rows, heads, length, _ = query.shape
+    unseen = torch.zeros(keys.shape, dtype=query.dtype).masked_fill(~keys, -torch.inf)[:, :, :1]
+    unseen = unseen.expand(-1, heads, -1, -1).flatten(0, 1)
+    scores = torch.baddbmm(unseen, query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), alpha=scaling)
+    with torch.autocast("cpu", enabled=False):  # rounds no sum: a softmax of bfloat16 has sums in float32
+        weights = dropped(scores.softmax(dim=2), dropout)
+    return torch.bmm(weights, value.flatten(0, 1)).view(rows, heads, length, -1).transpose(1, 2)
 
 
 def _computes(query: Tensor) -> bool:

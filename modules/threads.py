@@ -1,0 +1,170 @@
+"""Training on several CPU cores: a batch in parts, each of which a thread takes through the network and back.
+
+Within a network torch divides each operation among its threads, and lets all of them wait for the slowest. The
+operations of a batch of sentences are too small for that: on a busy machine two threads are slower than one. Cut into
+parts, which meet again only at the logits and where gradients are added up, each thread computes alone.
+
+Logits and gradients are those of the batch, up to the order of floating-point sums. Dropout draws other masks of the
+same distribution, for each part by a generator whose seed comes from torch's default one; so a run with the same number
+of parts has the same bits.
+"""
+
+# B = rows of a batch, L = its longest row in tokens, C = classes; G = rows of a part, T = its tokens, D = width
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from .dropout import drawn_by
+from .length_groups import padded_at_end
+from .packing import Packed, pack, packed_logits
+
+MOST = 4  # parts by default: each has gradients of all weights
+_LEAST = 64  # tokens of a part, below which a thread of its own gains nothing
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class ThreadedNetwork:
+    """Computes the logits of training batches part by part, each in a thread; what cannot be cut passes as it is.
+
+    Args:
+        network: A network that takes packed batches (see `packing.make_packable`) with dropout of `dropout.make_fast`,
+            on the CPU.
+        threads: The most parts of a batch.
+    """
+
+    def __init__(self, network: Any, threads: int) -> None:
+        self._network = network
+        self._threads = threads
+
+    def __call__(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The logits of a padded batch; shape (B, C).
+
+        Args:
+            inputs: `input_ids`, `attention_mask` and others of shape (B, L).
+        """
+        if not torch.is_grad_enabled() or not padded_at_end(inputs):
+            return packed_logits(self._network, inputs)
+        length_B = inputs["attention_mask"].sum(dim=1)
+        order_B = length_B.argsort(stable=True)
+        slices = evenly(length_B[order_B].tolist(), self._threads)
+        if len(slices) == 1:
+            return packed_logits(self._network, inputs)
+        parts, words = [], []
+        for rows in slices:
+            of_part = order_B[rows]
+            longest = max(1, int(length_B[of_part[-1]]))
+            packed = pack(self._network, {name: value[of_part, :longest] for name, value in inputs.items()})
+            assert packed is not None, "rows are padded at their end"
+            # Looked up here, so that each gradient of the word embeddings is there once, and not for each part.
+            words.append(self._network.get_input_embeddings()(packed.inputs.pop("input_ids")))
+            parts.append(packed)
+        weights = [weight for weight in self._network.parameters() if weight.requires_grad]
+        logits_BC: Tensor = _InParts.apply(self._network, parts, *words, *weights)  # type: ignore[no-untyped-call]
+        return logits_BC[order_B.argsort()]
+
+
+def evenly(lengths: Sequence[int], parts: int) -> list[slice]:
+    """Cut rows into parts with about as many tokens each.
+
+    Args:
+        lengths: Tokens of each row.
+        parts: The most parts; there are fewer where rows are few or short.
+    """
+    total = sum(lengths)
+    parts = max(1, min(parts, len(lengths), total // _LEAST))
+    bounds, tokens = [0], 0
+    for row, length in enumerate(lengths):
+        # A row belongs to the part in which its middle lies.
+        if bounds[-1] < row and tokens + length / 2 > total * len(bounds) / parts and len(bounds) < parts:
+            bounds.append(row)
+        tokens += length
+    return [slice(*ends) for ends in zip(bounds, [*bounds[1:], len(lengths)], strict=True)]
+
+
+def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """What `work` gives for each item; every item has a thread, and its share of torch's threads."""
+    threads = torch.get_num_threads()
+    share = max(1, threads // len(items))
+    is_autocast, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+
+    def of_thread(item: Item) -> Result:
+        if torch.get_num_threads() != share:
+            torch.set_num_threads(share)
+        with torch.autocast("cpu", dtype, enabled=is_autocast):
+            return work(item)
+
+    try:
+        return list(_pool(len(items)).map(of_thread, items))
+    finally:
+        torch.set_num_threads(threads)  # what a new thread of torch takes; this one's number has not changed
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="labelbridge-part")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part between its passes.
+
+    Args:
+        words_1TD: Its word embeddings, a leaf of its graph.
+        logits_GC: Its logits, with their graph.
+    """
+
+    words_1TD: Tensor
+    logits_GC: Tensor
+
+
+class _InParts(torch.autograd.Function):
+    """Logits of all parts, whose gradient runs the backward pass of each part in a thread."""
+
+    @staticmethod
+    def forward(ctx: Any, network: nn.Module, packed: list[Packed], *leaves: Tensor) -> Tensor:
+        seeds = torch.randint(1 << 62, (len(packed),)).tolist()
+        ctx.weights = leaves[len(packed) :]
+
+        def through(part: tuple[Packed, Tensor, int]) -> _Part:
+            one, words, seed = part
+            words_1TD = words.detach().requires_grad_(words.requires_grad)
+            with torch.enable_grad(), drawn_by(torch.Generator().manual_seed(seed)):
+                logits_GC = network(inputs_embeds=words_1TD, **one.inputs, sequences=one).logits
+            return _Part(words_1TD, logits_GC)
+
+        ctx.parts = in_threads(through, list(zip(packed, leaves, seeds, strict=False)))
+        return torch.cat([part.logits_GC.detach() for part in ctx.parts])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        parts: list[_Part] = ctx.parts
+
+        def back(part: tuple[_Part, Tensor]) -> tuple[Tensor | None, ...]:
+            one, gradient_GC = part
+            leaves = [one.words_1TD] if one.words_1TD.requires_grad else []
+            found = torch.autograd.grad(one.logits_GC, [*leaves, *ctx.weights], gradient_GC, allow_unused=True)
+            return found if leaves else (None, *found)
+
+        of_parts = torch.split(gradients[0], [len(part.logits_GC) for part in parts])
+        found = in_threads(back, list(zip(parts, of_parts, strict=True)))
+        del ctx.parts  # and with them, what the passes have kept
+        total = found[0][1:]
+        same = [of_all for of_all in zip(*(of_part[1:] for of_part in found), strict=True) if of_all[0] is not None]
+        in_threads(_add_up, [same[first :: len(parts)] for first in range(len(parts))])
+        return (None, None, *(of_part[0] for of_part in found), *total)
+
+
+def _add_up(gradients: list[tuple[Tensor, ...]]) -> None:
+    """Add the gradients of all parts to those of the first, for some weights."""
+    for first, *others in gradients:
+        for gradient in others:
+            first.add_(gradient)

@@ -1,0 +1,339 @@
+"""A batch in parts, each in a thread, has the logits and gradients of the batch; and a fit the same weights."""
+
+import copy
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import LABELS, Files
+from lightning.pytorch import Trainer, seed_everything
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from labelbridge.datamodules import GoldDataModule
+from labelbridge.lightning_app.core.errors import InputError
+from labelbridge.lightning_app.core.task import Task
+from labelbridge.lightning_app.data.sources import Source
+from labelbridge.modules import TeacherModule, threads
+from labelbridge.modules.dropout import make_fast
+from labelbridge.modules.heads import freeze_lower_layers, load_classifier
+from labelbridge.modules.packing import PACKED_TYPES, make_packable
+from labelbridge.modules.threads import ThreadedNetwork, evenly, in_threads
+from labelbridge.modules.trained_rows import train_rows_that_occur
+
+TASK = Task("sentiment", ["text"], LABELS)
+LENGTHS = [1, 2, 33, 7, 20, 33, 4, 30]
+PADDING = 1
+
+
+@pytest.fixture(autouse=True)
+def _small_parts(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(threads, "_LEAST", 1)
+
+
+def plain_network_of(kind: str, **settings: Any) -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = AutoConfig.for_model(
+            kind, vocab_size=60, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+            max_position_embeddings=40, type_vocab_size=2, num_labels=3, pad_token_id=PADDING, initializer_range=0.5,
+            **settings,
+        )  # fmt: skip
+        return AutoModelForSequenceClassification.from_config(config).eval()
+
+
+def network_of(kind: str, **settings: Any) -> Any:
+    return prepared(plain_network_of(kind, **settings))
+
+
+def prepared(network: Any) -> Any:
+    make_packable(network)
+    make_fast(network)
+    return network
+
+
+def batch(lengths: list[int] = LENGTHS) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    places_BL = torch.arange(max(lengths)).expand(len(lengths), -1)
+    mask_BL = (places_BL < torch.tensor(lengths)[:, None]).long()
+    ids_BL = torch.randint(4, 60, mask_BL.shape, generator=generator).masked_fill(mask_BL == 0, PADDING)
+    return {"input_ids": ids_BL, "attention_mask": mask_BL, "token_type_ids": (places_BL > 5).long() * mask_BL}
+
+
+def gradients(network: Any, logits_BC: torch.Tensor) -> dict[str, torch.Tensor]:
+    network.zero_grad()
+    logits_BC.double().logsumexp(dim=1).sum().backward()
+    return {name: weight.grad.clone() for name, weight in network.named_parameters() if weight.grad is not None}
+
+
+def assert_same(network: Any, inputs: dict[str, torch.Tensor], within: float, parts: int = 3) -> None:
+    padded_BC, threaded_BC = network(**inputs).logits, ThreadedNetwork(network, parts)(inputs)
+    assert "InParts" in type(threaded_BC.grad_fn.next_functions[0][0]).__name__
+    torch.testing.assert_close(threaded_BC, padded_BC, rtol=0, atol=within)
+    of_padded, of_threaded = gradients(network, padded_BC), gradients(network, threaded_BC)
+    assert set(of_threaded) == set(of_padded)
+    for name, gradient in of_padded.items():
+        scale = max(1.0, float(gradient.abs().max()))
+        torch.testing.assert_close(of_threaded[name], gradient, rtol=0, atol=within * scale)
+
+
+@pytest.mark.parametrize("kind", PACKED_TYPES)
+def test_logits_and_gradients_are_those_of_the_padded_batch(kind: str):
+    assert_same(network_of(kind), batch(), within=2e-5)
+    for parts in (2, 3, 8):
+        assert_same(network_of(kind).double(), batch(), within=1e-11, parts=parts)
+
+
+@pytest.mark.parametrize("kind", ["bert", "xlm-roberta"])
+def test_mixed_bfloat16_rounds_no_more_than_with_the_padded_batch(kind: str):
+    exact = network_of(kind).double()
+    exact_BC = exact(**batch()).logits
+    of_exact, network = gradients(exact, exact_BC), network_of(kind)
+    with torch.autocast("cpu", torch.bfloat16):
+        padded_BC, threaded_BC = network(**batch()).logits, ThreadedNetwork(network, 3)(batch())
+    assert (threaded_BC - exact_BC).abs().max() <= 2 * (padded_BC - exact_BC).abs().max()
+    of_padded, of_threaded = gradients(network, padded_BC), gradients(network, threaded_BC)
+    for name, gradient in of_exact.items():
+        error, usual = (float((one[name] - gradient).abs().max()) for one in (of_threaded, of_padded))
+        assert error <= 2 * usual + 1e-3 * float(gradient.abs().max()), name
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_the_same_with_frozen_layers(layers: int):
+    network = network_of("xlm-roberta").double()
+    freeze_lower_layers(network, layers, "it")
+    assert_same(network, batch(), within=1e-11)
+
+
+@pytest.mark.parametrize("kind", ["bert", "xlm-roberta"])
+def test_the_same_where_only_embeddings_that_occur_are_trained(kind: str):
+    network = network_of(kind).double()
+    train_rows_that_occur(network, np.arange(29))
+    inputs = batch()
+    inputs["input_ids"] %= 29
+    assert_same(network, inputs, within=1e-11)
+
+
+def test_the_same_with_mean_pooling(tiny_xlmr: Path):
+    network = prepared(load_classifier(str(tiny_xlmr), TASK, new_head=True, pooling="mean").double().eval())
+    inputs = {name: batch()[name] for name in ("input_ids", "attention_mask")}
+    inputs["input_ids"] %= 20
+    assert_same(network, inputs, within=1e-11)
+
+
+def test_gradients_of_two_batches_add_up_whatever_the_order_of_their_passes():
+    network = network_of("bert").double()
+    first, second = batch(), batch(LENGTHS[::-1])
+    expected = gradients(network, torch.cat([network(**one).logits for one in (first, second)]))
+    threaded = ThreadedNetwork(network, 2)
+    found = gradients(network, torch.cat([threaded(first), threaded(second)]))
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient)
+
+
+def test_dropout_has_the_same_bits_with_the_same_seed_and_differs_between_parts():
+    network = network_of("bert", hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5).train()
+    inputs = {name: value[[3] * 4, :7] for name, value in batch().items()}  # one row, four times
+
+    def drawn() -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        torch.manual_seed(5)
+        logits_BC = ThreadedNetwork(network, 4)(inputs)
+        return logits_BC.detach(), gradients(network, logits_BC)
+
+    with torch.random.fork_rng():
+        logits_BC, found = drawn()
+        again_BC, found_again = drawn()
+        torch.manual_seed(6)
+        other_BC = ThreadedNetwork(network, 4)(inputs)
+    assert torch.equal(logits_BC, again_BC)
+    assert all(torch.equal(found[name], found_again[name]) for name in found)
+    assert not torch.equal(logits_BC, other_BC)
+    assert len({tuple(row.tolist()) for row in logits_BC}) == 4
+
+
+def test_dropout_is_of_the_distribution_of_torch():
+    network = network_of("bert", hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.5).train()
+    plain = plain_network_of("bert", hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.5)
+    draws, rows = 2000, torch.tensor([1, 3])
+    inputs = {name: value[rows, :7].repeat(draws, 1) for name, value in batch().items()}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        found = ThreadedNetwork(network, 2)(inputs).detach().view(draws, 2, 3)
+        expected = plain.train()(**inputs).logits.detach().view(draws, 2, 3)
+    error = ((found.var(dim=0) + expected.var(dim=0)) / draws).sqrt()
+    assert (error > 0).all()
+    assert ((found.mean(dim=0) - expected.mean(dim=0)).abs() < 4 * error).all()
+    torch.testing.assert_close(found.std(dim=0), expected.std(dim=0), rtol=0.1, atol=0)
+
+
+def test_without_gradients_or_with_another_kind_of_padding_nothing_is_cut(monkeypatch: pytest.MonkeyPatch):
+    network = network_of("bert")
+    monkeypatch.setattr(threads, "in_threads", lambda *_: pytest.fail("cut"))
+    with torch.no_grad():
+        found_BC = ThreadedNetwork(network, 3)(batch())
+    torch.testing.assert_close(found_BC, network(**batch()).logits)
+    flipped = {name: value.flip(1) for name, value in batch().items()}
+    assert torch.equal(ThreadedNetwork(network, 3)(flipped), network(**flipped).logits)
+    one = {name: value[:1] for name, value in batch().items()}
+    torch.testing.assert_close(ThreadedNetwork(network, 3)(one), network(**one).logits)
+
+
+def test_a_copy_of_the_network_has_its_own_weights():
+    network = network_of("bert").double()
+    both = {"network": network, "threaded": ThreadedNetwork(network, 2)}
+    copied = copy.deepcopy(both)
+    with torch.no_grad():
+        for weight in copied["network"].parameters():
+            weight.mul_(0.5)
+    torch.testing.assert_close(copied["threaded"](batch()), copied["network"](**batch()).logits)
+    torch.testing.assert_close(both["threaded"](batch()), network(**batch()).logits)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "parts", "expected"),
+    [
+        ([10, 10, 10, 10], 2, [2, 2]),
+        ([1, 2, 3, 6], 2, [3, 1]),
+        ([5, 5, 5], 2, [2, 1]),
+        ([1, 1, 1, 97], 3, [3, 1]),
+        ([97, 1, 1, 1], 3, [1, 1, 2]),
+        ([4], 3, [1]),
+        ([0, 0], 2, [2]),
+        ([1, 1, 1], 8, [1, 1, 1]),
+    ],
+)
+def test_parts_have_about_as_many_tokens(lengths: list[int], parts: int, expected: list[int]):
+    slices = evenly(lengths, parts)
+    assert [one.stop - one.start for one in slices] == expected
+    assert [row for one in slices for row in range(one.start, one.stop)] == list(range(len(lengths)))
+
+
+def test_few_tokens_are_not_cut(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(threads, "_LEAST", 64)
+    assert len(evenly([30] * 4, 4)) == 1
+    assert len(evenly([32] * 4, 4)) == 2
+    assert len(evenly([32] * 32, 4)) == 4
+
+
+def test_threads_share_those_of_torch_and_leave_the_number_as_it_was():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        assert in_threads(lambda _: torch.get_num_threads(), [1, 2]) == [2, 2]
+        assert in_threads(lambda _: torch.get_num_threads(), [1, 2, 3]) == [1, 1, 1]
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_threads_compute_in_the_precision_of_the_caller():
+    def product(_: int) -> torch.dtype:
+        return (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+
+    with torch.autocast("cpu", torch.bfloat16):
+        assert in_threads(product, [1, 2]) == [torch.bfloat16] * 2
+    assert in_threads(product, [1, 2]) == [torch.float32] * 2
+
+
+def test_an_error_in_a_thread_is_one_of_the_caller():
+    network = network_of("bert")
+    train_rows_that_occur(network, np.arange(20))
+    with pytest.raises(InputError, match="is in a training batch, but not in the DataModule's training_tokens"):
+        ThreadedNetwork(network.train(), 2)(batch())
+
+    def fails(number: int) -> None:
+        raise ValueError(number)
+
+    with pytest.raises(ValueError, match="1"):
+        in_threads(fails, [1, 2])
+
+
+def fit(files: Files, model: Path, precision: str = "64-true", **settings: Any) -> tuple[TeacherModule, Trainer]:
+    seed_everything(0, verbose=False)
+    data = GoldDataModule(
+        task=TASK, model=str(model), train=Source(path=str(files.gold)), dev=Source(path=str(files.dev)), batch_size=4
+    )
+    module = TeacherModule(task=TASK, model=str(model), **{"learning_rate": 0.01, "dropout": 0.0, **settings})
+    trainer = Trainer(
+        accelerator="cpu", precision=precision, max_epochs=2, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+        accumulate_grad_batches=2, gradient_clip_val=1.0,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=data)
+    return module, trainer
+
+
+@pytest.mark.parametrize("settings", [{}, {"weight_decay": 0.01}, {"frozen_layers": 1}, {"lazy_embeddings": True}])
+def test_a_fit_in_threads_gives_the_weights_of_one_without(
+    settings: dict[str, Any], files: Files, tiny_xlmr: Path, monkeypatch: pytest.MonkeyPatch
+):
+    cut = []
+    monkeypatch.setattr(threads, "in_threads", lambda work, items: cut.append(len(items)) or in_threads(work, items))
+    threaded, trainer = fit(files, tiny_xlmr, threads=3, **settings)
+    assert max(cut) == 3
+    cut.clear()
+    plain, plain_trainer = fit(files, tiny_xlmr, length_groups=False, **settings)
+    assert not cut
+    of_plain = plain.network.state_dict()
+    for name, weight in threaded.network.state_dict().items():
+        torch.testing.assert_close(weight, of_plain[name], rtol=1e-6, atol=1e-8, msg=name)
+    assert float(trainer.callback_metrics["dev/loss"]) == pytest.approx(
+        float(plain_trainer.callback_metrics["dev/loss"]), abs=1e-8
+    )
+
+
+def test_a_fit_with_dropout_in_threads_has_the_same_bits_again(files: Files, tiny_xlmr: Path):
+    first, second = (fit(files, tiny_xlmr, "bf16-mixed", threads=2, dropout=0.2)[0] for _ in range(2))
+    other, _ = fit(files, tiny_xlmr, "bf16-mixed", threads=2, dropout=0.2, seed=1)
+    of_second, of_other = second.network.state_dict(), other.network.state_dict()
+    weights = first.network.state_dict()
+    assert all(torch.equal(weight, of_second[name]) for name, weight in weights.items())
+    assert not all(torch.equal(weight, of_other[name]) for name, weight in weights.items())
+
+
+def module_on(device: str, model: Path, **settings: Any) -> TeacherModule:
+    module = TeacherModule(task=TASK, model=str(model), **settings)
+    module.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)))
+    return module
+
+
+@pytest.mark.parametrize(
+    ("torch_threads", "settings", "expected"),
+    [
+        (1, {}, None),
+        (2, {}, 2),
+        (16, {}, 4),
+        (2, {"threads": 1}, None),
+        (1, {"threads": 6}, 6),
+        (2, {"length_groups": "packed"}, 2),
+        (2, {"length_groups": True}, None),
+        (2, {"gradient_checkpointing": True}, None),
+        (2, {"torch_compile": "eager"}, None),
+    ],
+)
+def test_null_takes_as_many_parts_as_torch_has_threads(
+    torch_threads: int, settings: dict[str, Any], expected: int | None, tiny_xlmr: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    monkeypatch.setattr(torch, "get_num_threads", lambda: torch_threads)
+    module = module_on("cpu", tiny_xlmr, **settings)
+    module._prepare_batches(plain_network_of("xlm-roberta"))
+    assert (module._threaded and module._threaded._threads) == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "settings", "reason"),
+    [
+        ("cuda", {}, "the fit is not on a CPU"),
+        ("cpu", {"length_groups": False}, "batches are not packed"),
+        ("cpu", {"torch_compile": "eager"}, "batches are not packed"),
+        ("cpu", {"gradient_checkpointing": True}, "draws dropout anew"),
+    ],
+)
+def test_threads_that_there_cannot_be_are_refused(device: str, settings: dict[str, Any], reason: str, tiny_xlmr: Path):
+    module = module_on(device, tiny_xlmr, threads=2, **settings)
+    with pytest.raises(InputError, match=rf"model\.threads is 2, but .*{reason}.*; set it to null"):
+        module._prepare_batches(plain_network_of("xlm-roberta"))
