@@ -37,7 +37,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "matrix products": ("mm", "linear", "matmul"),
     "gradient norm and scaling": ("norm_except", "foreach_norm", "vector_norm", "foreach_mul", "clip_grad"),
     "normalisation, softmax, GELU": ("layer_norm", "softmax", "gelu", "tanh"),
-    "dropout": ("dropout", "bernoulli"),
+    "dropout": ("dropout", "_dropped", "bernoulli", "random_"),
     "embeddings": ("embedding",),
     "filling with zeros": ("zero", "fill_"),
     "copies and casts": ("copy", "clone", "_to_"),
@@ -67,10 +67,11 @@ class Profile:
 def run(full: bool = False) -> dict[str, Any]:
     """Profile 4 steps of 32 rows as long as SST5's (`full`: 12), in float32 on a CPU both, after 2 that warm up.
 
-    The Trainer pads random batches of 32 and moves every word embedding; a fit of ours cuts the batch into groups, or
-    packs it on a GPU, and moves those that occur. `ratio`: a step there over a step of ours, by the clock, under the
-    profiler. For the word embeddings alone, what filling their gradient with zeros, its norm and scaling, and AdamW
-    take is measured by itself (`plain_embeddings_ms`, `our_embeddings_ms`).
+    The Trainer pads random batches of 32 and moves every word embedding; a fit of ours packs the batch, on a CPU in a
+    part for each thread, and moves those that occur. Operators are those of all threads together. `ratio`: a step there
+    over a step of ours, by the clock, under the profiler. For the word embeddings alone, what filling their gradient
+    with zeros, its norm and scaling, and AdamW take is measured by itself (`plain_embeddings_ms`,
+    `our_embeddings_ms`).
     """
     keep_freed_memory()
     plain, ours = compare("bundled", steps=12 if full else 4)
@@ -97,7 +98,8 @@ class _Clock:
 
     def __init__(self, steps: int) -> None:
         on_gpu = [ProfilerActivity.CUDA] if torch.cuda.is_available() else []
-        self.profile = profile(activities=[ProfilerActivity.CPU, *on_gpu])
+        every_thread = torch._C._profiler._ExperimentalConfig(profile_all_threads=True)
+        self.profile = profile(activities=[ProfilerActivity.CPU, *on_gpu], experimental_config=every_thread)
         self.steps = steps
         self.step_ms = 0.0
         self._began = 0.0
@@ -118,8 +120,9 @@ class _Clock:
         name = "self_device_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
         taken = {event.key: getattr(event, name) / 1e3 / self.steps for event in self.profile.key_averages()}
         rows, width = embeddings.shape
-        # `Optimizer.step#AdamW.step` is a span, to which Lightning's Python in the forward pass counts; no operator.
-        operators = {key: ms for key, ms in taken.items() if ms > 0 and "#" not in key}
+        # `Optimizer.step#AdamW.step` is a span, to which Lightning's Python in the forward pass counts, and `_InParts`
+        # waits for threads; they are no operators.
+        operators = {key: ms for key, ms in taken.items() if ms > 0 and "#" not in key and "_InParts" not in key}
         return Profile(self.step_ms, operators, (rows, width))
 
 

@@ -66,9 +66,9 @@ from .heads import freeze_lower_layers, label_outputs, load_classifier, load_con
 from .length_groups import in_groups
 from .losses import ClassCounts, RowLosses
 from .optimizers import check_optimizer, optimizer_and_schedule
-from .packing import make_packable, obstacle, pack, packed_logits
+from .packing import is_known, make_packable, obstacle, pack, packed_logits
 from .thinned import deviations_under_dropout
-from .threads import MOST, ThreadedNetwork
+from .threads import ThreadedNetwork, by_rows, default_threads
 from .trained_rows import train_all_rows, train_rows_that_occur, trained_embeddings
 
 log = logging.getLogger(__name__)
@@ -114,9 +114,9 @@ class ClassifierModule(StageModuleBase):
         length_groups: How a batch of fit saves padding: `packed`, or null, as one row of tokens (`packing.py`), true in
             groups of rows of similar length (`length_groups.py`), false not at all. What cannot be packed (other
             networks, a `frozen_cache`) is computed in groups on a CPU, and padded elsewhere.
-        threads: The most parts into which a packed batch of fit is cut on a CPU; a thread takes each through the
-            network and back, see `threads.py`. null takes as many as torch has threads, at most 4, and 1 with
-            `gradient_checkpointing`.
+        threads: The most parts into which a batch is cut on a CPU; a thread takes each through the network, see
+            `threads.py`. null takes as many as torch has threads, at most 4. Networks that cannot be packed have 1,
+            and so has a fit with `gradient_checkpointing`, `torch_compile` or a `frozen_cache`.
         cuda_graphs: Run the forward and backward passes of packed batches as CUDA graphs, which takes the launching of
             their kernels off the host. null does so on one GPU, without `gradient_checkpointing`. See `cuda_graphs.py`.
         torch_compile: Compile the network by torch.compile, with this backend; `inductor` is the usual one. On a CPU
@@ -144,8 +144,8 @@ class ClassifierModule(StageModuleBase):
     # Arguments that play no part in scoring rows.
     TRAINING_ALONE: ClassVar[tuple[str, ...]] = (
         "learning_rate", "weight_decay", "adam_epsilon", "warmup_ratio", "lazy_embeddings", "optimizer",
-        "lr_scheduler", "dropout", "pooling", "frozen_layers", "frozen_cache", "length_groups", "threads",
-        "cuda_graphs", "seed", "objective", "synthetic_labels", "temperature", "teacher_temperature", "kl_weight",
+        "lr_scheduler", "dropout", "pooling", "frozen_layers", "frozen_cache", "length_groups", "cuda_graphs",
+        "seed", "objective", "synthetic_labels", "temperature", "teacher_temperature", "kl_weight",
         "t_squared",
     )  # fmt: skip
 
@@ -439,7 +439,7 @@ class ClassifierModule(StageModuleBase):
             why_not = why_not or "model.gradient_checkpointing is true, which draws dropout anew"
         if self.threads is not None and self.threads > 1 and why_not is not None:
             raise InputError(f"model.threads is {self.threads}, but {why_not}; set it to null")
-        threads = self.threads or min(MOST, torch.get_num_threads())
+        threads = self.threads or default_threads()
         if why_not is None and threads > 1:
             self._threaded = ThreadedNetwork(network, threads)
 
@@ -493,8 +493,19 @@ class ClassifierModule(StageModuleBase):
     def _logits(self, known: dict[str, Tensor]) -> Tensor:
         assert self.network is not None, "configure_model loads the network"
         with nullcontext() if self._frozen_outputs is None else self._frozen_outputs.outputs_given(known):
-            logits_BC: Tensor = self.network(**known).logits
-        return logits_BC
+            return self._logits_of(self.network, known)
+
+    def _logits_of(self, network: PreTrainedModel, known: dict[str, Tensor]) -> Tensor:
+        """Logits of a network; in evaluation on a CPU by several threads."""
+
+        def logits(inputs: dict[str, Tensor]) -> Tensor:
+            logits_BC: Tensor = network(**inputs).logits
+            return logits_BC
+
+        plain = self.training or torch.is_grad_enabled() or self.device.type != "cpu"
+        if plain or self._frozen_outputs is not None or self.torch_compile is not None or not is_known(network):
+            return logits(known)
+        return by_rows(logits, known, self.threads or default_threads())
 
     def _known(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """What the network takes: some tokenizers mark the texts of a pair for networks that make no use of it."""
@@ -632,7 +643,7 @@ class ClassifierModule(StageModuleBase):
     def _raw_log_probs(self, batch: EncodedBatch) -> list[Tensor]:
         """Log-probabilities of each model, on the CPU; float64 of shape (B, C)."""
         inputs = self._known(batch["inputs"])
-        logits = [self(batch["inputs"]), *(member(**inputs).logits for member in self.members)]
+        logits = [self(batch["inputs"]), *(self._logits_of(member, inputs) for member in self.members)]
         wide = [_wide(logits_BC) for logits_BC in logits]
         return [functional.log_softmax(logits_BC, dim=1).cpu().double() for logits_BC in wide]
 

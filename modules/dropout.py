@@ -1,4 +1,4 @@
-"""Dropout on a CPU whose masks take little time, and which each thread can draw by a generator of its own.
+"""Dropout on a CPU: masks take little time, and threads can draw theirs independently.
 
 torch draws a mask on a CPU value by value, 6 ns each, longer than what lies around it on a core with matrix units. Here
 a random number of 64 bits serves four values. So a rate is rounded to 16 bits, and kept values are scaled by the
@@ -16,7 +16,13 @@ from torch import Tensor, nn
 
 _LEVELS = 1 << 16  # of the rate
 _LOWEST = -(1 << 15)  # of an int16
-_OF_THREAD = threading.local()
+
+
+class _OfThread(threading.local):
+    generator: torch.Generator | None = None  # None is torch's default one, which all threads share
+
+
+_OF_THREAD = _OfThread()
 
 
 class FastDropout(nn.Dropout):
@@ -63,7 +69,7 @@ def drawn_by(generator: torch.Generator) -> Iterator[None]:
     try:
         yield
     finally:
-        del _OF_THREAD.generator
+        _OF_THREAD.generator = None
 
 
 class _Dropped(torch.autograd.Function):
@@ -84,5 +90,5 @@ def _kept(shape: torch.Size, level: int, dtype: torch.dtype) -> Tensor:
     """1 where a value is kept, 0 elsewhere."""
     size = math.prod(shape)
     words = torch.empty(-(-size // 4), dtype=torch.int64)
-    words.random_(-(1 << 63), None, generator=getattr(_OF_THREAD, "generator", None))
+    words.random_(-(1 << 63), None, generator=_OF_THREAD.generator)
     return (words.view(torch.int16)[:size] >= _LOWEST + level).to(dtype).view(shape)

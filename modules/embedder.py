@@ -17,6 +17,8 @@ from labelbridge.lightning_app.models.networks import check_complete
 from labelbridge.lightning_app.protocols import EncodedBatch, StepRows, batch_rows
 
 from .base import StageModuleBase
+from .packing import is_known
+from .threads import by_rows, default_threads
 
 
 class EmbedderModule(StageModuleBase):
@@ -61,8 +63,8 @@ class EmbedderModule(StageModuleBase):
             network = SentenceTransformer(
                 locate(self.model_name), device="cpu", trust_remote_code=self.trust_remote_code
             )
-        self._check_weights(network)
         self.network = network.float().eval()
+        self._check_weights(network)
         with loading(self.model_name, "its embeddings", "give a sentence-transformers folder, or a plain encoder"):
             if not bool(torch.isfinite(network.encode(["A probe."], convert_to_tensor=True)).all()):
                 raise ValueError("they hold nan or inf")
@@ -73,7 +75,7 @@ class EmbedderModule(StageModuleBase):
         Raises:
             InputError: See `check_complete`.
         """
-        encoder = getattr(next(network.children()), "auto_model", None)
+        encoder = self._encoder
         if encoder is not None:
             names = [name for name in encoder.state_dict() if "pooler" not in name]
             folder = Path(str(encoder.name_or_path))
@@ -83,9 +85,21 @@ class EmbedderModule(StageModuleBase):
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """Unit embeddings; shape (B, D)."""
+        known = self._encoder is not None and is_known(self._encoder)
+        in_parts = known and not torch.is_grad_enabled() and inputs["input_ids"].device.type == "cpu"
+        embedding_BD = by_rows(self._embeddings, inputs, default_threads()) if in_parts else self._embeddings(inputs)
+        return nn.functional.normalize(embedding_BD.to(torch.float32), dim=1)
+
+    def _embeddings(self, inputs: dict[str, Tensor]) -> Tensor:
         assert self.network is not None, "configure_model loads the network"
         embedding_BD: Tensor = self.network(dict(inputs))["sentence_embedding"]
-        return nn.functional.normalize(embedding_BD.to(torch.float32), dim=1)
+        return embedding_BD
+
+    @property
+    def _encoder(self) -> Any:
+        """The network of the transformers library inside, if there is one."""
+        assert self.network is not None, "configure_model loads the network"
+        return getattr(next(self.network.children(), None), "auto_model", None)
 
     def predict_step(self, batch: EncodedBatch, batch_idx: int) -> StepRows:
         """One embedding a row."""

@@ -1,4 +1,4 @@
-"""Training on several CPU cores: a batch in parts, each of which a thread takes through the network and back.
+"""Several CPU cores: a batch in parts, each of which a thread takes through the network, and back.
 
 Within a network torch divides each operation among its threads, and lets all of them wait for the slowest. The
 operations of a batch of sentences are too small for that: on a busy machine two threads are slower than one. Cut into
@@ -71,6 +71,28 @@ class ThreadedNetwork:
         return logits_BC[order_B.argsort()]
 
 
+def by_rows(network: Callable[[dict[str, Tensor]], Tensor], inputs: Mapping[str, Tensor], threads: int) -> Tensor:
+    """What a network gives for each row, without gradients; every thread takes some rows.
+
+    Args:
+        network: From inputs of shape (rows, L) to a tensor with a row for each; in evaluation mode, on the CPU.
+        inputs: `input_ids` and others of shape (B, L).
+        threads: The most parts.
+    """
+    rows, longest = inputs["input_ids"].shape
+    slices = evenly([longest] * rows, threads)
+    if len(slices) == 1:
+        return network(dict(inputs))
+    return torch.cat(
+        in_threads(network, [{name: value[of_part] for name, value in inputs.items()} for of_part in slices])
+    )
+
+
+def default_threads() -> int:
+    """As many parts as torch has threads, and no more than `MOST`."""
+    return min(MOST, torch.get_num_threads())
+
+
 def evenly(lengths: Sequence[int], parts: int) -> list[slice]:
     """Cut rows into parts with about as many tokens each.
 
@@ -90,15 +112,20 @@ def evenly(lengths: Sequence[int], parts: int) -> list[slice]:
 
 
 def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """What `work` gives for each item; every item has a thread, and its share of torch's threads."""
+    """What `work` gives for each item; every item has a thread, and its share of torch's threads.
+
+    Precision and whether gradients are recorded are those of the caller, which torch would not take over.
+    """
     threads = torch.get_num_threads()
     share = max(1, threads // len(items))
     is_autocast, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+    records, infers = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
 
     def of_thread(item: Item) -> Result:
         if torch.get_num_threads() != share:
             torch.set_num_threads(share)
-        with torch.autocast("cpu", dtype, enabled=is_autocast):
+        autocast = torch.autocast("cpu", dtype, enabled=is_autocast)
+        with torch.inference_mode(infers), torch.set_grad_enabled(records), autocast:
             return work(item)
 
     try:

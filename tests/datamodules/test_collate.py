@@ -62,7 +62,7 @@ def test_one_batch_of_all_rows_gives_equation_1(tiny_bert: Path, task: Task, tok
     (ce + kl / (3 * 8)).backward()
     expected = [parameter.grad for parameter in student.parameters() if parameter.grad is not None]
     for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_accumulated_batches_give_the_gradient_of_one_large_batch(tiny_bert: Path, task: Task, tokenizer: Any):
@@ -110,8 +110,8 @@ class Mine(LightningDataModule):
 
 def test_a_datamodule_of_ones_own_trains_validates_and_predicts(tiny_bert: Path, task: Task, tokenizer: Any):
     data = Mine(Collate(tokenizer, task, n_gold=8, n_synthetic=8))
-    student = StudentModule(task=task, model=str(tiny_bert), learning_rate=0.01)
-    trainer = Trainer(max_epochs=8, **QUIET)
+    student = StudentModule(task=task, model=str(tiny_bert), learning_rate=0.005, dropout=0.0)
+    trainer = Trainer(max_epochs=30, **QUIET)
     trainer.fit(student, data)
     assert trainer.callback_metrics["dev/accuracy"] > 0.7
     predicted = [name for batch in trainer.predict(student, data) for name in batch["columns"]["prediction"]]

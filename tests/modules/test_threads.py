@@ -1,6 +1,8 @@
 """A batch in parts, each in a thread, has the logits and gradients of the batch; and a fit the same weights."""
 
 import copy
+import shutil
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,19 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import LABELS, Files
+import warm
+from conftest import LABELS, Files, Stages
 from lightning.pytorch import Trainer, seed_everything
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from labelbridge.datamodules import GoldDataModule
+from labelbridge.datamodules import GoldDataModule, PoolDataModule
 from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Source
-from labelbridge.modules import TeacherModule, threads
+from labelbridge.modules import EmbedderModule, TeacherModule, threads
 from labelbridge.modules.dropout import make_fast
 from labelbridge.modules.heads import freeze_lower_layers, load_classifier
 from labelbridge.modules.packing import PACKED_TYPES, make_packable
-from labelbridge.modules.threads import ThreadedNetwork, evenly, in_threads
+from labelbridge.modules.threads import ThreadedNetwork, by_rows, evenly, in_threads
 from labelbridge.modules.trained_rows import train_rows_that_occur
 
 TASK = Task("sentiment", ["text"], LABELS)
@@ -154,6 +158,27 @@ def test_dropout_has_the_same_bits_with_the_same_seed_and_differs_between_parts(
     assert len({tuple(row.tolist()) for row in logits_BC}) == 4
 
 
+@pytest.mark.parametrize("parts", [1, 3])
+def test_gradients_under_dropout_are_the_slopes_of_the_loss(parts: int):
+    network = network_of("bert", hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.3).double().train()
+    weights = list(network.parameters())
+
+    def loss() -> torch.Tensor:
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            return ThreadedNetwork(network, parts)(batch()).logsumexp(dim=1).sum()
+
+    loss().backward()
+    ways = [torch.randn(weight.shape, dtype=weight.dtype) for weight in weights]
+    slope = sum(float((weight.grad * way).sum()) for weight, way in zip(weights, ways, strict=True))
+    losses = []
+    for step in (1e-6, -2e-6):
+        with torch.no_grad():  # without gradients a batch would not be cut, and have other dropout
+            torch._foreach_add_(weights, ways, alpha=step)
+        losses.append(loss().item())
+    assert (losses[0] - losses[1]) / 2e-6 == pytest.approx(slope, rel=1e-5)
+
+
 def test_dropout_is_of_the_distribution_of_torch():
     network = network_of("bert", hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.5).train()
     plain = plain_network_of("bert", hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.5)
@@ -190,6 +215,76 @@ def test_a_copy_of_the_network_has_its_own_weights():
             weight.mul_(0.5)
     torch.testing.assert_close(copied["threaded"](batch()), copied["network"](**batch()).logits)
     torch.testing.assert_close(both["threaded"](batch()), network(**batch()).logits)
+
+
+@pytest.mark.parametrize("kind", PACKED_TYPES)
+def test_rows_are_scored_in_threads(kind: str, monkeypatch: pytest.MonkeyPatch):
+    network, cut = network_of(kind).double(), []
+    monkeypatch.setattr(threads, "in_threads", lambda work, items: cut.append(len(items)) or in_threads(work, items))
+    with torch.inference_mode():
+        found_BC = by_rows(lambda inputs: network(**inputs).logits, batch(), 3)
+        assert found_BC.is_inference()
+        torch.testing.assert_close(found_BC, network(**batch()).logits, rtol=0, atol=1e-12)
+    assert cut == [3]
+
+
+@pytest.mark.parametrize("settings", [{}, {"ensemble": True}, {"dropout_passes": 2}])
+def test_predictions_in_threads_are_those_of_one_thread(
+    settings: dict[str, Any], files: Files, tiny_xlmr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    cut = []
+    monkeypatch.setattr(threads, "in_threads", lambda work, items: cut.append(len(items)) or in_threads(work, items))
+    load_classifier(str(tiny_xlmr), TASK, new_head=True).save_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained(tiny_xlmr).save_pretrained(tmp_path / "model")
+    if "ensemble" in settings:
+        settings = {"ensemble": [str(shutil.copytree(tmp_path / "model", tmp_path / "other"))]}
+        weights = load_file(tmp_path / "other/model.safetensors")
+        save_file({name: weight * 0.9 for name, weight in weights.items()}, tmp_path / "other/model.safetensors")
+    found = []
+    for number in (1, 3):
+        data = PoolDataModule(task=TASK, model=str(tmp_path / "model"), pool=Source(path=str(files.pool)))
+        module = TeacherModule(task=TASK, model=str(tmp_path / "model"), threads=number, **settings)
+        trainer = Trainer(accelerator="cpu", precision="64-true", logger=False, enable_progress_bar=False)
+        batches = trainer.predict(module, datamodule=data)
+        found.append(
+            {name: np.concatenate([rows["columns"][name] for rows in batches]) for name in batches[0]["columns"]}
+        )
+        assert bool(cut) == (number > 1)
+    assert found[0].keys() == found[1].keys()
+    np.testing.assert_array_equal(found[0].pop("prediction"), found[1].pop("prediction"))
+    for name, values in found[0].items():
+        np.testing.assert_allclose(found[1][name], values, rtol=0, atol=1e-9, err_msg=name)
+
+
+def test_embeddings_in_threads_are_those_of_one_thread(tiny_xlmr: Path, monkeypatch: pytest.MonkeyPatch):
+    module = EmbedderModule(task=TASK, model=str(tiny_xlmr))
+    module.configure_model()
+    inputs = {name: batch()[name] for name in ("input_ids", "attention_mask")}
+    inputs["input_ids"] %= 20
+    with torch.inference_mode():
+        monkeypatch.setattr("labelbridge.modules.embedder.default_threads", lambda: 1)
+        one_BD = module(inputs)
+        cut = []
+        monkeypatch.setattr(
+            threads, "in_threads", lambda work, items: cut.append(len(items)) or in_threads(work, items)
+        )
+        monkeypatch.setattr("labelbridge.modules.embedder.default_threads", lambda: 3)
+        several_BD = module(inputs)
+    assert cut == [3]
+    torch.testing.assert_close(several_BD, one_BD, rtol=0, atol=1e-5)
+
+
+def test_threads_record_gradients_as_the_caller_does():
+    weight = torch.ones(2, requires_grad=True)
+
+    def recorded(_: int) -> bool:
+        return (weight * 2).requires_grad
+
+    assert in_threads(recorded, [1, 2]) == [True, True]
+    with torch.no_grad():
+        assert in_threads(recorded, [1, 2]) == [False, False]
+    with torch.inference_mode():
+        assert in_threads(recorded, [1, 2]) == [False, False]
 
 
 @pytest.mark.parametrize(
@@ -337,3 +432,40 @@ def test_threads_that_there_cannot_be_are_refused(device: str, settings: dict[st
     module = module_on(device, tiny_xlmr, threads=2, **settings)
     with pytest.raises(InputError, match=rf"model\.threads is 2, but .*{reason}.*; set it to null"):
         module._prepare_batches(plain_network_of("xlm-roberta"))
+
+
+THREADED = [
+    "--model.threads=2",
+    "--data.batch_size=32",
+    "--trainer.accumulate_grad_batches=1",
+    "--trainer.max_epochs=8",
+]
+
+
+@pytest.mark.slow
+def test_a_killed_fit_in_threads_resumes_to_the_same_bits(stages: Stages, tiny_xlmr: Path, tmp_path: Path):
+    words = ["fit", "--config", "teacher.yaml", *stages.fit_words, f"--model.model={tiny_xlmr}", *THREADED]
+    words += ["--resume.every_n_steps=1", "--model.dropout=0.2"]
+    assert warm.run([*words, "--out=whole"], tmp_path) == 0, warm.said(tmp_path)
+    kill = warm.probe("KillAt", batch=7, number=int(signal.SIGKILL))
+    assert warm.run([*words, *kill, "--out=killed"], tmp_path) == -signal.SIGKILL
+    assert warm.run([*words, "--out=killed"], tmp_path) == 0, warm.said(tmp_path)
+    one, other = (load_file(f"{out}/model/model.safetensors") for out in ("whole", "killed"))
+    assert all(torch.equal(weight, other[name]) for name, weight in one.items())
+    words[words.index("--model.threads=2")] = "--model.threads=1"
+    assert warm.run([*words, "--out=uncut"], tmp_path) == 0, warm.said(tmp_path)
+    uncut = load_file("uncut/model/model.safetensors")
+    assert not all(torch.equal(weight, uncut[name]) for name, weight in one.items()), "batches were not cut"
+
+
+@pytest.mark.slow
+def test_two_processes_with_threads_give_the_same_fit(stages: Stages, tiny_xlmr: Path, tmp_path: Path):
+    words = ["fit", "--config", "teacher.yaml", *stages.fit_words, f"--model.model={tiny_xlmr}", *THREADED]
+    words += ["--model.dropout=0", "--trainer.max_epochs=2"]
+    assert warm.run([*words, "--out=one"], tmp_path) == 0, warm.said(tmp_path)
+    two = ["--trainer.devices=2", "--trainer.strategy=ddp_fork", "--data.batch_size=16", "--out=two"]
+    assert warm.run([*words, *two], tmp_path) == 0, warm.said(tmp_path)
+    weights, others = (load_file(f"{out}/model/model.safetensors") for out in ("one", "two"))
+    for name, weight in weights.items():
+        if "key.bias" not in name:  # whose gradient is 0 but for rounding, which Adam scales up
+            torch.testing.assert_close(others[name], weight, rtol=1e-3, atol=1e-4, msg=name)
