@@ -37,7 +37,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "matrix products": ("mm", "linear", "matmul"),
     "gradient norm and scaling": ("norm_except", "foreach_norm", "vector_norm", "foreach_mul", "clip_grad"),
     "normalisation, softmax, GELU": ("layer_norm", "softmax", "gelu", "tanh"),
-    "dropout": ("dropout", "_dropped", "bernoulli", "random_"),
+    "dropout": ("dropout", "_Dropped", "bernoulli", "random_"),
     "embeddings": ("embedding",),
     "filling with zeros": ("zero", "fill_"),
     "copies and casts": ("copy", "clone", "_to_"),

@@ -16,6 +16,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import ModuleList, functional
+from torch.nn.modules.dropout import _DropoutNd
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import (
@@ -60,7 +61,7 @@ from .consistency import ViewLosses, view_losses
 from .corrections import Corrections
 from .cuda_graphs import GraphedNetwork
 from .dev_scores import DevScores
-from .dropout import make_fast
+from .dropout import FastDropout, make_fast
 from .frozen_cache import FrozenCache
 from .heads import freeze_lower_layers, label_outputs, load_classifier, load_config, save_network
 from .length_groups import in_groups
@@ -114,9 +115,9 @@ class ClassifierModule(StageModuleBase):
         length_groups: How a batch of fit saves padding: `packed`, or null, as one row of tokens (`packing.py`), true in
             groups of rows of similar length (`length_groups.py`), false not at all. What cannot be packed (other
             networks, a `frozen_cache`) is computed in groups on a CPU, and padded elsewhere.
-        threads: The most parts into which a batch is cut on a CPU; a thread takes each through the network, see
-            `threads.py`. null takes as many as torch has threads, at most 4. Networks that cannot be packed have 1,
-            and so has a fit with `gradient_checkpointing`, `torch_compile` or a `frozen_cache`.
+        threads: How many threads compute parts of a batch on a CPU, and in fit the number of parts; see `threads.py`.
+            null takes as many as torch has, at most 4. Networks that cannot be packed have 1, and so has a fit with
+            `gradient_checkpointing`, `torch_compile` or a `frozen_cache`.
         cuda_graphs: Run the forward and backward passes of packed batches as CUDA graphs, which takes the launching of
             their kernels off the host. null does so on one GPU, without `gradient_checkpointing`. See `cuda_graphs.py`.
         torch_compile: Compile the network by torch.compile, with this backend; `inductor` is the usual one. On a CPU
@@ -221,6 +222,7 @@ class ClassifierModule(StageModuleBase):
         self._features: set[str] = set()  # what its forward takes
         self._frozen_outputs: FrozenCache | None = None
         self._packs = False
+        self._parts = 1  # of a training batch, at most
         self._threaded: ThreadedNetwork | None = None
         self._graphs: GraphedNetwork | None = None
         self._window_sums: Tensor | None = None
@@ -439,9 +441,7 @@ class ClassifierModule(StageModuleBase):
             why_not = why_not or "model.gradient_checkpointing is true, which draws dropout anew"
         if self.threads is not None and self.threads > 1 and why_not is not None:
             raise InputError(f"model.threads is {self.threads}, but {why_not}; set it to null")
-        threads = self.threads or default_threads()
-        if why_not is None and threads > 1:
-            self._threaded = ThreadedNetwork(network, threads)
+        self._parts = 1 if why_not is not None else self.threads or default_threads()
 
     def _prepared_to_pack(self, network: PreTrainedModel) -> bool:
         on_cpu = self.trainer.strategy.root_device.type == "cpu"
@@ -470,6 +470,20 @@ class ClassifierModule(StageModuleBase):
     def on_fit_start(self) -> None:
         """Give each rank dropout of its own; weights are already the same on all."""
         torch.manual_seed(self.seed + 7919 * self.global_rank)
+        if self._parts > 1 and self.network is not None:
+            self._cut_batches(self.network)
+
+    def _cut_batches(self, network: PreTrainedModel) -> None:
+        """Let threads compute the parts of a training batch, unless something in the network draws for all of them."""
+        make_fast(network)
+        dropouts = [layer for layer in network.modules() if isinstance(layer, _DropoutNd)]
+        others = sorted({type(layer).__name__ for layer in dropouts if layer.p and not isinstance(layer, FastDropout)})
+        if network.is_gradient_checkpointing or others:
+            why_not = f"dropout layers of another kind: {', '.join(others)}" if others else "gradient checkpointing"
+            log.info("%s: one thread computes a training batch (%s)", self.model_name, why_not)
+            return
+        self._threaded = ThreadedNetwork(network, self._parts)
+        log.info("%s: %d threads compute the parts of a training batch", self.model_name, self._parts)
 
     def on_fit_end(self) -> None:
         """Leave a network of the usual kind."""

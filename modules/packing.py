@@ -126,7 +126,8 @@ def pack(network: Any, inputs: Mapping[str, Tensor], *, filled: bool = False) ->
 
 def is_known(network: Any) -> bool:
     """Whether this is a network of one of the types, by the transformers library's code."""
-    return network.config.model_type in PACKED_TYPES and type(network).__module__.startswith("transformers.")
+    kind = getattr(getattr(network, "config", None), "model_type", None)
+    return kind in PACKED_TYPES and type(network).__module__.startswith("transformers.")
 
 
 def obstacle(network: Any) -> str | None:
@@ -213,7 +214,8 @@ def _attention_with_dropout(
 ) -> Tensor:
     """Attention of padded rows by `dropped`; shape (R, L, H, D)."""
     rows, heads, length, _ = query.shape
-    unseen = torch.zeros(keys.shape, dtype=query.dtype).masked_fill(~keys, -torch.inf)[:, :, :1]
+    keys = keys[:, :, :1]
+    unseen = torch.zeros(keys.shape, dtype=query.dtype).masked_fill(~keys, -torch.inf)
     unseen = unseen.expand(-1, heads, -1, -1).flatten(0, 1)
     scores = torch.baddbmm(unseen, query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), alpha=scaling)
     with torch.autocast("cpu", enabled=False):  # rounds no sum: a softmax of bfloat16 has sums in float32

@@ -11,6 +11,8 @@ of parts has the same bits.
 
 # B = rows of a batch, L = its longest row in tokens, C = classes; G = rows of a part, T = its tokens, D = width
 
+import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -50,42 +52,47 @@ class ThreadedNetwork:
         Args:
             inputs: `input_ids`, `attention_mask` and others of shape (B, L).
         """
-        if not torch.is_grad_enabled() or not padded_at_end(inputs):
+        weights = [weight for weight in self._network.parameters() if weight.requires_grad]
+        # A hook of a weight would run for each part, and again for the sum.
+        is_cut = torch.is_grad_enabled() and padded_at_end(inputs) and not any(one._backward_hooks for one in weights)
+        if not is_cut:
             return packed_logits(self._network, inputs)
-        length_B = inputs["attention_mask"].sum(dim=1)
+        length_B = (inputs["attention_mask"] > 0).sum(dim=1)
         order_B = length_B.argsort(stable=True)
         slices = evenly(length_B[order_B].tolist(), self._threads)
         if len(slices) == 1:
             return packed_logits(self._network, inputs)
-        parts, words = [], []
+        parts = []
         for rows in slices:
             of_part = order_B[rows]
             longest = max(1, int(length_B[of_part[-1]]))
             packed = pack(self._network, {name: value[of_part, :longest] for name, value in inputs.items()})
             assert packed is not None, "rows are padded at their end"
-            # Looked up here, so that each gradient of the word embeddings is there once, and not for each part.
-            words.append(self._network.get_input_embeddings()(packed.inputs.pop("input_ids")))
             parts.append(packed)
-        weights = [weight for weight in self._network.parameters() if weight.requires_grad]
+        # Looked up at once, so that the gradient of all word embeddings is there once, and not for each part.
+        ids = [packed.inputs.pop("input_ids") for packed in parts]
+        words_1TD = self._network.get_input_embeddings()(torch.cat(ids, dim=1))
+        words = torch.split(words_1TD, [one.shape[1] for one in ids], dim=1)
         logits_BC: Tensor = _InParts.apply(self._network, parts, *words, *weights)  # type: ignore[no-untyped-call]
         return logits_BC[order_B.argsort()]
 
 
 def by_rows(network: Callable[[dict[str, Tensor]], Tensor], inputs: Mapping[str, Tensor], threads: int) -> Tensor:
-    """What a network gives for each row, without gradients; every thread takes some rows.
+    """What a network gives for each row, without gradients; threads take some rows each.
+
+    The rows are cut into as many parts whatever the number of threads, so that this changes no bit.
 
     Args:
         network: From inputs of shape (rows, L) to a tensor with a row for each; in evaluation mode, on the CPU.
-        inputs: `input_ids` and others of shape (B, L).
-        threads: The most parts.
+        inputs: `input_ids` and others of shape (B, L). If one has another shape, they pass through as they are.
+        threads: How many parts are computed at a time, at most.
     """
     rows, longest = inputs["input_ids"].shape
-    slices = evenly([longest] * rows, threads)
-    if len(slices) == 1:
+    slices = evenly([longest] * rows, MOST)
+    if len(slices) == 1 or any(value.shape != (rows, longest) for value in inputs.values()):
         return network(dict(inputs))
-    return torch.cat(
-        in_threads(network, [{name: value[of_part] for name, value in inputs.items()} for of_part in slices])
-    )
+    parts = [{name: value[of_part] for name, value in inputs.items()} for of_part in slices]
+    return torch.cat(in_threads(network, parts, threads))
 
 
 def default_threads() -> int:
@@ -111,17 +118,26 @@ def evenly(lengths: Sequence[int], parts: int) -> list[slice]:
     return [slice(*ends) for ends in zip(bounds, [*bounds[1:], len(lengths)], strict=True)]
 
 
-def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """What `work` gives for each item; every item has a thread, and its share of torch's threads.
+def in_threads(work: Callable[[Item], Result], items: Sequence[Item], threads: int) -> list[Result]:
+    """What `work` gives for each item, in their order.
 
     Precision and whether gradients are recorded are those of the caller, which torch would not take over.
+
+    Args:
+        work: What is done in a thread.
+        items: What it is done for.
+        threads: How many at a time; they share the threads that torch has for an operation.
     """
-    threads = torch.get_num_threads()
-    share = max(1, threads // len(items))
+    threads = min(threads, len(items))
+    if threads == 1 or _OF_THREAD.is_part:  # a part that is cut again would wait for its own thread
+        return [work(item) for item in items]
+    torch_threads = torch.get_num_threads()
+    share = max(1, torch_threads // threads)
     is_autocast, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
     records, infers = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
 
     def of_thread(item: Item) -> Result:
+        _OF_THREAD.is_part = True
         if torch.get_num_threads() != share:
             torch.set_num_threads(share)
         autocast = torch.autocast("cpu", dtype, enabled=is_autocast)
@@ -129,14 +145,25 @@ def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Re
             return work(item)
 
     try:
-        return list(_pool(len(items)).map(of_thread, items))
+        return list(_pool(threads).map(of_thread, items))
     finally:
-        torch.set_num_threads(threads)  # what a new thread of torch takes; this one's number has not changed
+        torch.set_num_threads(torch_threads)  # what a new thread of torch takes; this one's number has not changed
+
+
+class _OfThread(threading.local):
+    is_part = False
+
+
+_OF_THREAD = _OfThread()
 
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="labelbridge-part")
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has none of the threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 @dataclass(frozen=True)
@@ -167,13 +194,15 @@ class _InParts(torch.autograd.Function):
                 logits_GC = network(inputs_embeds=words_1TD, **one.inputs, sequences=one).logits
             return _Part(words_1TD, logits_GC)
 
-        ctx.parts = in_threads(through, list(zip(packed, leaves, seeds, strict=False)))
+        ctx.parts = in_threads(through, list(zip(packed, leaves, seeds, strict=False)), len(packed))
         return torch.cat([part.logits_GC.detach() for part in ctx.parts])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        parts: list[_Part] = ctx.parts
+        parts: list[_Part] | None = ctx.parts
+        if parts is None:
+            raise RuntimeError("the backward pass of a batch was asked for twice; set model.threads to 1")
 
         def back(part: tuple[_Part, Tensor]) -> tuple[Tensor | None, ...]:
             one, gradient_GC = part
@@ -182,16 +211,23 @@ class _InParts(torch.autograd.Function):
             return found if leaves else (None, *found)
 
         of_parts = torch.split(gradients[0], [len(part.logits_GC) for part in parts])
-        found = in_threads(back, list(zip(parts, of_parts, strict=True)))
-        del ctx.parts  # and with them, what the passes have kept
-        total = found[0][1:]
-        same = [of_all for of_all in zip(*(of_part[1:] for of_part in found), strict=True) if of_all[0] is not None]
-        in_threads(_add_up, [same[first :: len(parts)] for first in range(len(parts))])
+        found = in_threads(back, list(zip(parts, of_parts, strict=True)), len(parts))
+        ctx.parts = None  # and with them, what the passes have kept
+        of_weights = list(zip(*(of_part[1:] for of_part in found), strict=True))
+        total: list[Tensor | None] = [None] * len(of_weights)
+        stride = len(parts)
+        shares = [of_weights[first::stride] for first in range(stride)]
+        for first, sums in enumerate(in_threads(lambda share: [_sum(one) for one in share], shares, stride)):
+            total[first::stride] = sums
         return (None, None, *(of_part[0] for of_part in found), *total)
 
 
-def _add_up(gradients: list[tuple[Tensor, ...]]) -> None:
-    """Add the gradients of all parts to those of the first, for some weights."""
-    for first, *others in gradients:
-        for gradient in others:
-            first.add_(gradient)
+def _sum(gradients: Sequence[Tensor | None]) -> Tensor | None:
+    """The sum of a weight's gradients of all parts; none is changed, as two weights may have the same one."""
+    given = [one for one in gradients if one is not None]
+    if len(given) < 2:
+        return given[0] if given else None
+    total = given[0] + given[1]
+    for one in given[2:]:
+        total += one
+    return total

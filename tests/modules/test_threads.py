@@ -1,6 +1,7 @@
 """A batch in parts, each in a thread, has the logits and gradients of the batch; and a fit the same weights."""
 
 import copy
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -23,7 +24,7 @@ from labelbridge.lightning_app.data.sources import Source
 from labelbridge.modules import EmbedderModule, TeacherModule, threads
 from labelbridge.modules.dropout import make_fast
 from labelbridge.modules.heads import freeze_lower_layers, load_classifier
-from labelbridge.modules.packing import PACKED_TYPES, make_packable
+from labelbridge.modules.packing import PACKED_TYPES, make_packable, packed_logits
 from labelbridge.modules.threads import ThreadedNetwork, by_rows, evenly, in_threads
 from labelbridge.modules.trained_rows import train_rows_that_occur
 
@@ -220,12 +221,15 @@ def test_a_copy_of_the_network_has_its_own_weights():
 @pytest.mark.parametrize("kind", PACKED_TYPES)
 def test_rows_are_scored_in_threads(kind: str, monkeypatch: pytest.MonkeyPatch):
     network, cut = network_of(kind).double(), []
-    monkeypatch.setattr(threads, "in_threads", lambda work, items: cut.append(len(items)) or in_threads(work, items))
+    monkeypatch.setattr(
+        threads, "in_threads", lambda work, items, n: cut.append(len(items)) or in_threads(work, items, n)
+    )
     with torch.inference_mode():
-        found_BC = by_rows(lambda inputs: network(**inputs).logits, batch(), 3)
+        found_BC, same_BC = (by_rows(lambda inputs: network(**inputs).logits, batch(), number) for number in (3, 1))
         assert found_BC.is_inference()
+        assert torch.equal(found_BC, same_BC)
         torch.testing.assert_close(found_BC, network(**batch()).logits, rtol=0, atol=1e-12)
-    assert cut == [3]
+    assert cut == [4, 4]
 
 
 @pytest.mark.parametrize("settings", [{}, {"ensemble": True}, {"dropout_passes": 2}])
@@ -233,7 +237,9 @@ def test_predictions_in_threads_are_those_of_one_thread(
     settings: dict[str, Any], files: Files, tiny_xlmr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     cut = []
-    monkeypatch.setattr(threads, "in_threads", lambda work, items: cut.append(len(items)) or in_threads(work, items))
+    monkeypatch.setattr(
+        threads, "in_threads", lambda work, items, n: cut.append(len(items)) or in_threads(work, items, n)
+    )
     load_classifier(str(tiny_xlmr), TASK, new_head=True).save_pretrained(tmp_path / "model")
     AutoTokenizer.from_pretrained(tiny_xlmr).save_pretrained(tmp_path / "model")
     if "ensemble" in settings:
@@ -249,11 +255,11 @@ def test_predictions_in_threads_are_those_of_one_thread(
         found.append(
             {name: np.concatenate([rows["columns"][name] for rows in batches]) for name in batches[0]["columns"]}
         )
-        assert bool(cut) == (number > 1)
+    assert set(cut) == {4}
     assert found[0].keys() == found[1].keys()
     np.testing.assert_array_equal(found[0].pop("prediction"), found[1].pop("prediction"))
     for name, values in found[0].items():
-        np.testing.assert_allclose(found[1][name], values, rtol=0, atol=1e-9, err_msg=name)
+        np.testing.assert_array_equal(found[1][name], values, err_msg=name)
 
 
 def test_embeddings_in_threads_are_those_of_one_thread(tiny_xlmr: Path, monkeypatch: pytest.MonkeyPatch):
@@ -262,16 +268,18 @@ def test_embeddings_in_threads_are_those_of_one_thread(tiny_xlmr: Path, monkeypa
     inputs = {name: batch()[name] for name in ("input_ids", "attention_mask")}
     inputs["input_ids"] %= 20
     with torch.inference_mode():
-        monkeypatch.setattr("labelbridge.modules.embedder.default_threads", lambda: 1)
-        one_BD = module(inputs)
         cut = []
         monkeypatch.setattr(
-            threads, "in_threads", lambda work, items: cut.append(len(items)) or in_threads(work, items)
+            threads, "in_threads", lambda work, items, n: cut.append(len(items)) or in_threads(work, items, n)
         )
+        monkeypatch.setattr("labelbridge.modules.embedder.default_threads", lambda: 1)
+        one_BD = module(inputs)
         monkeypatch.setattr("labelbridge.modules.embedder.default_threads", lambda: 3)
         several_BD = module(inputs)
-    assert cut == [3]
-    torch.testing.assert_close(several_BD, one_BD, rtol=0, atol=1e-5)
+        plain_BD = torch.nn.functional.normalize(module._embeddings(inputs), dim=1)
+    assert cut == [4, 4]
+    assert torch.equal(several_BD, one_BD)
+    torch.testing.assert_close(plain_BD, one_BD, rtol=0, atol=1e-5)
 
 
 def test_threads_record_gradients_as_the_caller_does():
@@ -280,11 +288,11 @@ def test_threads_record_gradients_as_the_caller_does():
     def recorded(_: int) -> bool:
         return (weight * 2).requires_grad
 
-    assert in_threads(recorded, [1, 2]) == [True, True]
+    assert in_threads(recorded, [1, 2], 2) == [True, True]
     with torch.no_grad():
-        assert in_threads(recorded, [1, 2]) == [False, False]
+        assert in_threads(recorded, [1, 2], 2) == [False, False]
     with torch.inference_mode():
-        assert in_threads(recorded, [1, 2]) == [False, False]
+        assert in_threads(recorded, [1, 2], 2) == [False, False]
 
 
 @pytest.mark.parametrize(
@@ -317,8 +325,8 @@ def test_threads_share_those_of_torch_and_leave_the_number_as_it_was():
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(4)
-        assert in_threads(lambda _: torch.get_num_threads(), [1, 2]) == [2, 2]
-        assert in_threads(lambda _: torch.get_num_threads(), [1, 2, 3]) == [1, 1, 1]
+        assert in_threads(lambda _: torch.get_num_threads(), [1, 2], 2) == [2, 2]
+        assert in_threads(lambda _: torch.get_num_threads(), [1, 2, 3], 3) == [1, 1, 1]
         assert torch.get_num_threads() == 4
     finally:
         torch.set_num_threads(before)
@@ -329,8 +337,8 @@ def test_threads_compute_in_the_precision_of_the_caller():
         return (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
 
     with torch.autocast("cpu", torch.bfloat16):
-        assert in_threads(product, [1, 2]) == [torch.bfloat16] * 2
-    assert in_threads(product, [1, 2]) == [torch.float32] * 2
+        assert in_threads(product, [1, 2], 2) == [torch.bfloat16] * 2
+    assert in_threads(product, [1, 2], 2) == [torch.float32] * 2
 
 
 def test_an_error_in_a_thread_is_one_of_the_caller():
@@ -343,15 +351,17 @@ def test_an_error_in_a_thread_is_one_of_the_caller():
         raise ValueError(number)
 
     with pytest.raises(ValueError, match="1"):
-        in_threads(fails, [1, 2])
+        in_threads(fails, [1, 2], 2)
 
 
-def fit(files: Files, model: Path, precision: str = "64-true", **settings: Any) -> tuple[TeacherModule, Trainer]:
+def fit(
+    files: Files, model: Path, precision: str = "64-true", kind: Any = TeacherModule, **settings: Any
+) -> tuple[TeacherModule, Trainer]:
     seed_everything(0, verbose=False)
     data = GoldDataModule(
         task=TASK, model=str(model), train=Source(path=str(files.gold)), dev=Source(path=str(files.dev)), batch_size=4
     )
-    module = TeacherModule(task=TASK, model=str(model), **{"learning_rate": 0.01, "dropout": 0.0, **settings})
+    module = kind(task=TASK, model=str(model), **{"learning_rate": 0.01, "dropout": 0.0, **settings})
     trainer = Trainer(
         accelerator="cpu", precision=precision, max_epochs=2, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
@@ -366,12 +376,14 @@ def test_a_fit_in_threads_gives_the_weights_of_one_without(
     settings: dict[str, Any], files: Files, tiny_xlmr: Path, monkeypatch: pytest.MonkeyPatch
 ):
     cut = []
-    monkeypatch.setattr(threads, "in_threads", lambda work, items: cut.append(len(items)) or in_threads(work, items))
+    monkeypatch.setattr(
+        threads, "in_threads", lambda work, items, n: cut.append(len(items)) or in_threads(work, items, n)
+    )
     threaded, trainer = fit(files, tiny_xlmr, threads=3, **settings)
-    assert max(cut) == 3
+    assert 3 in cut
     cut.clear()
     plain, plain_trainer = fit(files, tiny_xlmr, length_groups=False, **settings)
-    assert not cut
+    assert set(cut) <= {4}  # dev checks, which are cut without gradients
     of_plain = plain.network.state_dict()
     for name, weight in threaded.network.state_dict().items():
         torch.testing.assert_close(weight, of_plain[name], rtol=1e-6, atol=1e-8, msg=name)
@@ -389,6 +401,117 @@ def test_a_fit_with_dropout_in_threads_has_the_same_bits_again(files: Files, tin
     assert not all(torch.equal(weight, of_other[name]) for name, weight in weights.items())
 
 
+@pytest.mark.parametrize("change", ["replaced", "checkpointing", "dropout", "hook"])
+def test_what_a_users_own_module_does_to_the_network_counts(
+    change: str, files: Files, tiny_xlmr: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO")
+
+    class Mine(TeacherModule):
+        def configure_model(self) -> None:
+            if self.network is not None:
+                return
+            super().configure_model()
+            if change == "replaced":
+                self.network = copy.deepcopy(self.network)
+            elif change == "checkpointing":
+                self.network.gradient_checkpointing_enable()
+            elif change == "dropout":
+                self.network.dropout = torch.nn.AlphaDropout(0.5)
+            else:
+                self.network.classifier.out_proj.weight.register_hook(lambda gradient: gradient * 0.5)
+
+    one, several = (fit(files, tiny_xlmr, kind=Mine, threads=number)[0] for number in (1, 3))
+    before = fit(files, tiny_xlmr, kind=Mine, threads=1, learning_rate=0.0)[0].network.state_dict()
+    of_one = one.network.state_dict()
+    moved = 0.0
+    for name, weight in several.network.state_dict().items():
+        if change != "dropout":
+            torch.testing.assert_close(weight, of_one[name], rtol=1e-6, atol=1e-8, msg=name)
+        moved = max(moved, float((weight - before[name]).abs().max()))
+    assert moved > 0.001
+    reasons = {"checkpointing": "(gradient checkpointing)", "dropout": "(dropout layers of another kind: AlphaDropout)"}
+    assert reasons.get(change, "3 threads compute the parts of a training batch") in caplog.text
+
+
+def test_dropout_that_is_put_in_later_is_drawn_by_each_part(files: Files, tiny_xlmr: Path):
+    class Mine(TeacherModule):
+        def configure_model(self) -> None:
+            if self.network is not None:
+                return
+            super().configure_model()
+            self.network.classifier.dense = torch.nn.Sequential(self.network.classifier.dense, torch.nn.Dropout(0.5))
+
+    first, second = (fit(files, tiny_xlmr, kind=Mine, threads=3)[0].network.state_dict() for _ in range(2))
+    assert all(torch.equal(weight, second[name]) for name, weight in first.items())
+
+
+def test_every_fit_of_a_module_has_threads(files: Files, tiny_xlmr: Path, monkeypatch: pytest.MonkeyPatch):
+    cut = []
+    monkeypatch.setattr(threads, "in_threads", lambda work, items, n: cut.append(n) or in_threads(work, items, n))
+    module, trainer = fit(files, tiny_xlmr, threads=3)
+    cut.clear()
+    trainer.fit_loop.max_epochs = 3
+    trainer.fit(module, datamodule=trainer.datamodule)
+    assert 3 in cut
+
+
+@pytest.mark.parametrize("skipped", [7, 50])  # tokens of the first part, and of the second
+def test_a_weight_without_a_gradient_in_some_part_has_that_of_the_others(skipped: int, monkeypatch: pytest.MonkeyPatch):
+    network, lengths = network_of("bert").double(), [3, 4, 20, 30]
+    network.bert.encoder.layer[1].register_forward_hook(
+        lambda _, given, output: given[0] if given[0].shape[1] == skipped else output
+    )
+    expected = []
+    for rows in ([0, 1], [2, 3]):
+        inputs = {name: value[rows, : max(lengths[row] for row in rows)] for name, value in batch(lengths).items()}
+        expected.append(gradients(network, packed_logits(network, inputs)))
+    assert len(expected[0]) != len(expected[1])
+    monkeypatch.setattr(threads, "evenly", lambda *_: [slice(0, 2), slice(2, 4)])
+    found = gradients(network, ThreadedNetwork(network, 2)(batch(lengths)))
+    assert set(found) == {*expected[0], *expected[1]}
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, sum(one[name] for one in expected if name in one), msg=name)
+
+
+def test_two_weights_with_one_gradient_have_it_once():
+    network = network_of("bert").double()
+
+    class WithDelta(torch.nn.Module):
+        def __init__(self, weight: torch.Tensor) -> None:
+            super().__init__()
+            self.delta = torch.nn.Parameter(torch.zeros_like(weight))
+
+        def forward(self, weight: torch.Tensor) -> torch.Tensor:
+            return weight + self.delta
+
+    torch.nn.utils.parametrize.register_parametrization(
+        network.classifier, "weight", WithDelta(network.classifier.weight)
+    )
+    assert_same(network, batch(), within=1e-11)
+
+
+def test_a_part_that_is_cut_again_does_not_wait_for_itself():
+    assert in_threads(lambda _: in_threads(lambda _: 1, [1, 2], 2), [1, 2], 2) == [[1, 1], [1, 1]]
+
+
+def test_a_forked_process_has_threads_of_its_own():
+    assert in_threads(lambda item: item, [1, 2], 2) == [1, 2]
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # a deadlock ends by a signal
+        os._exit(in_threads(lambda item: item, [1, 2], 2) != [1, 2])
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_second_backward_pass_is_refused():
+    network = network_of("bert")
+    logits_BC = ThreadedNetwork(network, 2)(batch())
+    logits_BC.sum().backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match=r"asked for twice; set model\.threads to 1"):
+        logits_BC.sum().backward()
+
+
 def module_on(device: str, model: Path, **settings: Any) -> TeacherModule:
     module = TeacherModule(task=TASK, model=str(model), **settings)
     module.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)))
@@ -398,25 +521,25 @@ def module_on(device: str, model: Path, **settings: Any) -> TeacherModule:
 @pytest.mark.parametrize(
     ("torch_threads", "settings", "expected"),
     [
-        (1, {}, None),
+        (1, {}, 1),
         (2, {}, 2),
         (16, {}, 4),
-        (2, {"threads": 1}, None),
+        (2, {"threads": 1}, 1),
         (1, {"threads": 6}, 6),
         (2, {"length_groups": "packed"}, 2),
-        (2, {"length_groups": True}, None),
-        (2, {"gradient_checkpointing": True}, None),
-        (2, {"torch_compile": "eager"}, None),
+        (2, {"length_groups": True}, 1),
+        (2, {"gradient_checkpointing": True}, 1),
+        (2, {"torch_compile": "eager"}, 1),
     ],
 )
 def test_null_takes_as_many_parts_as_torch_has_threads(
-    torch_threads: int, settings: dict[str, Any], expected: int | None, tiny_xlmr: Path,
+    torch_threads: int, settings: dict[str, Any], expected: int, tiny_xlmr: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):  # fmt: skip
     monkeypatch.setattr(torch, "get_num_threads", lambda: torch_threads)
     module = module_on("cpu", tiny_xlmr, **settings)
     module._prepare_batches(plain_network_of("xlm-roberta"))
-    assert (module._threaded and module._threaded._threads) == expected
+    assert module._parts == expected
 
 
 @pytest.mark.parametrize(
