@@ -162,7 +162,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="labelbridge-part")
 
 
-if hasattr(os, "register_at_fork"):  # a forked process has none of the threads
+if os.name == "posix":  # a forked process has none of the threads
     os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
