@@ -214,11 +214,16 @@ class _InParts(torch.autograd.Function):
         found = in_threads(back, list(zip(parts, of_parts, strict=True)), len(parts))
         ctx.parts = None  # and with them, what the passes have kept
         of_weights = list(zip(*(of_part[1:] for of_part in found), strict=True))
+        # From large to small, so that threads have about as much to add.
+        order = sorted(range(len(of_weights)), key=lambda number: -ctx.weights[number].numel())
+        shares = [order[first :: len(parts)] for first in range(len(parts))]
         total: list[Tensor | None] = [None] * len(of_weights)
-        stride = len(parts)
-        shares = [of_weights[first::stride] for first in range(stride)]
-        for first, sums in enumerate(in_threads(lambda share: [_sum(one) for one in share], shares, stride)):
-            total[first::stride] = sums
+
+        def add_up(share: list[int]) -> None:
+            for number in share:
+                total[number] = _sum(of_weights[number])
+
+        in_threads(add_up, shares, len(parts))
         return (None, None, *(of_part[0] for of_part in found), *total)
 
 
