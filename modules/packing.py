@@ -126,8 +126,7 @@ def pack(network: Any, inputs: Mapping[str, Tensor], *, filled: bool = False) ->
 
 def is_known(network: Any) -> bool:
     """Whether this is a network of one of the types, by the transformers library's code."""
-    kind = getattr(getattr(network, "config", None), "model_type", None)
-    return kind in PACKED_TYPES and type(network).__module__.startswith("transformers.")
+    return type(network).__module__.startswith("transformers.") and network.config.model_type in PACKED_TYPES
 
 
 def obstacle(network: Any) -> str | None:

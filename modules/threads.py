@@ -26,8 +26,8 @@ from .dropout import drawn_by
 from .length_groups import padded_at_end
 from .packing import Packed, pack, packed_logits
 
-MOST = 4  # parts by default: each has gradients of all weights
-_LEAST = 64  # tokens of a part, below which a thread of its own gains nothing
+MOST = 4  # parts of a batch, unless `model.threads` says otherwise: in training each has gradients of all weights
+_LEAST = 64  # tokens of a part; a choice, as fewer are hardly worth the thread
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

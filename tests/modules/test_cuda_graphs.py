@@ -10,13 +10,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import tiny_networks
 import torch
 from conftest import LABELS, Files
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoTokenizer
 
 from labelbridge.callbacks.averaging import AverageWeights
 from labelbridge.datamodules import Collate, GoldDataModule
@@ -64,14 +65,7 @@ class Repeater:
 
 
 def network_of(kind: str = "xlm-roberta", device: str = "cpu", **settings: Any) -> Any:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = AutoConfig.for_model(
-            kind, vocab_size=60, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-            max_position_embeddings=40, type_vocab_size=2, num_labels=3, pad_token_id=1, initializer_range=0.5,
-            **settings,
-        )  # fmt: skip
-        network = AutoModelForSequenceClassification.from_config(config).to(device).double().eval()
+    network = tiny_networks.network_of(kind, **settings).to(device).double()
     make_packable(network)
     return network
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import LABELS, Files
 from lightning.pytorch import Trainer, seed_everything
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from tiny_networks import PADDING, network_of
 
 from labelbridge.datamodules import GoldDataModule
 from labelbridge.lightning_app.core.task import Task
@@ -20,18 +20,6 @@ from labelbridge.modules.packing import PACKED_TYPES, _computes, make_packable, 
 
 TASK = Task("sentiment", ["text"], LABELS)
 LENGTHS = [1, 2, 33, 7, 0, 20, 33, 4, 30]  # 130 tokens, more than the positions that the networks know
-PADDING = 1
-
-
-def network_of(kind: str, **settings: Any) -> Any:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = AutoConfig.for_model(
-            kind, vocab_size=60, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-            max_position_embeddings=40, type_vocab_size=2, num_labels=3, pad_token_id=PADDING, initializer_range=0.5,
-            **settings,
-        )  # fmt: skip
-        return AutoModelForSequenceClassification.from_config(config).eval()
 
 
 def batch() -> dict[str, torch.Tensor]:

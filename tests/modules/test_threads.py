@@ -15,7 +15,9 @@ import warm
 from conftest import LABELS, Files, Stages
 from lightning.pytorch import Trainer, seed_everything
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from tiny_networks import PADDING
+from tiny_networks import network_of as plain_network_of
+from transformers import AutoTokenizer
 
 from labelbridge.datamodules import GoldDataModule, PoolDataModule
 from labelbridge.lightning_app.core.errors import InputError
@@ -30,23 +32,11 @@ from labelbridge.modules.trained_rows import train_rows_that_occur
 
 TASK = Task("sentiment", ["text"], LABELS)
 LENGTHS = [1, 2, 33, 7, 20, 33, 4, 30]
-PADDING = 1
 
 
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(threads, "_LEAST", 1)
-
-
-def plain_network_of(kind: str, **settings: Any) -> Any:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = AutoConfig.for_model(
-            kind, vocab_size=60, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-            max_position_embeddings=40, type_vocab_size=2, num_labels=3, pad_token_id=PADDING, initializer_range=0.5,
-            **settings,
-        )  # fmt: skip
-        return AutoModelForSequenceClassification.from_config(config).eval()
 
 
 def network_of(kind: str, **settings: Any) -> Any:
