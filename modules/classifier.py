@@ -67,7 +67,7 @@ from .heads import freeze_lower_layers, label_outputs, load_classifier, load_con
 from .length_groups import in_groups
 from .losses import ClassCounts, RowLosses
 from .optimizers import check_optimizer, optimizer_and_schedule
-from .packing import is_known, make_packable, obstacle, pack, packed_logits
+from .packing import is_known, make_packable, obstacle, pack, pack_sorted, packed_logits
 from .thinned import deviations_under_dropout
 from .threads import ThreadedNetwork, by_rows, default_threads
 from .trained_rows import train_all_rows, train_rows_that_occur, trained_embeddings
@@ -558,7 +558,9 @@ class ClassifierModule(StageModuleBase):
             return batch
         if any(value.device.type != "cpu" for value in inputs.values()):
             return batch
-        packed = pack(self.network, self._known(inputs), filled=self._graphs is not None)
+        known, graphs = self._known(inputs), self._graphs is not None
+        on_cpu = self.device.type == "cpu" and not graphs
+        packed = pack_sorted(self.network, known) if on_cpu else pack(self.network, known, filled=graphs)
         if packed is None:
             return batch
         return {**batch, "packed": packed.pinned() if self.device.type == "cuda" else packed}

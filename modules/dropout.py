@@ -9,20 +9,14 @@ import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 _LEVELS = 1 << 16  # of the rate
 _LOWEST = -(1 << 15)  # of an int16
-
-
-class _OfThread(threading.local):
-    generator: torch.Generator | None = None  # None is torch's default one, which all threads share
-
-
-_OF_THREAD = _OfThread()
+_FEW, _MANY = 1 << 15, 1 << 20  # values that a generator draws at a time: ever more, as networks differ in size
 
 
 class FastDropout(nn.Dropout):
@@ -53,42 +47,79 @@ def dropped(values: Tensor, rate: float) -> Tensor:
     Returns:
         A tensor of the same shape and type.
     """
+    kept, scale = drawn(values.shape, rate, values.dtype)
+    if kept is None:
+        return values if scale == 1 else values * scale
+    return (values * kept).mul_(scale)
+
+
+def drawn(shape: torch.Size, rate: float, dtype: torch.dtype) -> tuple[Tensor | None, float]:
+    """A mask, 1 where a value is kept and 0 elsewhere, or None if it has no zero; and what values are multiplied by.
+
+    Args:
+        shape: Of the values.
+        rate: See `dropped`.
+        dtype: Of the mask.
+    """
     level = round(rate * _LEVELS)
-    if level == 0:
-        return values
-    if level == _LEVELS:
-        return values * 0.0
-    result: Tensor = _Dropped.apply(values, level)  # type: ignore[no-untyped-call] # torch leaves it without types
-    return result
+    if level in (0, _LEVELS):
+        return None, 1 - level / _LEVELS
+    kept = _OF_THREAD.masks.next(math.prod(shape), level, dtype)
+    return kept.view(shape), _LEVELS / (_LEVELS - level)
 
 
 @contextmanager
 def drawn_by(generator: torch.Generator) -> Iterator[None]:
     """Let masks of this thread be drawn by a generator, and not by torch's default one, which all threads share."""
-    _OF_THREAD.generator = generator
+    before = _OF_THREAD.masks
+    _OF_THREAD.masks = _Masks(generator)
     try:
         yield
     finally:
-        _OF_THREAD.generator = None
+        _OF_THREAD.masks = before
 
 
-class _Dropped(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, level: int) -> Tensor:
-        kept = _kept(values.shape, level, values.dtype)
-        ctx.save_for_backward(kept)
-        ctx.scale = _LEVELS / (_LEVELS - level)
-        return (values * kept).mul_(ctx.scale)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (kept,) = ctx.saved_tensors
-        return (gradients[0] * kept).mul_(ctx.scale), None
+@cache
+def _bits_of_one(dtype: torch.dtype) -> int:
+    """A 1 of 16 bits, read as an integer."""
+    return int(torch.ones(1, dtype=dtype).view(torch.int16))
 
 
-def _kept(shape: torch.Size, level: int, dtype: torch.dtype) -> Tensor:
-    """1 where a value is kept, 0 elsewhere."""
-    size = math.prod(shape)
-    words = torch.empty(-(-size // 4), dtype=torch.int64)
-    words.random_(-(1 << 63), None, generator=_OF_THREAD.generator)
-    return (words.view(torch.int16)[:size] >= _LOWEST + level).to(dtype).view(shape)
+class _Masks:
+    """Masks in the order in which they are asked for.
+
+    Args:
+        generator: Draws many of them at a time; None is torch's default one, which draws each alone, as others may
+            use it in between.
+    """
+
+    def __init__(self, generator: torch.Generator | None) -> None:
+        self._generator = generator
+        self._drawn: dict[tuple[int, torch.dtype], tuple[Tensor, int]] = {}
+        self._size = _FEW
+
+    def next(self, size: int, level: int, dtype: torch.dtype) -> Tensor:
+        """Ones and zeros; shape (size,)."""
+        if self._generator is None or size > _MANY:
+            return self._draw(size, level, dtype)
+        kept, first = self._drawn.get((level, dtype), (None, 0))
+        if kept is None or first + size > len(kept):
+            self._size = max(size, min(_MANY, 2 * self._size))
+            kept, first = self._draw(self._size, level, dtype), 0
+        self._drawn[level, dtype] = kept, first + size
+        return kept[first : first + size]
+
+    def _draw(self, size: int, level: int, dtype: torch.dtype) -> Tensor:
+        words = torch.empty(-(-size // 4), dtype=torch.int64)
+        words.random_(-(1 << 63), None, generator=self._generator)
+        kept = words.view(torch.int16)[:size].ge_(_LOWEST + level)  # in place: by booleans it would take longer
+        if dtype.itemsize == kept.itemsize:
+            return kept.mul_(_bits_of_one(dtype)).view(dtype)
+        return kept.to(dtype)
+
+
+class _OfThread(threading.local):
+    masks = _Masks(None)
+
+
+_OF_THREAD = _OfThread()

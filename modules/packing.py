@@ -2,10 +2,10 @@
 
 In a random batch of sentences half of what a network computes is padding. Packed, embeddings, projections and
 feed-forward layers compute the tokens alone. On a GPU in half precision attention is FlashAttention for sequences of
-several lengths (Dao, arXiv 2307.08691); elsewhere queries, keys and values are put back into rows, a small share of the
-work (about L / 6D of it: 3 % for rows of 64 tokens in a network of width 384). The head then reads the first token of
-each sequence. Logits and gradients are those of the padded batch, up to the order of floating-point sums; dropout draws
-other masks of the same distribution, but for FlashAttention, which rounds the rate to 8 bits.
+several lengths (Dao, arXiv 2307.08691); elsewhere queries, keys and values are put back into rows, on a CPU in groups
+of similar length (`attention.py`). The head then reads the first token of each sequence. Logits and gradients are those
+of the padded batch, up to the order of floating-point sums; dropout draws other masks of the same distribution, but for
+FlashAttention, which rounds the rate to 8 bits.
 
 Of torch's kernels for sequences of several lengths, flex attention and `torch.nn.attention.varlen` have no dropout,
 which these networks have in training. So the operation behind the second is called itself, which has.
@@ -24,7 +24,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedC
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from .dropout import dropped
+from .attention import Groups, attention, groups_of
 from .length_groups import padded_at_end
 
 _NAME = "labelbridge_packed"  # of the attention, in the transformers library
@@ -32,41 +32,23 @@ _NAME = "labelbridge_packed"  # of the attention, in the transformers library
 PACKED_TYPES = ("bert", "camembert", "electra", "roberta", "xlm-roberta", "xlm-roberta-xl")
 _SHORTEST = 16  # tokens that a filled batch allows each row
 _PARTS = 8  # filling is at most this part of the tokens, or one row
+_PARTS_ON_CPU = 16  # filling is at most this part of the tokens
 _WIDEST_HEAD = 256  # that FlashAttention computes
 _AMPERE = (8, 0)  # the compute capability from which it runs
 
 
-class Packed(NamedTuple):
-    """A batch as one row of tokens, and where each of them is in the padded batch.
+class Rows(NamedTuple):
+    """Where the tokens of a packed row are in the padded batch.
 
     Args:
-        inputs: `input_ids`, `position_ids` and others; shape (1, T).
         token_RL: Which places attention sees; boolean. An empty row has a first one, so that its attention has a sum.
         place_T: The place of each token among the R * L.
-        first_B: The place of each row's first token among the T; rows of filling are left out.
         end_R: Where each row ends among the T, after a zero; int32 of shape (R + 1,).
     """
 
-    inputs: dict[str, Tensor]
     token_RL: Tensor
     place_T: Tensor
-    first_B: Tensor
     end_R: Tensor
-
-    @classmethod
-    def of(cls, tensors: Mapping[str, Tensor]) -> "Packed":
-        """A batch of the tensors that `tensors` names."""
-        places = [tensors[name] for name in cls._fields[1:]]
-        return cls({name: value for name, value in tensors.items() if name not in cls._fields}, *places)
-
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        """All tensors, by name."""
-        return {**self.inputs, **{name: getattr(self, name) for name in self._fields if name != "inputs"}}
-
-    def pinned(self) -> "Packed":
-        """The same in pinned memory, from which a GPU reads while the host goes on."""
-        return self.of({name: value.pin_memory() for name, value in self.tensors.items()})
 
     def padded(self, states: Tensor) -> Tensor:
         """Packed states, of shape (1, H, T, D), as rows, zero at the padding; shape (R, H, L, D)."""
@@ -78,6 +60,37 @@ class Packed(NamedTuple):
     def packed(self, values: Tensor) -> Tensor:
         """Values of rows, of shape (R, L, ...), as one row of shape (1, T, ...)."""
         return values.flatten(0, 1).index_select(0, self.place_T).unsqueeze(0)
+
+
+class Packed(NamedTuple):
+    """A batch as one row of tokens.
+
+    Args:
+        inputs: `input_ids`, `position_ids` and others; shape (1, T).
+        first_B: The place of each row's first token among the T.
+        rows: How attention finds the sequences: `Rows`, or `Groups` on a CPU.
+    """
+
+    inputs: dict[str, Tensor]
+    first_B: Tensor
+    rows: Rows | Groups
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> "Packed":
+        """A batch of the tensors that `tensors` names."""
+        given = dict(tensors)
+        rows = Rows(*(given.pop(name) for name in Rows._fields))
+        return cls(first_B=given.pop("first_B"), rows=rows, inputs=given)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors, by name; of a batch with `Rows`."""
+        assert isinstance(self.rows, Rows)
+        return {**self.inputs, "first_B": self.first_B, **self.rows._asdict()}
+
+    def pinned(self) -> "Packed":
+        """The same in pinned memory, from which a GPU reads while the host goes on."""
+        return self.of({name: value.pin_memory() for name, value in self.tensors.items()})
 
 
 def pack(network: Any, inputs: Mapping[str, Tensor], *, filled: bool = False) -> Packed | None:
@@ -105,23 +118,60 @@ def pack(network: Any, inputs: Mapping[str, Tensor], *, filled: bool = False) ->
     if filled:
         row_T = from_T.div(longest, rounding_mode="floor")
         wide = max(_SHORTEST, 1 << (longest - 1).bit_length())
-        multiple = max(wide, 1 << max(0, (len(from_T) // _PARTS).bit_length() - 1))
+        multiple = max(wide, _power_of_two(len(from_T) // _PARTS))
         filling = multiple - len(from_T) % multiple
         of_filling = torch.arange(filling, device=from_T.device)
         place_T = torch.cat([from_T + (wide - longest) * row_T, rows * wide + of_filling])
         left_in_row = filling - torch.arange(0, multiple, wide, device=from_T.device)
         length_R = torch.cat([length_R, left_in_row.clamp(0, wide)])
-        # The batch's first token, as one that surely occurs in training.
-        packed = {name: torch.cat([value, value[:1].expand(filling)]) for name, value in packed.items()}
+        packed = _filled(packed, filling)
         longest = wide
     end_R = functional.pad(length_R.cumsum(0), (1, 0))
     return Packed(
         inputs={name: value.unsqueeze(0) for name, value in packed.items()},
-        token_RL=torch.arange(longest, device=from_T.device) < length_R.clamp_min(1)[:, None],
-        place_T=place_T,
         first_B=end_R[:rows],
-        end_R=end_R.to(torch.int32),
+        rows=Rows(
+            token_RL=torch.arange(longest, device=from_T.device) < length_R.clamp_min(1)[:, None],
+            place_T=place_T,
+            end_R=end_R.to(torch.int32),
+        ),
     )
+
+
+def pack_sorted(network: Any, inputs: Mapping[str, Tensor]) -> Packed | None:
+    """A batch as `pack` does it, for the CPU: sorted by length, with `Groups` for attention.
+
+    T is rounded up to a multiple of a 16th of it or less, so that few shapes occur: for each new one oneDNN writes its
+    kernels anew. The tokens of this filling belong to no sequence.
+    """
+    if not padded_at_end(inputs):
+        return None
+    token_BL = inputs["attention_mask"] > 0
+    token_BL[:, 0] = True
+    length_B = token_BL.sum(dim=1)
+    order_B = length_B.argsort(stable=True)
+    length_B = length_B[order_B]
+    from_T = token_BL[order_B].flatten().nonzero().squeeze(1)
+    given = {name: value for name, value in inputs.items() if name != "attention_mask"}
+    given.setdefault("position_ids", _positions(network, inputs["input_ids"]))
+    packed = {name: value[order_B].flatten().index_select(0, from_T) for name, value in given.items()}
+    filling = -len(from_T) % _power_of_two(len(from_T) // _PARTS_ON_CPU)
+    first_B = length_B.cumsum(0) - length_B
+    return Packed(
+        inputs={name: value.unsqueeze(0) for name, value in _filled(packed, filling).items()},
+        first_B=first_B[order_B.argsort()],
+        rows=groups_of(length_B.tolist(), network.config.num_attention_heads, len(from_T) + filling),
+    )
+
+
+def _power_of_two(number: int) -> int:
+    """The largest that is not above a number, or 1."""
+    return 1 << max(0, number.bit_length() - 1)
+
+
+def _filled(packed: Mapping[str, Tensor], filling: int) -> dict[str, Tensor]:
+    """Values of shape (T,) and the first of them `filling` times: it surely occurs in training."""
+    return {name: torch.cat([value, value[:1].expand(filling)]) for name, value in packed.items()}
 
 
 def is_known(network: Any) -> bool:
@@ -163,7 +213,8 @@ def packed_logits(network: Any, batch: Packed | Mapping[str, Tensor]) -> Tensor:
         batch: Packed, or the inputs of a padded batch; where these cannot be packed, they pass through as they are.
     """
     if not isinstance(batch, Packed):
-        packed = pack(network, batch)
+        on_cpu = batch["input_ids"].device.type == "cpu"
+        packed = pack_sorted(network, batch) if on_cpu else pack(network, batch)
         if packed is None:
             padded_BC: Tensor = network(**batch).logits
             return padded_BC
@@ -196,30 +247,15 @@ def _attention(
     if sequences is None:
         output, _ = sdpa_attention_forward(module, *states, attention_mask, **settings)
         return output, None
+    rows = sequences.rows
+    if isinstance(rows, Groups):
+        return attention(states, rows, settings["dropout"], settings["scaling"]), None
     if _computes(query):
-        return _flash_attention(states, sequences, settings["dropout"], settings["scaling"]), None
-    length = sequences.token_RL.shape[1]
-    keys = sequences.token_RL[:, None, None].expand(-1, 1, length, -1)
-    rows = (sequences.padded(query), sequences.padded(key), sequences.padded(value))
-    if settings["dropout"] and query.device.type == "cpu":
-        output = _attention_with_dropout(*rows, keys, settings["dropout"], settings["scaling"])
-    else:
-        output, _ = sdpa_attention_forward(module, *rows, keys, **settings)
-    return sequences.packed(output), None
-
-
-def _attention_with_dropout(
-    query: Tensor, key: Tensor, value: Tensor, keys: Tensor, dropout: float, scaling: float
-) -> Tensor:
-    """Attention of padded rows by `dropped`; shape (R, L, H, D)."""
-    rows, heads, length, _ = query.shape
-    keys = keys[:, :, :1]
-    unseen = torch.zeros(keys.shape, dtype=query.dtype).masked_fill(~keys, -torch.inf)
-    unseen = unseen.expand(-1, heads, -1, -1).flatten(0, 1)
-    scores = torch.baddbmm(unseen, query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), alpha=scaling)
-    with torch.autocast("cpu", enabled=False):  # rounds no sum: a softmax of bfloat16 has sums in float32
-        weights = dropped(scores.softmax(dim=2), dropout)
-    return torch.bmm(weights, value.flatten(0, 1)).view(rows, heads, length, -1).transpose(1, 2)
+        return _flash_attention(states, rows, settings["dropout"], settings["scaling"]), None
+    length = rows.token_RL.shape[1]
+    keys = rows.token_RL[:, None, None].expand(-1, 1, length, -1)
+    output, _ = sdpa_attention_forward(module, *(rows.padded(one) for one in states), keys, **settings)
+    return rows.packed(output), None
 
 
 def _computes(query: Tensor) -> bool:
@@ -233,13 +269,13 @@ def _computes(query: Tensor) -> bool:
 
 
 def _flash_attention(
-    states: tuple[Tensor, Tensor, Tensor], sequences: Packed, dropout: float, scaling: float | None
+    states: tuple[Tensor, Tensor, Tensor], rows: Rows, dropout: float, scaling: float | None
 ) -> Tensor:
     """Attention within each sequence by a kernel for sequences of several lengths; shape (1, T, H, D)."""
     query_THD, key_THD, value_THD = (one[0].transpose(0, 1) for one in states)
-    longest = sequences.token_RL.shape[1]
+    longest = rows.token_RL.shape[1]
     output = torch.ops.aten._flash_attention_forward(
-        query_THD, key_THD, value_THD, sequences.end_R, sequences.end_R, longest, longest, dropout,
+        query_THD, key_THD, value_THD, rows.end_R, rows.end_R, longest, longest, dropout,
         is_causal=False, return_debug_mask=False, scale=scaling,
     )  # fmt: skip
     attended: Tensor = output[0].unsqueeze(0)

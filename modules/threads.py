@@ -21,10 +21,11 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from .dropout import drawn_by
 from .length_groups import padded_at_end
-from .packing import Packed, pack, packed_logits
+from .packing import Packed, pack_sorted, packed_logits
 
 MOST = 4  # parts of a batch, unless `model.threads` says otherwise: in training each has gradients of all weights
 _LEAST = 64  # tokens of a part; a choice, as fewer are hardly worth the thread
@@ -44,6 +45,7 @@ class ThreadedNetwork:
 
     def __init__(self, network: Any, threads: int) -> None:
         self._network = network
+        self._passes = _Passes(network)
         self._threads = threads
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -66,14 +68,14 @@ class ThreadedNetwork:
         for rows in slices:
             of_part = order_B[rows]
             longest = max(1, int(length_B[of_part[-1]]))
-            packed = pack(self._network, {name: value[of_part, :longest] for name, value in inputs.items()})
+            packed = pack_sorted(self._network, {name: value[of_part, :longest] for name, value in inputs.items()})
             assert packed is not None, "rows are padded at their end"
             parts.append(packed)
         # Looked up at once, so that the gradient of all word embeddings is there once, and not for each part.
         ids = [packed.inputs.pop("input_ids") for packed in parts]
         words_1TD = self._network.get_input_embeddings()(torch.cat(ids, dim=1))
         words = torch.split(words_1TD, [one.shape[1] for one in ids], dim=1)
-        logits_BC: Tensor = _InParts.apply(self._network, parts, *words, *weights)  # type: ignore[no-untyped-call]
+        logits_BC: Tensor = _InParts.apply(self._passes, parts, *words, *weights)  # type: ignore[no-untyped-call]
         return logits_BC[order_B.argsort()]
 
 
@@ -179,22 +181,37 @@ class _Part:
     logits_GC: Tensor
 
 
-class _InParts(torch.autograd.Function):
-    """Logits of all parts, whose gradient runs the backward pass of each part in a thread."""
+class _Passes(nn.Module):
+    """The forward passes of all parts, as a module, so that it can be called with other weights."""
 
-    @staticmethod
-    def forward(ctx: Any, network: nn.Module, packed: list[Packed], *leaves: Tensor) -> Tensor:
-        seeds = torch.randint(1 << 62, (len(packed),)).tolist()
-        ctx.weights = leaves[len(packed) :]
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, packed: Sequence[Packed], words: Sequence[Tensor], seeds: Sequence[int]) -> list[_Part]:
+        """Each part with its word embeddings and the seed of its dropout."""
 
         def through(part: tuple[Packed, Tensor, int]) -> _Part:
             one, words, seed = part
             words_1TD = words.detach().requires_grad_(words.requires_grad)
             with torch.enable_grad(), drawn_by(torch.Generator().manual_seed(seed)):
-                logits_GC = network(inputs_embeds=words_1TD, **one.inputs, sequences=one).logits
+                logits_GC = self.network(inputs_embeds=words_1TD, **one.inputs, sequences=one).logits
             return _Part(words_1TD, logits_GC)
 
-        ctx.parts = in_threads(through, list(zip(packed, leaves, seeds, strict=False)), len(packed))
+        return in_threads(through, list(zip(packed, words, seeds, strict=True)), len(packed))
+
+
+class _InParts(torch.autograd.Function):
+    """Logits of all parts, whose gradient runs the backward pass of each part in a thread."""
+
+    @staticmethod
+    def forward(ctx: Any, passes: _Passes, packed: list[Packed], *leaves: Tensor) -> Tensor:
+        words, weights = leaves[: len(packed)], leaves[len(packed) :]
+        cast = _cast_by_autocast(passes, len(packed))
+        ctx.weights = [cast.get(id(weight), weight) for weight in weights]
+        names = {name: cast[id(weight)] for name, weight in passes.named_parameters() if id(weight) in cast}
+        seeds = torch.randint(1 << 62, (len(packed),)).tolist()
+        ctx.parts = functional_call(passes, names, (packed, words, seeds))
         return torch.cat([part.logits_GC.detach() for part in ctx.parts])
 
     @staticmethod
@@ -214,22 +231,48 @@ class _InParts(torch.autograd.Function):
         found = in_threads(back, list(zip(parts, of_parts, strict=True)), len(parts))
         ctx.parts = None  # and with them, what the passes have kept
         of_weights = list(zip(*(of_part[1:] for of_part in found), strict=True))
-        # From large to small, so that threads have about as much to add.
-        order = sorted(range(len(of_weights)), key=lambda number: -ctx.weights[number].numel())
-        shares = [order[first :: len(parts)] for first in range(len(parts))]
-        total: list[Tensor | None] = [None] * len(of_weights)
-
-        def add_up(share: list[int]) -> None:
-            for number in share:
-                total[number] = _sum(of_weights[number])
-
-        in_threads(add_up, shares, len(parts))
+        total = _of_each(_sum, of_weights, [weight.numel() for weight in ctx.weights], len(parts))
         return (None, None, *(of_part[0] for of_part in found), *total)
 
 
+def _cast_by_autocast(network: nn.Module, threads: int) -> dict[int, Tensor]:
+    """By the `id` of a weight, what autocast would make of it in each part: weights that linear layers alone use.
+
+    Cast here, they are so once for all parts, and the sums of their gradients are too.
+    """
+    if not torch.is_autocast_enabled("cpu"):
+        return {}
+    dtype = torch.get_autocast_dtype("cpu")
+    layers = [layer for parent in network.modules() if type(parent).__module__.startswith("transformers.")
+              for layer in parent.children() if type(layer) is nn.Linear]  # fmt: skip
+    linear = {id(weight): weight for layer in layers for weight in (layer.weight, layer.bias) if weight is not None}
+    # Others may compute with their weights, or with a layer's, in float32.
+    seen = {id(layer) for layer in layers}
+    others = {id(weight) for layer in network.modules() if id(layer) not in seen
+              for weight in layer.parameters(recurse=False)}  # fmt: skip
+    weights = [one for one in linear.values() if id(one) not in others and one.dtype == torch.float32]
+
+    def cast(weight: Tensor) -> Tensor:
+        return weight.detach().to(dtype).requires_grad_(weight.requires_grad)
+
+    sizes = [weight.numel() for weight in weights]
+    return {id(weight): one for weight, one in zip(weights, _of_each(cast, weights, sizes, threads), strict=True)}
+
+
+def _of_each(work: Callable[[Item], Result], items: Sequence[Item], sizes: Sequence[int], threads: int) -> list[Result]:
+    """What `work` gives for each item; each thread takes about as many values."""
+    # From large to small in turns.
+    order = sorted(range(len(items)), key=lambda number: -sizes[number])
+    shares = [order[first::threads] for first in range(threads)]
+    found = in_threads(lambda share: [work(items[number]) for number in share], shares, threads)
+    by_number = {number: one for share, of_share in zip(shares, found, strict=True)
+                 for number, one in zip(share, of_share, strict=True)}  # fmt: skip
+    return [by_number[number] for number in range(len(items))]
+
+
 def _sum(gradients: Sequence[Tensor | None]) -> Tensor | None:
-    """The sum of a weight's gradients of all parts; none is changed, as two weights may have the same one."""
-    given = [one for one in gradients if one is not None]
+    """The sum of a weight's gradients of all parts, in float32; none changes, as two weights may have the same one."""
+    given = [one.to(torch.promote_types(one.dtype, torch.float32)) for one in gradients if one is not None]
     if len(given) < 2:
         return given[0] if given else None
     total = given[0] + given[1]

@@ -5,20 +5,25 @@ import sys
 from typing import Any
 
 # From malloc.h; musl and macOS have no such call.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 _LARGEST = 2**30  # bytes; a gradient of an embedding matrix is below it
+_OF_THREAD = 2**26  # bytes; as much as glibc reserves at a time for a thread's blocks
 
 
 def keep_freed_memory() -> bool:
     """Let the process keep the large blocks that it frees, for the next step asks for the same ones.
 
-    By default glibc hands each back to the kernel, which clears its pages anew: a tenth of a training step on a CPU.
+    By default glibc hands each back to the kernel, which clears its pages anew: a tenth of a training step on a CPU,
+    and a further twentieth for the blocks of threads, which follow another rule.
 
     Returns:
         Whether the C library has the setting.
     """
     mallopt = _of_glibc("mallopt")
-    return mallopt is not None and all(mallopt(what, _LARGEST) for what in (_MMAP_THRESHOLD, _TRIM_THRESHOLD))
+    if mallopt is None:
+        return False
+    settings = ((_MMAP_THRESHOLD, _LARGEST), (_TRIM_THRESHOLD, _LARGEST), (_TOP_PAD, _OF_THREAD))
+    return all(mallopt(what, size) for what, size in settings)
 
 
 def give_freed_memory_back() -> bool:

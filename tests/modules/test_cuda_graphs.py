@@ -96,7 +96,7 @@ def test_a_filled_batch_has_the_logits_and_gradients_of_the_padded_one(lengths: 
     network, inputs = network_of(), batch(lengths, 0)
     packed = pack(network, inputs, filled=True)
     assert packed is not None
-    longest, tokens = packed.token_RL.shape[1], packed.inputs["input_ids"].shape[1]
+    longest, tokens = packed.rows.token_RL.shape[1], packed.inputs["input_ids"].shape[1]
     assert tokens % longest == 0
     assert tokens - sum(lengths) in range(1, max(longest, sum(lengths) // 8) + 1)
     results = []

@@ -16,7 +16,7 @@ from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Source
 from labelbridge.modules import TeacherModule
 from labelbridge.modules.heads import freeze_lower_layers, load_classifier
-from labelbridge.modules.packing import PACKED_TYPES, _computes, make_packable, obstacle, packed_logits
+from labelbridge.modules.packing import PACKED_TYPES, _computes, make_packable, obstacle, pack_sorted, packed_logits
 
 TASK = Task("sentiment", ["text"], LABELS)
 LENGTHS = [1, 2, 33, 7, 0, 20, 33, 4, 30]  # 130 tokens, more than the positions that the networks know
@@ -48,7 +48,7 @@ def assert_same(network: Any, inputs: dict[str, torch.Tensor], within: float) ->
     assert set(of_packed) == set(of_padded)
     for name, gradient in of_padded.items():
         scale = max(1.0, float(gradient.abs().max()))
-        torch.testing.assert_close(of_packed[name], gradient, rtol=0, atol=within * scale)
+        torch.testing.assert_close(of_packed[name], gradient, rtol=0, atol=5 * within * scale)
 
 
 @pytest.mark.parametrize("kind", PACKED_TYPES)
@@ -59,9 +59,21 @@ def test_logits_and_gradients_are_those_of_the_padded_batch(kind: str):
 
 
 @pytest.mark.parametrize("kind", ["bert", "xlm-roberta"])
-def test_the_same_in_mixed_bfloat16(kind: str):
-    with torch.autocast("cpu", torch.bfloat16):
-        assert_same(network_of(kind), batch(), within=2e-2)
+def test_mixed_bfloat16_rounds_about_as_much_as_with_the_padded_batch(kind: str):
+    network, exact = network_of(kind), network_of(kind).double()
+    make_packable(network)
+    exact_BC = exact(**batch()).logits
+    of_exact = gradients(exact, exact_BC)
+    errors = []
+    for logits_of in (network.forward, lambda **inputs: SimpleNamespace(logits=packed_logits(network, inputs))):
+        with torch.autocast("cpu", torch.bfloat16):
+            logits_BC = logits_of(**batch()).logits
+        found = gradients(network, logits_BC)
+        error = torch.cat([(found[name] - gradient).flatten() for name, gradient in of_exact.items()])
+        errors.append((float((logits_BC - exact_BC)[REAL].norm()), float(error.norm())))
+    padded, packed = errors
+    assert 0 < packed[0] <= 1.5 * padded[0]
+    assert 0 < packed[1] <= 1.5 * padded[1]
 
 
 @pytest.mark.parametrize("kind", ["bert", "xlm-roberta"])
@@ -115,7 +127,21 @@ def test_only_attention_sees_rows():
         layer.intermediate.register_forward_hook(lambda _, given, __: shapes.append(tuple(given[0].shape)))
     packed_logits(network, batch())
     tokens = sum(max(length, 1) for length in LENGTHS)
-    assert shapes == [(1, tokens, 16)] * 2
+    assert tokens == 131
+    assert shapes == [(1, 136, 16)] * 2  # the next multiple of 8
+
+
+def test_few_numbers_of_tokens_occur():
+    network = network_of("bert")
+    for tokens in range(1, 600):
+        lengths = [tokens // 7] * 6 + [tokens - tokens // 7 * 6]
+        mask_BL = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
+        packed = pack_sorted(network, {"input_ids": torch.ones_like(mask_BL), "attention_mask": mask_BL})
+        assert packed is not None
+        found = packed.inputs["input_ids"].shape[1]
+        real = sum(max(length, 1) for length in lengths)
+        assert real <= found <= real * 17 / 16
+        assert found % (1 << max(0, (found // 32).bit_length() - 1)) == 0
 
 
 def test_attention_has_dropout_of_the_same_distribution():
@@ -203,8 +229,11 @@ def test_batches_are_packed_before_they_go_to_the_device(
     fit(files, tiny_xlmr, length_groups="packed")
     assert batches
     for batch in batches:
-        ids = batch["inputs"]["input_ids"][batch["inputs"]["attention_mask"] > 0]
-        assert torch.equal(batch["packed"].inputs["input_ids"][0], ids)
+        token_BL = batch["inputs"]["attention_mask"] > 0
+        ids = batch["inputs"]["input_ids"][token_BL]
+        packed = batch["packed"].inputs["input_ids"][0]
+        assert torch.equal(packed[: len(ids)].sort().values, ids.sort().values)
+        assert torch.equal(packed[batch["packed"].first_B], batch["inputs"]["input_ids"][:, 0])
 
 
 def test_a_fit_that_keeps_outputs_of_frozen_layers_says_that_it_does_not_pack(
