@@ -4,25 +4,27 @@ Scores of all pairs of positions grow with the square of the length: padded to t
 times what they need. So the sequences, which lie sorted, are computed in a few groups, each padded to its own longest.
 Softmax is computed in float32, as torch's own for bfloat16 takes several times as long.
 
-Few calls from Python are made here, and hardly any in the backward pass: threads that compute parts of a batch
-(`threads.py`) wait for each other's.
+Few calls from Python are made here, and hardly any in the backward pass: of the threads that compute parts of a batch
+(`threads.py`) only one runs Python at a time.
 """
 
 # T = tokens of the packed row, H = heads, D = width of a head
 # of a group: R = sequences, N = R * H, L = the longest in tokens, S = tokens
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 from .dropout import drawn
 from .length_groups import cut
 
 _MULTIPLE = 8  # L is a multiple, so that few shapes occur, for each of which oneDNN writes its own kernels
-_GROUP_COST = 5000  # pairs of positions whose scores take as long as what a group costs beside its own; measured
+# Pairs of positions of a sequence whose scores take as long as the calls that a further group costs; for 12 heads.
+_GROUP_COST = 5000
+_LONG = 256  # tokens, from which torch's softmax for bfloat16 takes no longer than that for float32
 
 
 class Group(NamedTuple):
@@ -31,7 +33,8 @@ class Group(NamedTuple):
     Args:
         shape: N and L.
         states: What each padded place reads from queries, keys and values, among 3 * H * T; shape (3 * N * L,).
-        results: What each padded place reads, among T * H and a row of zeros after them; shape (N * L,).
+        results: What the gradient of each padded place reads, among T * H and a row of zeros after them; of shape
+            (N * L,).
         unseen: What is added to a score, for each type: 0 for a token, minus infinity for padding; shape (N, 1, L).
     """
 
@@ -45,12 +48,16 @@ class Groups(NamedTuple):
     """All sequences of a packed row.
 
     Args:
+        lengths: Tokens of each sequence.
+        heads: H.
         groups: They are padded, and lie behind each other.
-        states: Where queries, keys and values of all tokens lie among the padded ones of all groups and a row of zeros
-            after them; shape (3 * H * T,).
+        states: Where gradients of queries, keys and values of all tokens lie among the padded ones of all groups and a
+            row of zeros after them; shape (3 * H * T,).
         results: Where the results of all tokens lie among the padded ones of all groups; shape (T * H,).
     """
 
+    lengths: Sequence[int]
+    heads: int
     groups: list[Group]
     states: Tensor
     results: Tensor
@@ -69,9 +76,10 @@ def groups_of(lengths: Sequence[int], heads: int, tokens: int) -> Groups:
     of_results: list[Tensor] = []
     first = before = 0  # tokens, and padded places, of the groups so far
     padded_lengths = [-(-length // _MULTIPLE) * _MULTIPLE for length in lengths]
-    for rows, pairs in cut([length**2 for length in padded_lengths], _GROUP_COST):
-        group, place_HS = _group(torch.tensor(lengths[rows]), math.isqrt(pairs), first, heads, tokens)
-        size = math.prod(group.shape)
+    for rows, _ in cut([length**2 for length in padded_lengths], _GROUP_COST):
+        longest = padded_lengths[rows.stop - 1]
+        group, place_HS = _group(torch.tensor(lengths[rows]), longest, first, heads, tokens)
+        size = group.shape[0] * longest
         groups.append(group)
         of_states.append(3 * before + size * torch.arange(3)[:, None, None] + place_HS)
         of_results.append(before + place_HS.T.flatten())
@@ -79,16 +87,17 @@ def groups_of(lengths: Sequence[int], heads: int, tokens: int) -> Groups:
         before += size
     of_states.append(torch.full((3, heads, tokens - first), 3 * before))
     of_results.append(torch.zeros((tokens - first) * heads, dtype=torch.int64))
-    return Groups(groups, torch.cat(of_states, dim=2).flatten(), torch.cat(of_results))
+    return Groups(lengths, heads, groups, torch.cat(of_states, dim=2).flatten(), torch.cat(of_results))
 
 
 def _group(length_R: Tensor, longest: int, first: int, heads: int, tokens: int) -> tuple[Group, Tensor]:
     """A group whose first token is the `first` of T, and the place of each token among N * L; shape (H, S)."""
     head_H, column_L = torch.arange(heads), torch.arange(longest)
     is_token_RL = column_L < length_R[:, None]
-    token_RL = (first + length_R.cumsum(0) - length_R)[:, None] + column_L
-    # Padding reads some token, whose score is then minus infinity.
-    of_kind_RHL = head_H[:, None] * tokens + token_RL.where(is_token_RL, first)[:, None]
+    start_R1 = (first + length_R.cumsum(0) - length_R)[:, None]
+    token_RL = start_R1 + column_L
+    # Padding reads a token of its own sequence, so that what is not finite stays in it.
+    of_kind_RHL = head_H[:, None] * tokens + token_RL.where(is_token_RL, start_R1)[:, None]
     result_RHL = (token_RL[:, None] * heads + head_H[:, None]).where(is_token_RL[:, None], tokens * heads)
     unseen_RHL = torch.zeros(result_RHL.shape).masked_fill(~is_token_RL[:, None], -torch.inf)
     shape = (len(length_R) * heads, longest)
@@ -112,23 +121,45 @@ def attention(states: tuple[Tensor, Tensor, Tensor], groups: Groups, dropout: fl
         scaling: What scores are multiplied by.
     """
     _, heads, tokens, width = states[0].shape
-    dtype = states[0].dtype
-    wide = torch.promote_types(dtype, torch.float32)
+    if heads != groups.heads:  # a layer that differs from the configuration
+        groups = groups_of(groups.lengths, heads, tokens)
+    if torch.is_autocast_enabled("cpu"):
+        dtype = torch.get_autocast_dtype("cpu")
+        states = tuple(one if one.dtype == dtype else one.to(dtype) for one in states)  # type: ignore[assignment]
     of_groups = _Padded.apply(groups, *states)  # type: ignore[no-untyped-call]
     results = []
     scale = 1.0
     with torch.autocast("cpu", enabled=False):
         for number, group in enumerate(groups.groups):
-            query_NLD, key_NLD, value_NLD = of_groups[3 * number : 3 * number + 3]
-            unseen_N1L = group.unseen.get(dtype)
-            if unseen_N1L is None:
-                unseen_N1L = group.unseen[dtype] = group.unseen[torch.float32].to(dtype)
-            scores_NLL = torch.baddbmm(unseen_N1L, query_NLD, key_NLD.transpose(1, 2), alpha=scaling)
-            weights_NLL = scores_NLL.to(wide).softmax(dim=2).to(dtype)
-            kept_NLL, scale = drawn(weights_NLL.shape, dropout, dtype)
-            results.append(torch.bmm(weights_NLL if kept_NLL is None else weights_NLL * kept_NLL, value_NLD))
+            of_group = of_groups[3 * number : 3 * number + 3]
+            if dropout:
+                result_NLD, scale = _with_dropout(of_group, group, dropout, scaling)
+            else:
+                query, key, value = (one.view(-1, heads, *one.shape[1:]) for one in of_group)
+                unseen = _unseen(group, value.dtype).view(-1, heads, 1, group.shape[1])[:, :1]
+                result_NLD = scaled_dot_product_attention(query, key, value, unseen, scale=scaling).flatten(0, 1)
+            results.append(result_NLD)
         attended: Tensor = _Unpadded.apply(groups, scale, *results)  # type: ignore[no-untyped-call]
     return attended.view(1, tokens, heads, width)
+
+
+def _with_dropout(states: Sequence[Tensor], group: Group, dropout: float, scaling: float) -> tuple[Tensor, float]:
+    """The results of a group, of shape (N, L, D), and what they are to be multiplied by."""
+    query_NLD, key_NLD, value_NLD = states
+    dtype = value_NLD.dtype
+    wide = torch.promote_types(dtype, torch.float32) if group.shape[1] < _LONG else dtype
+    scores_NLL = torch.baddbmm(_unseen(group, dtype), query_NLD, key_NLD.transpose(1, 2), alpha=scaling)
+    weights_NLL = scores_NLL.to(wide).softmax(dim=2).to(dtype)
+    kept_NLL, scale = drawn(weights_NLL.shape, dropout, dtype)
+    return torch.bmm(weights_NLL if kept_NLL is None else weights_NLL * kept_NLL, value_NLD), scale
+
+
+def _unseen(group: Group, dtype: torch.dtype) -> Tensor:
+    """What is added to scores of a type; shape (N, 1, L)."""
+    unseen = group.unseen.get(dtype)
+    if unseen is None:
+        unseen = group.unseen[dtype] = group.unseen[torch.float32].to(dtype)
+    return unseen
 
 
 class _Padded(torch.autograd.Function):

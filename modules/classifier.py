@@ -56,6 +56,7 @@ from labelbridge.lightning_app.protocols import (
 )
 
 from .base import StageModuleBase
+from .cast_linear import make_castable
 from .compiled import Backend, compile_networks
 from .consistency import ViewLosses, view_losses
 from .corrections import Corrections
@@ -482,6 +483,7 @@ class ClassifierModule(StageModuleBase):
             why_not = f"dropout layers of another kind: {', '.join(others)}" if others else "gradient checkpointing"
             log.info("%s: one thread computes a training batch (%s)", self.model_name, why_not)
             return
+        make_castable(network)
         self._threaded = ThreadedNetwork(network, self._parts)
         log.info("%s: %d threads compute the parts of a training batch", self.model_name, self._parts)
 

@@ -54,7 +54,9 @@ def dropped(values: Tensor, rate: float) -> Tensor:
 
 
 def drawn(shape: torch.Size, rate: float, dtype: torch.dtype) -> tuple[Tensor | None, float]:
-    """A mask, 1 where a value is kept and 0 elsewhere, or None if it has no zero; and what values are multiplied by.
+    """A mask, 1 where a value is kept and 0 elsewhere, and what values are multiplied by.
+
+    The mask is None if all are kept, or none is; values are then multiplied by 1 or 0.
 
     Args:
         shape: Of the values.

@@ -59,16 +59,19 @@ def cut(lengths: Sequence[int], group_cost: float = GROUP_COST) -> list[tuple[sl
     Returns:
         The rows of each group, as a slice of `lengths`, and its longest row.
     """
-    best = [0.0]  # the least cost of the first n rows
-    start = [0]  # where their last group starts
-    for end in range(1, len(lengths) + 1):
-        costs = [best[first] + (end - first) * lengths[end - 1] + group_cost for first in range(end)]
+    # Where a group may start: between rows of the same length a cut only costs.
+    bounds = [row for row, length in enumerate(lengths) if not row or length != lengths[row - 1]] + [len(lengths)]
+    best = [0.0]  # the least cost of the rows before each bound
+    start = [0]  # the bound at which their last group starts
+    for end in range(1, len(bounds)):
+        longest = lengths[bounds[end] - 1]
+        costs = [best[first] + (bounds[end] - bounds[first]) * longest + group_cost for first in range(end)]
         least = min(range(end), key=costs.__getitem__)
         best.append(costs[least])
         start.append(least)
     groups = []
-    end = len(lengths)
+    end = len(bounds) - 1
     while end:
-        groups.append((slice(start[end], end), max(1, int(lengths[end - 1]))))
+        groups.append((slice(bounds[start[end]], bounds[end]), max(1, int(lengths[bounds[end] - 1]))))
         end = start[end]
     return groups[::-1]

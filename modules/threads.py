@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from .cast_linear import CastLinear, cast_to
 from .dropout import drawn_by
 from .length_groups import padded_at_end
 from .packing import Packed, pack_sorted, packed_logits
@@ -39,13 +39,12 @@ class ThreadedNetwork:
 
     Args:
         network: A network that takes packed batches (see `packing.make_packable`) with dropout of `dropout.make_fast`,
-            on the CPU.
+            on the CPU. Weights of `cast_linear.make_castable` are cast once for all parts.
         threads: The most parts of a batch.
     """
 
     def __init__(self, network: Any, threads: int) -> None:
         self._network = network
-        self._passes = _Passes(network)
         self._threads = threads
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -75,7 +74,7 @@ class ThreadedNetwork:
         ids = [packed.inputs.pop("input_ids") for packed in parts]
         words_1TD = self._network.get_input_embeddings()(torch.cat(ids, dim=1))
         words = torch.split(words_1TD, [one.shape[1] for one in ids], dim=1)
-        logits_BC: Tensor = _InParts.apply(self._passes, parts, *words, *weights)  # type: ignore[no-untyped-call]
+        logits_BC: Tensor = _InParts.apply(self._network, parts, *words, *weights)  # type: ignore[no-untyped-call]
         return logits_BC[order_B.argsort()]
 
 
@@ -181,37 +180,25 @@ class _Part:
     logits_GC: Tensor
 
 
-class _Passes(nn.Module):
-    """The forward passes of all parts, as a module, so that it can be called with other weights."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, packed: Sequence[Packed], words: Sequence[Tensor], seeds: Sequence[int]) -> list[_Part]:
-        """Each part with its word embeddings and the seed of its dropout."""
-
-        def through(part: tuple[Packed, Tensor, int]) -> _Part:
-            one, words, seed = part
-            words_1TD = words.detach().requires_grad_(words.requires_grad)
-            with torch.enable_grad(), drawn_by(torch.Generator().manual_seed(seed)):
-                logits_GC = self.network(inputs_embeds=words_1TD, **one.inputs, sequences=one).logits
-            return _Part(words_1TD, logits_GC)
-
-        return in_threads(through, list(zip(packed, words, seeds, strict=True)), len(packed))
-
-
 class _InParts(torch.autograd.Function):
     """Logits of all parts, whose gradient runs the backward pass of each part in a thread."""
 
     @staticmethod
-    def forward(ctx: Any, passes: _Passes, packed: list[Packed], *leaves: Tensor) -> Tensor:
-        words, weights = leaves[: len(packed)], leaves[len(packed) :]
-        cast = _cast_by_autocast(passes, len(packed))
-        ctx.weights = [cast.get(id(weight), weight) for weight in weights]
-        names = {name: cast[id(weight)] for name, weight in passes.named_parameters() if id(weight) in cast}
+    def forward(ctx: Any, network: nn.Module, packed: list[Packed], *leaves: Tensor) -> Tensor:
         seeds = torch.randint(1 << 62, (len(packed),)).tolist()
-        ctx.parts = functional_call(passes, names, (packed, words, seeds))
+        ctx.weights = leaves[len(packed) :]
+        casts = _casts(network, len(packed))
+        ctx.casts = [casts[id(weight)] for weight in ctx.weights if id(weight) in casts]
+        ctx.is_cast = [id(weight) in casts for weight in ctx.weights]
+
+        def through(part: tuple[Packed, Tensor, int]) -> _Part:
+            one, words, seed = part
+            words_1TD = words.detach().requires_grad_(words.requires_grad)
+            with torch.enable_grad(), drawn_by(torch.Generator().manual_seed(seed)), cast_to(casts):
+                logits_GC = network(inputs_embeds=words_1TD, **one.inputs, sequences=one).logits
+            return _Part(words_1TD, logits_GC)
+
+        ctx.parts = in_threads(through, list(zip(packed, leaves, seeds, strict=False)), len(packed))
         return torch.cat([part.logits_GC.detach() for part in ctx.parts])
 
     @staticmethod
@@ -220,43 +207,40 @@ class _InParts(torch.autograd.Function):
         parts: list[_Part] | None = ctx.parts
         if parts is None:
             raise RuntimeError("the backward pass of a batch was asked for twice; set model.threads to 1")
+        leaves = [*ctx.weights, *ctx.casts]
 
         def back(part: tuple[_Part, Tensor]) -> tuple[Tensor | None, ...]:
             one, gradient_GC = part
-            leaves = [one.words_1TD] if one.words_1TD.requires_grad else []
-            found = torch.autograd.grad(one.logits_GC, [*leaves, *ctx.weights], gradient_GC, allow_unused=True)
-            return found if leaves else (None, *found)
+            words = [one.words_1TD] if one.words_1TD.requires_grad else []
+            found = torch.autograd.grad(one.logits_GC, [*words, *leaves], gradient_GC, allow_unused=True)
+            return found if words else (None, *found)
 
         of_parts = torch.split(gradients[0], [len(part.logits_GC) for part in parts])
         found = in_threads(back, list(zip(parts, of_parts, strict=True)), len(parts))
-        ctx.parts = None  # and with them, what the passes have kept
-        of_weights = list(zip(*(of_part[1:] for of_part in found), strict=True))
-        total = _of_each(_sum, of_weights, [weight.numel() for weight in ctx.weights], len(parts))
-        return (None, None, *(of_part[0] for of_part in found), *total)
+        of_leaves = iter(zip(*(of_part[1:] for of_part in found), strict=True))
+        of_weights = [next(of_leaves) for _ in ctx.weights]
+        of_weights = [
+            (*one, *next(of_leaves)) if cast else one for one, cast in zip(of_weights, ctx.is_cast, strict=True)
+        ]
+        sizes = [weight.numel() for weight in ctx.weights]
+        ctx.parts = ctx.casts = None  # and with them, what the passes have kept
+        return (None, None, *(of_part[0] for of_part in found), *_of_each(_sum, of_weights, sizes, len(parts)))
 
 
-def _cast_by_autocast(network: nn.Module, threads: int) -> dict[int, Tensor]:
-    """By the `id` of a weight, what autocast would make of it in each part: weights that linear layers alone use.
-
-    Cast here, they are so once for all parts, and the sums of their gradients are too.
-    """
+def _casts(network: nn.Module, threads: int) -> dict[int, Tensor]:
+    """By the `id` of each weight of a `CastLinear`, what autocast would make of it in each part; nothing without it."""
     if not torch.is_autocast_enabled("cpu"):
         return {}
     dtype = torch.get_autocast_dtype("cpu")
-    layers = [layer for parent in network.modules() if type(parent).__module__.startswith("transformers.")
-              for layer in parent.children() if type(layer) is nn.Linear]  # fmt: skip
-    linear = {id(weight): weight for layer in layers for weight in (layer.weight, layer.bias) if weight is not None}
-    # Others may compute with their weights, or with a layer's, in float32.
-    seen = {id(layer) for layer in layers}
-    others = {id(weight) for layer in network.modules() if id(layer) not in seen
-              for weight in layer.parameters(recurse=False)}  # fmt: skip
-    weights = [one for one in linear.values() if id(one) not in others and one.dtype == torch.float32]
+    layers = [layer for layer in network.modules() if isinstance(layer, CastLinear)]
+    of_layers = {id(weight): weight for layer in layers for weight in (layer.weight, layer.bias) if weight is not None}
+    weights = [weight for weight in of_layers.values() if weight.dtype == torch.float32]
 
     def cast(weight: Tensor) -> Tensor:
         return weight.detach().to(dtype).requires_grad_(weight.requires_grad)
 
-    sizes = [weight.numel() for weight in weights]
-    return {id(weight): one for weight, one in zip(weights, _of_each(cast, weights, sizes, threads), strict=True)}
+    found = _of_each(cast, weights, [weight.numel() for weight in weights], threads)
+    return {id(weight): one for weight, one in zip(weights, found, strict=True)}
 
 
 def _of_each(work: Callable[[Item], Result], items: Sequence[Item], sizes: Sequence[int], threads: int) -> list[Result]:

@@ -13,8 +13,9 @@ _OF_THREAD = 2**26  # bytes; as much as glibc reserves at a time for a thread's 
 def keep_freed_memory() -> bool:
     """Let the process keep the large blocks that it frees, for the next step asks for the same ones.
 
-    By default glibc hands each back to the kernel, which clears its pages anew: a tenth of a training step on a CPU,
-    and a further twentieth for the blocks of threads, which follow another rule.
+    By default glibc hands each back to the kernel, which clears its pages anew: a tenth of a training step on a CPU.
+    Blocks of threads lie in heaps of 64 MB, which glibc unmaps once they are empty, if it need not leave as much free
+    after the last block: a further twentieth.
 
     Returns:
         Whether the C library has the setting.

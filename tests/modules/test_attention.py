@@ -82,3 +82,44 @@ def test_where_all_weights_are_dropped_all_is_zero():
     assert not results.any()
     for gradient in torch.autograd.grad(results.sum(), states):
         assert not gradient.any()
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("bad", [torch.inf, torch.nan])
+@pytest.mark.parametrize("kind", range(3))
+def test_what_is_not_finite_stays_in_its_sequence(kind: int, bad: float, dropout: float):
+    lengths = [3, 4, 6]
+    states = states_of(13)
+    with torch.no_grad():
+        states[kind][0, :, 3] = bad  # the first token of the second
+    results = attention((*states,), groups_of(lengths, HEADS, 13), dropout, 1.0)
+    assert not results[0, 3:7].isfinite().all()
+    others = torch.cat([results[:, :3], results[:, 7:]], dim=1)
+    assert others.isfinite().all()
+    for gradient in torch.autograd.grad(others.sum(), states):
+        assert gradient[:, :, :3].isfinite().all()
+        assert gradient[:, :, 7:].isfinite().all()
+
+
+def test_states_of_several_types_are_those_of_mixed_precision():
+    states = states_of(9)
+    states = [states[0].bfloat16(), states[1].float(), states[2].bfloat16()]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attention((*states,), groups_of([4, 5], HEADS, 9), 0.0, 0.3)
+    assert found.dtype == torch.bfloat16
+    expected = one_by_one([one.double() for one in states], [4, 5], 0.3)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-2)
+
+
+def test_a_layer_may_have_other_heads_than_the_configuration_says():
+    states = states_of(9)
+    found = attention((*states,), groups_of([4, 5], HEADS + 2, 9), 0.0, 0.3)
+    torch.testing.assert_close(found, one_by_one(states, [4, 5], 0.3), rtol=0, atol=1e-12)
+
+
+def test_long_sequences_in_bfloat16_with_dropout():
+    states = states_of(600, torch.bfloat16)
+    torch.manual_seed(0)
+    found = attention((*states,), groups_of([300, 300], HEADS, 600), 0.01, 0.3)
+    expected = one_by_one([one.double() for one in states], [300, 300], 0.3)
+    assert (found.double() - expected).abs().mean() < 0.05

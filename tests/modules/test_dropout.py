@@ -93,3 +93,26 @@ def test_layers_of_a_network_are_replaced_with_their_names_and_rates():
     values = torch.randn(100)
     assert torch.equal(network["a"][1](values), values)
     assert not torch.equal(network["a"].train()[1](values), values)
+
+
+def test_masks_of_a_generator_are_drawn_anew_for_each_call():
+    values = torch.ones(3000)
+    with drawn_by(torch.Generator().manual_seed(0)):
+        kept = torch.stack([dropped(values, 0.5) != 0 for _ in range(40)]).double()  # more than it draws at first
+    correlation = torch.corrcoef(kept) - torch.eye(40, dtype=torch.float64)
+    assert correlation.abs().max() < 6 / 3000**0.5
+    assert abs(float(kept.mean()) - 0.5) < 5 * 0.5 / 120_000**0.5
+
+
+def test_rates_types_and_sizes_may_change_from_call_to_call():
+    with drawn_by(torch.Generator().manual_seed(0)):
+        for rate, dtype, size in (
+            (0.1, torch.float32, 1000), (0.9, torch.float32, 1000), (0.1, torch.bfloat16, 1000),
+            (0.1, torch.float64, 1000), (0.1, torch.float16, 1000), (0.5, torch.float32, 3 << 20), (0.1, torch.float32, 9),
+        ):  # fmt: skip
+            values = torch.ones(size, dtype=dtype)
+            result = dropped(values, rate)
+            assert result.dtype == dtype
+            assert result.shape == values.shape
+            zeros = float((result == 0).double().mean())
+            assert abs(zeros - rate) < 5 * (rate * (1 - rate) / size) ** 0.5

@@ -24,6 +24,7 @@ from labelbridge.lightning_app.core.errors import InputError
 from labelbridge.lightning_app.core.task import Task
 from labelbridge.lightning_app.data.sources import Source
 from labelbridge.modules import EmbedderModule, TeacherModule, threads
+from labelbridge.modules.cast_linear import make_castable
 from labelbridge.modules.dropout import make_fast
 from labelbridge.modules.heads import freeze_lower_layers, load_classifier
 from labelbridge.modules.packing import PACKED_TYPES, make_packable, packed_logits
@@ -46,6 +47,7 @@ def network_of(kind: str, **settings: Any) -> Any:
 def prepared(network: Any) -> Any:
     make_packable(network)
     make_fast(network)
+    make_castable(network)
     return network
 
 
@@ -98,19 +100,66 @@ def test_mixed_bfloat16_has_the_gradients_of_the_packed_batch_up_to_the_order_of
 
 def test_weights_of_linear_layers_are_cast_once_for_all_parts(monkeypatch: pytest.MonkeyPatch):
     network = network_of("bert")
-    seen: dict[int, set[int]] = {}
-    layer = network.bert.encoder.layer[0]
-    layer.intermediate.dense.register_forward_hook(
-        lambda of, *_: seen.setdefault(of.weight.data_ptr(), set()).add(id(of.weight))
-    )
-    before = layer.intermediate.dense.weight
+    layer = network.bert.encoder.layer[0].intermediate.dense
+    computed_with, seen = [], []
+    linear = torch.nn.functional.linear
+    monkeypatch.setattr(torch.nn.functional, "linear", lambda *given: computed_with.append(given[1]) or linear(*given))
+    layer.register_forward_hook(lambda of, *_: seen.append((of.weight, computed_with[-1])))
     with torch.autocast("cpu", torch.bfloat16):
-        gradients(network, ThreadedNetwork(network, 3)(batch()))
-    assert len(seen) == 1
-    assert before.data_ptr() not in seen
-    assert layer.intermediate.dense.weight is before
-    assert before.dtype == torch.float32
-    assert before.grad.dtype == torch.float32
+        of_weights = gradients(network, ThreadedNetwork(network, 3)(batch()))
+    assert len(seen) == 3
+    assert all(weight is layer.weight for weight, _ in seen)
+    assert all(cast is seen[0][1] for _, cast in seen)
+    assert seen[0][1].dtype == torch.bfloat16
+    assert of_weights["bert.encoder.layer.0.intermediate.dense.weight"].any()
+
+
+def test_without_mixed_precision_nothing_is_cast(monkeypatch: pytest.MonkeyPatch):
+    network, dtypes = network_of("bert"), []
+    linear = torch.nn.functional.linear
+    monkeypatch.setattr(torch.nn.functional, "linear", lambda *given: dtypes.append(given[1].dtype) or linear(*given))
+    gradients(network, ThreadedNetwork(network, 3)(batch()))
+    assert set(dtypes) == {torch.float32}
+
+
+def test_a_layer_in_two_places_stays_one_layer_in_mixed_precision():
+    network = network_of("bert")
+    network.bert.encoder.layer[1] = network.bert.encoder.layer[0]
+    weights = dict(network.named_parameters())
+    found = []
+    for logits_of in (lambda inputs: packed_logits(network, inputs), ThreadedNetwork(network, 3)):
+        with torch.autocast("cpu", torch.bfloat16):
+            found.append(gradients(network, logits_of(batch())))
+        assert all(weight is weights[name] for name, weight in network.named_parameters())
+    for name, gradient in found[0].items():
+        assert (found[1][name] - gradient).norm() <= 1e-2 * gradient.norm() + 1e-6, name
+
+
+def test_what_else_a_hook_computes_with_a_weight_has_its_share_of_the_gradient():
+    network, dtypes = network_of("bert"), set()
+    layer = network.bert.encoder.layer[0].intermediate.dense
+
+    def add_mean(of: Any, _: Any, output: torch.Tensor) -> torch.Tensor:
+        dtypes.add(of.weight.dtype)
+        return output + 5 * of.weight.mean()
+
+    layer.register_forward_hook(add_mean)
+    found = []
+    for logits_of in (lambda inputs: packed_logits(network, inputs), ThreadedNetwork(network, 3)):
+        with torch.autocast("cpu", torch.bfloat16):
+            found.append(gradients(network, logits_of(batch())))
+    assert dtypes == {torch.float32}
+    for name, gradient in found[0].items():
+        assert (found[1][name] - gradient).norm() <= 1e-2 * gradient.norm() + 1e-6, name
+
+
+def test_gradients_are_added_up_in_float32():
+    of_parts = [torch.tensor([1.0], dtype=torch.bfloat16), None, torch.tensor([2.0**-9], dtype=torch.bfloat16)]
+    total = threads._sum(of_parts)
+    assert total is not None
+    assert total.dtype == torch.float32
+    assert float(total) == 1 + 2**-9  # 1 in bfloat16
+    assert threads._sum([None, None]) is None
 
 
 @pytest.mark.parametrize("layers", [0, 1])
