@@ -43,7 +43,8 @@ class Gradients(StudentModule):
 def gradients(rows: list[dict[str, Any]], collate: Collate, model: Path, task: Task, **cut: int) -> list[list[Any]]:
     student = Gradients(task=task, model=str(model), dropout=0.0, learning_rate=0.0)
     loader = DataLoader(rows, batch_size=cut["batch_size"], collate_fn=collate)
-    Trainer(max_epochs=1, accumulate_grad_batches=cut.get("accumulate", 1), **QUIET).fit(student, loader)
+    accumulate = cut.get("accumulate", 1)
+    Trainer(max_epochs=1, accumulate_grad_batches=accumulate, precision="64-true", **QUIET).fit(student, loader)
     return student.steps
 
 
@@ -55,14 +56,14 @@ def test_one_batch_of_all_rows_gives_equation_1(tiny_bert: Path, task: Task, tok
     student.trainer.state.fn = "fit"
     student.configure_model()
     texts = [row["text"] for row in GOLD + SELECTED]
-    logits = student.network(**tokenizer(texts, padding=True, return_tensors="pt")).logits
+    logits = student.double().network(**tokenizer(texts, padding=True, return_tensors="pt")).logits
     ce = torch.nn.functional.cross_entropy(logits[:8], torch.tensor([LABELS.index(row["label"]) for row in GOLD]))
     p = torch.tensor([row["probs"] for row in SELECTED])
     kl = (p * (p.log() - (logits[8:] / 1.5).log_softmax(dim=1))).sum(dim=1).sum()
     (ce + kl / (3 * 8)).backward()
     expected = [parameter.grad for parameter in student.parameters() if parameter.grad is not None]
     for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-10)
 
 
 def test_accumulated_batches_give_the_gradient_of_one_large_batch(tiny_bert: Path, task: Task, tokenizer: Any):
@@ -73,7 +74,7 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(tiny_bert: Pat
     assert len(large) == len(small) == 2
     for step, other in zip(large, small, strict=True):
         for one, two in zip(step, other, strict=True):
-            torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import copy
 import os
 import shutil
 import signal
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -101,10 +102,15 @@ def test_mixed_bfloat16_has_the_gradients_of_the_packed_batch_up_to_the_order_of
 def test_weights_of_linear_layers_are_cast_once_for_all_parts(monkeypatch: pytest.MonkeyPatch):
     network = network_of("bert")
     layer = network.bert.encoder.layer[0].intermediate.dense
-    computed_with, seen = [], []
-    linear = torch.nn.functional.linear
-    monkeypatch.setattr(torch.nn.functional, "linear", lambda *given: computed_with.append(given[1]) or linear(*given))
-    layer.register_forward_hook(lambda of, *_: seen.append((of.weight, computed_with[-1])))
+    of_thread, seen = threading.local(), []
+
+    def linear(*given: torch.Tensor) -> torch.Tensor:
+        of_thread.weight = given[1]
+        return torch_linear(*given)
+
+    torch_linear = torch.nn.functional.linear
+    monkeypatch.setattr(torch.nn.functional, "linear", linear)
+    layer.register_forward_hook(lambda of, *_: seen.append((of.weight, of_thread.weight)))
     with torch.autocast("cpu", torch.bfloat16):
         of_weights = gradients(network, ThreadedNetwork(network, 3)(batch()))
     assert len(seen) == 3
