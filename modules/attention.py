@@ -2,7 +2,7 @@
 
 Scores of all pairs of positions grow with the square of the length: padded to the longest, short sequences cost many
 times what they need. So the sequences, which lie sorted, are computed in a few groups, each padded to its own longest.
-Softmax is computed in float32, as torch's own for bfloat16 takes several times as long.
+Softmax over short rows is computed in float32, as torch's own for bfloat16 takes several times as long there.
 
 Few calls from Python are made here, and hardly any in the backward pass: of the threads that compute parts of a batch
 (`threads.py`) only one runs Python at a time.
