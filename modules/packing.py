@@ -106,13 +106,10 @@ def pack(network: Any, inputs: Mapping[str, Tensor], *, filled: bool = False) ->
     """
     if not padded_at_end(inputs):
         return None
-    token_BL = inputs["attention_mask"] > 0
-    token_BL[:, 0] = True
+    token_BL, given = _tokens(network, inputs)
     rows, longest = token_BL.shape
     length_R = token_BL.sum(dim=1)
     from_T = token_BL.flatten().nonzero().squeeze(1)
-    given = {name: value for name, value in inputs.items() if name != "attention_mask"}
-    given.setdefault("position_ids", _positions(network, inputs["input_ids"]))
     packed = {name: value.flatten().index_select(0, from_T) for name, value in given.items()}
     place_T = from_T
     if filled:
@@ -146,14 +143,11 @@ def pack_sorted(network: Any, inputs: Mapping[str, Tensor]) -> Packed | None:
     """
     if not padded_at_end(inputs):
         return None
-    token_BL = inputs["attention_mask"] > 0
-    token_BL[:, 0] = True
+    token_BL, given = _tokens(network, inputs)
+    order_B = token_BL.sum(dim=1).argsort(stable=True)
+    token_BL = token_BL[order_B]
     length_B = token_BL.sum(dim=1)
-    order_B = length_B.argsort(stable=True)
-    length_B = length_B[order_B]
-    from_T = token_BL[order_B].flatten().nonzero().squeeze(1)
-    given = {name: value for name, value in inputs.items() if name != "attention_mask"}
-    given.setdefault("position_ids", _positions(network, inputs["input_ids"]))
+    from_T = token_BL.flatten().nonzero().squeeze(1)
     packed = {name: value[order_B].flatten().index_select(0, from_T) for name, value in given.items()}
     filling = -len(from_T) % _power_of_two(len(from_T) // _PARTS_ON_CPU)
     first_B = length_B.cumsum(0) - length_B
@@ -162,6 +156,15 @@ def pack_sorted(network: Any, inputs: Mapping[str, Tensor]) -> Packed | None:
         first_B=first_B[order_B.argsort()],
         rows=groups_of(length_B.tolist(), network.config.num_attention_heads, len(from_T) + filling),
     )
+
+
+def _tokens(network: Any, inputs: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Which places of a padded batch are kept, and the inputs but the mask, with positions; all of shape (B, L)."""
+    token_BL = inputs["attention_mask"] > 0
+    token_BL[:, 0] = True
+    given = {name: value for name, value in inputs.items() if name != "attention_mask"}
+    given.setdefault("position_ids", _positions(network, inputs["input_ids"]))
+    return token_BL, given
 
 
 def _power_of_two(number: int) -> int:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import Any, TypeVar
 
 import torch
@@ -188,8 +189,7 @@ class _InParts(torch.autograd.Function):
         seeds = torch.randint(1 << 62, (len(packed),)).tolist()
         ctx.weights = leaves[len(packed) :]
         casts = _casts(network, len(packed))
-        ctx.casts = [casts[id(weight)] for weight in ctx.weights if id(weight) in casts]
-        ctx.is_cast = [id(weight) in casts for weight in ctx.weights]
+        ctx.casts = {id(weight): casts[id(weight)] for weight in ctx.weights if id(weight) in casts}
 
         def through(part: tuple[Packed, Tensor, int]) -> _Part:
             one, words, seed = part
@@ -207,7 +207,8 @@ class _InParts(torch.autograd.Function):
         parts: list[_Part] | None = ctx.parts
         if parts is None:
             raise RuntimeError("the backward pass of a batch was asked for twice; set model.threads to 1")
-        leaves = [*ctx.weights, *ctx.casts]
+        # A hook may compute with a weight itself, so that both can have a gradient.
+        leaves = [*ctx.weights, *ctx.casts.values()]
 
         def back(part: tuple[_Part, Tensor]) -> tuple[Tensor | None, ...]:
             one, gradient_GC = part
@@ -217,12 +218,12 @@ class _InParts(torch.autograd.Function):
 
         of_parts = torch.split(gradients[0], [len(part.logits_GC) for part in parts])
         found = in_threads(back, list(zip(parts, of_parts, strict=True)), len(parts))
-        of_leaves = iter(zip(*(of_part[1:] for of_part in found), strict=True))
-        of_weights = [next(of_leaves) for _ in ctx.weights]
-        of_weights = [
-            (*one, *next(of_leaves)) if cast else one for one, cast in zip(of_weights, ctx.is_cast, strict=True)
-        ]
+        of_leaves = list(zip(*(of_part[1:] for of_part in found), strict=True))
+        of_casts = dict(zip(ctx.casts, of_leaves[len(ctx.weights) :], strict=True))
         sizes = [weight.numel() for weight in ctx.weights]
+        of_weights = [
+            (*one, *of_casts.get(id(weight), ())) for weight, one in zip(ctx.weights, of_leaves, strict=False)
+        ]
         ctx.parts = ctx.casts = None  # and with them, what the passes have kept
         return (None, None, *(of_part[0] for of_part in found), *_of_each(_sum, of_weights, sizes, len(parts)))
 
@@ -249,8 +250,7 @@ def _of_each(work: Callable[[Item], Result], items: Sequence[Item], sizes: Seque
     order = sorted(range(len(items)), key=lambda number: -sizes[number])
     shares = [order[first::threads] for first in range(threads)]
     found = in_threads(lambda share: [work(items[number]) for number in share], shares, threads)
-    by_number = {number: one for share, of_share in zip(shares, found, strict=True)
-                 for number, one in zip(share, of_share, strict=True)}  # fmt: skip
+    by_number = dict(zip(chain(*shares), chain(*found), strict=True))
     return [by_number[number] for number in range(len(items))]
 
 

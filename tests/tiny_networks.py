@@ -14,7 +14,7 @@ def network_of(kind: str, **settings: Any) -> Any:
         torch.manual_seed(0)
         config = AutoConfig.for_model(
             kind, vocab_size=60, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-            max_position_embeddings=40, type_vocab_size=2, num_labels=3, pad_token_id=PADDING, initializer_range=0.5,
-            **settings,
+            max_position_embeddings=40, type_vocab_size=2, num_labels=3, pad_token_id=PADDING,
+            **{"initializer_range": 0.5, **settings},
         )  # fmt: skip
         return AutoModelForSequenceClassification.from_config(config).eval()

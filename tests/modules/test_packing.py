@@ -20,6 +20,8 @@ from labelbridge.modules.heads import freeze_lower_layers, load_classifier
 from labelbridge.modules.packing import PACKED_TYPES, _computes, make_packable, obstacle, pack_sorted, packed_logits
 
 TASK = Task("sentiment", ["text"], LABELS)
+# Logits of about 1, whose rounding is that of usual networks; the others' large weights amplify it.
+MODERATE = {"initializer_range": 0.2}
 LENGTHS = [1, 2, 33, 7, 0, 20, 33, 4, 30]  # 130 tokens, more than the positions that the networks know
 
 
@@ -49,14 +51,20 @@ def assert_same(network: Any, inputs: dict[str, torch.Tensor], within: float) ->
     assert set(of_packed) == set(of_padded)
     for name, gradient in of_padded.items():
         scale = max(1.0, float(gradient.abs().max()))
-        torch.testing.assert_close(of_packed[name], gradient, rtol=0, atol=5 * within * scale)
+        torch.testing.assert_close(of_packed[name], gradient, rtol=0, atol=within * scale)
 
 
 @pytest.mark.parametrize("kind", PACKED_TYPES)
 def test_logits_and_gradients_are_those_of_the_padded_batch(kind: str):
     assert obstacle(network_of(kind)) is None
-    assert_same(network_of(kind), batch(), within=1e-5)
+    assert_same(network_of(kind, **MODERATE), batch(), within=1e-5)
     assert_same(network_of(kind).double(), batch(), within=1e-11)
+
+
+@pytest.mark.parametrize("kind", ["bert", "xlm-roberta"])
+def test_the_same_in_mixed_bfloat16(kind: str):
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_same(network_of(kind, **MODERATE), batch(), within=2e-2)
 
 
 @pytest.mark.parametrize("kind", ["bert", "xlm-roberta"])

@@ -74,29 +74,20 @@ def assert_same(network: Any, inputs: dict[str, torch.Tensor], within: float, pa
     assert set(of_threaded) == set(of_padded)
     for name, gradient in of_padded.items():
         scale = max(1.0, float(gradient.abs().max()))
-        torch.testing.assert_close(of_threaded[name], gradient, rtol=0, atol=5 * within * scale)
+        torch.testing.assert_close(of_threaded[name], gradient, rtol=0, atol=within * scale)
 
 
 @pytest.mark.parametrize("kind", PACKED_TYPES)
 def test_logits_and_gradients_are_those_of_the_padded_batch(kind: str):
-    assert_same(network_of(kind), batch(), within=2e-5)
+    assert_same(network_of(kind, initializer_range=0.2), batch(), within=1e-5)
     for parts in (2, 3, 8):
         assert_same(network_of(kind).double(), batch(), within=1e-11, parts=parts)
 
 
 @pytest.mark.parametrize("kind", ["bert", "xlm-roberta"])
-def test_mixed_bfloat16_has_the_gradients_of_the_packed_batch_up_to_the_order_of_sums(kind: str):
-    """`test_packing` compares that one with the exact gradients."""
-    network, found = network_of(kind), []
-    for logits_of in (lambda inputs: packed_logits(network, inputs), ThreadedNetwork(network, 3)):
-        with torch.autocast("cpu", torch.bfloat16):
-            logits_BC = logits_of(batch())
-        found.append((logits_BC, gradients(network, logits_BC)))
-    (packed_BC, of_packed), (threaded_BC, of_threaded) = found
-    assert torch.equal(threaded_BC, packed_BC)
-    for name, gradient in of_packed.items():
-        assert of_threaded[name].dtype == torch.float32
-        assert (of_threaded[name] - gradient).norm() <= 1e-2 * gradient.norm() + 1e-6, name
+def test_the_same_in_mixed_bfloat16(kind: str):
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_same(network_of(kind, initializer_range=0.2), batch(), within=2e-2)
 
 
 def test_weights_of_linear_layers_are_cast_once_for_all_parts(monkeypatch: pytest.MonkeyPatch):
@@ -129,7 +120,7 @@ def test_without_mixed_precision_nothing_is_cast(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_layer_in_two_places_stays_one_layer_in_mixed_precision():
-    network = network_of("bert")
+    network = network_of("bert", initializer_range=0.2)
     network.bert.encoder.layer[1] = network.bert.encoder.layer[0]
     weights = dict(network.named_parameters())
     found = []
@@ -142,7 +133,7 @@ def test_a_layer_in_two_places_stays_one_layer_in_mixed_precision():
 
 
 def test_what_else_a_hook_computes_with_a_weight_has_its_share_of_the_gradient():
-    network, dtypes = network_of("bert"), set()
+    network, dtypes = network_of("bert", initializer_range=0.2), set()
     layer = network.bert.encoder.layer[0].intermediate.dense
 
     def add_mean(of: Any, _: Any, output: torch.Tensor) -> torch.Tensor:
